@@ -1,0 +1,59 @@
+"""``ansm-fast data synthesize``: forgeries with masks from a folder of photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Make data for training and evaluation."""
+
+
+@command.command()
+@click.argument("photographs", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("-n", "--count", default=1000, show_default=True, type=click.IntRange(min=1))
+@click.option("--size", default=256, show_default=True, type=click.IntRange(min=64))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--pristine", default=0.15, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
+def synthesize(
+    photographs: Path, output: Path, count: int, size: int, seed: int, pristine: float, workers: int
+) -> None:
+    """Write COUNT splices, copy-moves, removals and pristine crops of PHOTOGRAPHS.
+
+    Interrupted? The same command goes on where it stopped.
+    """
+    from dataclasses import replace
+
+    from rich.progress import Progress
+
+    from ansm_fast.data.synthesis import ForgeryMix
+    from ansm_fast.data.synthesis import synthesize as write
+
+    default = ForgeryMix()
+    forged = default.splice + default.copy_move + default.removal
+    scale = (1 - pristine) / forged
+    mix = replace(
+        default,
+        splice=default.splice * scale,
+        copy_move=default.copy_move * scale,
+        removal=default.removal * scale,
+        pristine=pristine,
+    )
+    with Progress() as progress:
+        task = progress.add_task("synthesize", total=count)
+        write(
+            photographs,
+            output,
+            count,
+            seed=seed,
+            size=size,
+            mix=mix,
+            workers=workers,
+            on_progress=lambda done: progress.advance(task, done),
+        )
+    click.echo(f"{count} forgeries in {output}")

@@ -1,0 +1,137 @@
+"""Write a seeded set of synthetic forgeries as images/, masks/ and metadata.jsonl."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ansm_fast.data.images import Image, find_images, read_rgb
+from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
+from ansm_fast.errors import InputError
+
+_CHUNK = 32
+
+
+@lru_cache(maxsize=256)
+def _photograph(path: str) -> Image:
+    return read_rgb(path)
+
+
+class FolderSource:
+    """Draws photographs, each first-level subfolder of ``root`` as likely as the next.
+
+    Without that, the largest collection in the folder would dominate the forgeries.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        root = Path(root)
+        groups: dict[str, list[str]] = {}
+        for path in find_images(root):
+            relative = path.relative_to(root)
+            group = relative.parts[0] if len(relative.parts) > 1 else ""
+            groups.setdefault(group, []).append(str(path))
+        self._groups = [groups[name] for name in sorted(groups)]
+
+    def __call__(self, rng: np.random.Generator) -> Image:
+        group = self._groups[int(rng.integers(len(self._groups)))]
+        return _photograph(group[int(rng.integers(len(group)))])
+
+
+def _save_png(path: Path, image: np.ndarray) -> None:
+    encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
+    temporary = path.with_name(f".{path.name}.tmp")
+    encoded.tofile(temporary)
+    os.replace(temporary, path)
+
+
+def _write_one(out: Path, name: str, forgery: Forgery, index: int, seed: int) -> None:
+    # The mask is written first: an image whose mask is missing can then never be seen.
+    _save_png(out / "masks" / f"{name}.png", forgery.mask.astype(np.uint8) * 255)
+    record = {
+        "name": name,
+        "index": index,
+        "seed": seed,
+        "kind": forgery.kind,
+        "traces": forgery.traces,
+        "final_quality": forgery.final_quality,
+        "area": round(float(forgery.mask.mean()), 5),
+    }
+    part = out / "metadata" / f"{name}.json"
+    part.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    _save_png(out / "images" / f"{name}.png", forgery.image[:, :, ::-1])
+
+
+def _make_chunk(
+    source: FolderSource, out: Path, indices: list[int], seed: int, size: int, mix: ForgeryMix
+) -> int:
+    for index in indices:
+        name = f"{index:06d}"
+        if (out / "images" / f"{name}.png").exists():
+            continue
+        rng = np.random.default_rng([seed, index])
+        _write_one(out, name, make_forgery(rng, source, size, mix), index, seed)
+    return len(indices)
+
+
+def synthesize(
+    photographs: str | Path,
+    out: str | Path,
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 256,
+    mix: ForgeryMix | None = None,
+    workers: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write ``count`` forgeries made from the photographs below a folder.
+
+    Forgery ``i`` depends on ``(seed, i)``, the photographs and the mix alone, so that an
+    interrupted run goes on where it stopped and the number of workers does not matter.
+
+    Writes ``out/images/*.png``, ``out/masks/*.png``, ``out/metadata.jsonl`` and
+    ``out/synthesis.json`` (the settings).
+
+    Raises:
+        InputError: no photographs, or ``out`` holds a set made with other settings.
+    """
+    out, mix = Path(out), mix or ForgeryMix()
+    source = FolderSource(photographs)
+    settings = {"seed": seed, "size": size, "mix": asdict(mix)}
+    settings = json.loads(json.dumps(settings))
+    card = out / "synthesis.json"
+    if card.exists() and json.loads(card.read_text(encoding="utf-8")) != settings:
+        raise InputError(
+            f"{out} holds forgeries made with other settings (see {card}); "
+            "give another output folder or the same settings"
+        )
+    for part in ("images", "masks", "metadata"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    card.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    chunks = [list(range(i, min(i + _CHUNK, count))) for i in range(0, count, _CHUNK)]
+    report = on_progress or (lambda done: None)
+    if workers <= 1:
+        for chunk in chunks:
+            report(_make_chunk(source, out, chunk, seed, size, mix))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_make_chunk, source, out, c, seed, size, mix) for c in chunks]
+            for job in jobs:
+                report(job.result())
+    _join_metadata(out)
+
+
+def _join_metadata(out: Path) -> None:
+    parts = sorted((out / "metadata").glob("*.json"))
+    temporary = out / ".metadata.jsonl.tmp"
+    temporary.write_text("".join(part.read_text(encoding="utf-8") for part in parts), "utf-8")
+    os.replace(temporary, out / "metadata.jsonl")
