@@ -32,9 +32,9 @@ class ForgeryMix:
     copy_move: float = 0.2
     removal: float = 0.2
     pristine: float = 0.15
-    final_jpeg: float = 0.3
-    final_quality: tuple[int, int] = (88, 99)
-    area: tuple[float, float] = (0.04, 0.3)
+    final_jpeg: float = 0.2
+    final_quality: tuple[int, int] = (92, 99)
+    area: tuple[float, float] = (0.05, 0.3)
 
     def weights(self) -> NDArray[np.float64]:
         shares = np.array([self.splice, self.copy_move, self.removal, self.pristine], np.float64)
@@ -136,7 +136,7 @@ def _removal(
         filled = cv2.inpaint(half, hole, 3, method)
         filler, applied = cv2.resize(filled, (size, size)), ["inpaint"]
     else:
-        filler, applied = cv2.medianBlur(host, int(rng.choice([5, 7, 11, 21]))), ["median"]
+        filler, applied = cv2.medianBlur(host, int(rng.choice([7, 11, 15, 21]))), ["median"]
     if rng.random() < 0.3:
         filler = traces.gaussian_noise(rng, filler, rng.uniform(0.5, 2.0))
         applied.append("noise")
@@ -168,8 +168,8 @@ def make_forgery(
     host = random_crop(rng, source(rng), size)
     # Hosts differ in their own history too, so that a localizer learns inconsistency, not JPEG.
     if rng.random() < 0.5:
-        host = traces.jpeg(host, int(rng.integers(75, 99)))
-    if rng.random() < 0.12:
+        host = traces.jpeg(host, int(rng.integers(80, 99)))
+    if rng.random() < 0.05:
         host = _cover(rng, traces.random_traces(rng, host)[0], size)
 
     mask = np.zeros((size, size), bool)

@@ -1,0 +1,88 @@
+"""The Adversarial Noise Suppression Module (arXiv 2506.12871): image to defensive perturbation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ansm_fast.models.unet import BODY_CHANNELS, NoiseResidualFrontEnd, UNet, check_image, pad_to_stride
+from ansm_fast.ops import clamp_project
+
+VARIANTS: dict[str, tuple[int, int, int, int]] = {
+    "tiny": (24, 40, 72, 112),
+    "base": (40, 64, 112, 176),
+}
+
+
+@dataclass(frozen=True)
+class ANSMConfig:
+    """``variant`` names the widths; ``eps_d`` bounds the perturbation (L-inf, image in [0, 1])."""
+
+    variant: str = "tiny"
+    eps_d: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
+        if not 0 < self.eps_d <= 1:
+            raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
+
+
+class ANSM(nn.Module):
+    """Residual U-shaped network; fully convolutional, so any height and width will do.
+
+    ``forward`` gives the perturbation ``eps_d * tanh(head(body(image)))`` and ``defend`` the
+    defended image ``clamp(image + perturbation, 0, 1)``. The head starts at zero: an untrained
+    module changes nothing, and training does not begin in the flat part of the tanh.
+
+    Attributes:
+        stride: tiles of an image must start at multiples of it to equal the whole.
+        receptive_field: radius in pixels beyond which the input does not matter.
+        fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
+    """
+
+    stride = UNet.stride
+    receptive_field = 112
+
+    def __init__(self, config: ANSMConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ANSMConfig()
+        self.fingerprint = ""
+        self.front_end = NoiseResidualFrontEnd()
+        self.body = UNet(VARIANTS[self.config.variant])
+        self.head = nn.Conv2d(BODY_CHANNELS, 12, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def eps_d(self) -> float:
+        return self.config.eps_d
+
+    def features(self, image: Tensor) -> Tensor:
+        """Body features (B, 16, H', W') at half the size of the padded image."""
+        return self.body(self.front_end(pad_to_stride(image, self.stride)))
+
+    def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Perturbation (B, 3, *size) in [-eps_d, eps_d] from body features."""
+        delta = F.pixel_shuffle(self.head(features), 2)[..., : size[0], : size[1]]
+        return torch.tanh(delta) * self.eps_d
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].
+
+        Args:
+            image: (B, 3, H, W) floating, RGB in [0, 1].
+
+        Raises:
+            ValueError: wrong shape. TypeError: not floating point.
+        """
+        check_image(image)
+        return self.perturbation(self.features(image), (image.shape[2], image.shape[3]))
+
+    def defend(self, image: Tensor) -> Tensor:
+        """``clamp(image + project(self(image), eps_d), 0, 1)``, same shape as ``image``."""
+        return clamp_project(image, self(image), self.eps_d)

@@ -1,0 +1,116 @@
+"""Checkpoints: safetensors with configuration, fingerprint and provenance; never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ansm_fast.errors import InputError
+
+FORMAT = "ansm_fast/1"
+
+
+def fingerprint(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over kind, configuration and every weight, shortened to 16 hex digits."""
+    digest = hashlib.sha256(json.dumps([kind, dict(config)], sort_keys=True).encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(
+    path: str | Path,
+    kind: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    provenance: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a checkpoint atomically; returns its fingerprint."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    mark = fingerprint(kind, config, tensors)
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": json.dumps(dict(config), sort_keys=True),
+        "fingerprint": mark,
+        "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, temporary, metadata=metadata)
+    os.replace(temporary, path)
+    return mark
+
+
+def load_checkpoint(
+    path: str | Path, kind: str
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
+    """Read configuration, tensors and metadata of a checkpoint of the given kind.
+
+    Raises:
+        InputError: no such file, pickle, truncated or foreign file, other kind, altered weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such checkpoint: {path}; give a .safetensors file")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise InputError(
+            f"{path} is a pickled checkpoint, which can run code when it is loaded; "
+            "only .safetensors files are read, convert it with safetensors.torch.save_file"
+        )
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{path} is not a checkpoint of ansm_fast (format "
+                    f"{metadata.get('format')!r}, expected {FORMAT!r}); "
+                    "use one written by `ansm-fast train`"
+                )
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is truncated or no safetensors file ({error}); copy or train it again"
+        ) from error
+    if metadata.get("kind") != kind:
+        raise InputError(
+            f"{path} holds a {metadata.get('kind')!r} checkpoint, but {kind!r} is needed here; "
+            "give the right file"
+        )
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has no readable configuration; train it again") from error
+    if fingerprint(kind, config, state) != metadata.get("fingerprint"):
+        raise InputError(f"{path} was altered after it was written; copy or train it again")
+    return config, state, metadata
+
+
+def read_module(module: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``state`` into ``module``; InputError naming the file if they don't fit."""
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not fit its own configuration "
+            f"({str(error).splitlines()[-1].strip()}); train it again"
+        ) from error
+
+
+def bundled(name: str) -> Path:
+    """Path of a checkpoint that ships inside the package."""
+    return Path(__file__).parent.parent / "weights" / name

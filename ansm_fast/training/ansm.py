@@ -1,0 +1,210 @@
+"""Training of an ANSM for a frozen localizer: stage 1 FFA, stage 2 MgR (arXiv 2506.12871)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ansm_fast.attacks import Attack
+from ansm_fast.data.images import mask_to_tensor, to_tensor
+from ansm_fast.localizers import BuiltinLocalizer, FeatureTaps, load_localizer
+from ansm_fast.models import ANSM, ANSMConfig, save_ansm
+from ansm_fast.models.unet import BODY_CHANNELS
+from ansm_fast.ops import bce_dice_loss, channelwise_kl, clamp_project, dual_mask_loss
+from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
+from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.loop import Loop, Losses, Task
+from ansm_fast.training.pool import AttackedPool, build_pool
+from ansm_fast.training.validation import mask_figures
+
+
+class AuxiliaryMaskHead(nn.Module):
+    """Predicts the true mask from the ANSM's features; dropped after training.
+
+    The gradient that reaches the ANSM through a localizer with clipped residuals is noisy; this
+    one tells the body directly what to find under the noise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(BODY_CHANNELS, 1, 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        logits = F.interpolate(self.classifier(features), scale_factor=2.0, mode="bilinear")
+        return logits[..., : size[0], : size[1]]
+
+
+def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: BuiltinLocalizer) -> None:
+    """Begin from the localizer's body, which already sees the traces that attacks hide."""
+    own = ansm.body.state_dict()
+    fitting = {
+        name: value
+        for name, value in localizer.body.state_dict().items()
+        if name in own and own[name].shape == value.shape
+    }
+    ansm.body.load_state_dict(own | fitting)
+    if len(fitting) == len(own):
+        head.classifier.load_state_dict(localizer.classifier.state_dict())
+
+
+class TwoStageLoss:
+    """Losses of one step: FFA for the first steps, then MgR with the auxiliary head."""
+
+    def __init__(
+        self,
+        run: ANSMRun,
+        ansm: ANSM,
+        head: AuxiliaryMaskHead,
+        localizer: BuiltinLocalizer,
+        training_set: MemorySet,
+        pool: AttackedPool,
+    ) -> None:
+        self.run, self.ansm, self.head, self.localizer = run, ansm, head, localizer
+        self.set, self.pool = training_set, pool
+        self.taps = run.ffa.taps if run.ffa.taps is not None else localizer.taps
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Attacked images, original images, masks of a step."""
+        size = self.run.batch_size
+        chosen = epoch_indices(self.run.seed, step * size, size, len(self.pool))
+        rng = step_rng(self.run.seed, step)
+        rows, columns = crop_window(rng, *self.set.images.shape[1:3], self.run.crop)
+        originals = self.pool.indices[chosen]
+        attacked, original, mask = flip(
+            rng,
+            self.pool.attacked[chosen][:, rows, columns],
+            self.set.images[originals][:, rows, columns],
+            self.set.masks[originals][:, rows, columns],
+        )
+        return to_tensor(attacked), to_tensor(original), mask_to_tensor(mask)
+
+    def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
+        # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
+        return channelwise_kl(
+            defended, original, alpha=self.run.ffa.alpha, reduction="channelmean"
+        )
+
+    def _refine(
+        self, logits: Tensor, own_mask: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mgr = self.run.mgr
+        adv, orig = logits.chunk(2)
+        return (
+            dual_mask_loss(
+                adv,
+                orig,
+                mask,
+                weight_adv=mgr.weight_adv,
+                weight_orig=mgr.weight_orig,
+                bce_weight=mgr.bce_weight,
+                dice_weight=mgr.dice_weight,
+                bce_target=torch.lerp(mask, own_mask, mgr.own_mask_share_adv),
+                bce_target_orig=torch.lerp(mask, own_mask, mgr.own_mask_share_orig),
+            ),
+            adv,
+            orig,
+        )
+
+    def __call__(self, step: int) -> Losses:
+        ffa, mgr = self.run.ffa, self.run.mgr
+        attacked, original, mask = self.batch(step)
+        size = (mask.shape[2], mask.shape[3])
+        both = torch.cat([attacked, original])
+        features = self.ansm.features(both)
+        perturbation = self.ansm.perturbation(features, size)
+        defended = clamp_project(both, perturbation, self.ansm.eps_d)
+        losses: dict[str, Tensor] = {"saturated": (perturbation.abs() > 0.98 * self.ansm.eps_d)
+                                     .float().mean()}
+        in_ffa = step < ffa.steps
+        weight_ffa = ffa.weight if in_ffa else ffa.weight_in_mgr
+        with FeatureTaps(self.localizer, self.taps) as taps:
+            with torch.no_grad():
+                own_mask = torch.sigmoid(self.localizer(original))
+                wanted = taps.features
+            taps.features = [torch.empty(0)] * len(self.taps)
+            logits = self.localizer(defended)
+            seen = taps.features
+        total = torch.zeros(())
+        if weight_ffa > 0:
+            half = len(attacked)
+            losses["ffa"] = self._align([tap[:half] for tap in seen], list(wanted))
+            total = total + weight_ffa * losses["ffa"]
+        if not in_ffa:
+            losses["mgr"], _, _ = self._refine(logits, own_mask, mask)
+            total = total + losses["mgr"]
+        if mgr.auxiliary_weight > 0:
+            guess = self.head(features, size)
+            losses["auxiliary"] = bce_dice_loss(guess, torch.cat([mask, mask]))
+            total = total + mgr.auxiliary_weight * losses["auxiliary"]
+        return losses | {"loss": total}
+
+
+def _validation(run: ANSMRun, localizer: BuiltinLocalizer) -> dict[str, tuple]:
+    """Original and attacked validation images: PGD-10 untargeted and hide, eps 4/255."""
+    data = MemorySet(run.data.validation, run.data.validation_count)
+    image, mask = to_tensor(data.images), mask_to_tensor(data.masks)
+    sets = {"clean": (data.images, data.masks)}
+    for objective in ("untargeted", "hide"):
+        attack = Attack("pgd", 4 / 255, steps=10, objective=objective)
+        parts = [
+            attack(localizer, image[i : i + 8], mask[i : i + 8], sample_ids=range(i, i + 8))
+            for i in range(0, len(image) - len(image) % 8, 8)
+        ]
+        pixels = (torch.cat(parts) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        sets[f"pgd_{objective}"] = (pixels, data.masks[: len(pixels)])
+    return sets
+
+
+def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) -> Path:
+    """Train, resuming what ``out`` holds; returns the checkpoint ``out/ansm.safetensors``."""
+    out = Path(out)
+    torch.manual_seed(run.seed)
+    localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)
+    training_set = MemorySet(run.data.train)
+    keys = ("attacks", "pool_size", "seed", "data")
+    pool = build_pool(
+        run.pool,
+        localizer,
+        training_set,
+        run.attacks,
+        run.pool_size,
+        run.seed,
+        {key: settings[key] for key in keys} | {"victim": localizer.fingerprint},
+    )
+    sets = _validation(run, localizer)
+    ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
+    if run.warm_start:
+        warm_start(ansm, head, localizer)
+    ansm = ansm.to(memory_format=torch.channels_last)
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, ANSM)
+        figures = {}
+        for name, (images, masks) in sets.items():
+            found = mask_figures(lambda x: localizer(module.defend(x)), images, masks)
+            figures |= {f"{name}_{key}": value for key, value in found.items()}
+        return figures
+
+    loop = Loop(
+        Task(ansm, TwoStageLoss(run, ansm, head, localizer, training_set, pool), validate, head),
+        out,
+        settings,
+        steps=run.steps,
+        validate_every=run.validate_every,
+        save_every=run.save_every,
+        optimizer=run.optimizer,
+    )
+    trained = loop.run()
+    assert isinstance(trained, ANSM)
+    path = out / "ansm.safetensors"
+    provenance = {
+        "config": dict(settings),
+        "localizer": localizer.fingerprint,
+        "seconds": round(loop.seconds),
+    }
+    save_ansm(path, trained, provenance)
+    return path

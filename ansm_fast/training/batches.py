@@ -1,0 +1,77 @@
+"""Batches that depend on the seed and the step alone, so that a resumed run repeats nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.images import Image
+from ansm_fast.errors import InputError
+
+
+class MemorySet:
+    """Images and masks of one size, decoded once and kept as bytes.
+
+    Args:
+        root: folder with images/ and masks/.
+        limit: take the first ``limit`` only.
+
+    Raises:
+        InputError: images of different sizes, or what FolderDataset raises.
+    """
+
+    def __init__(self, root: Path, limit: int | None = None) -> None:
+        dataset = FolderDataset(root / "images", root / "masks")
+        count = len(dataset) if limit is None else min(limit, len(dataset))
+        first = dataset[0]["image"].shape
+        self.names = dataset.names[:count]
+        self.images: Image = np.empty((count, *first), np.uint8)
+        self.masks: NDArray[np.bool_] = np.empty((count, *first[:2]), bool)
+        for index in range(count):
+            sample = dataset[index]
+            if sample["image"].shape != first:
+                raise InputError(
+                    f"{root}: image {sample['name']} is {sample['image'].shape[:2]}, the first one "
+                    f"{first[:2]}; training needs one size, crop the images first"
+                )
+            self.images[index], self.masks[index] = sample["image"], sample["mask"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def step_rng(seed: int, step: int, purpose: int = 0) -> np.random.Generator:
+    """The generator of one step; ``purpose`` keeps independent draws of a step apart."""
+    return np.random.default_rng([seed, purpose, step])
+
+
+def epoch_indices(seed: int, position: int, count: int, size: int) -> NDArray[np.int64]:
+    """``count`` indices into a set of ``size``, from ``position`` of endless shuffled epochs."""
+    taken: list[int] = []
+    while len(taken) < count:
+        epoch, offset = divmod(position + len(taken), size)
+        order = np.random.default_rng([seed, 1, epoch]).permutation(size)
+        taken.extend(order[offset : offset + count - len(taken)].tolist())
+    return np.array(taken)
+
+
+def crop_window(
+    rng: np.random.Generator, height: int, width: int, crop: int
+) -> tuple[slice, slice]:
+    """A random crop on the even grid that the pixel-unshuffled networks see."""
+    crop_y, crop_x = min(crop, height), min(crop, width)
+    top = 2 * int(rng.integers(0, (height - crop_y) // 2 + 1))
+    left = 2 * int(rng.integers(0, (width - crop_x) // 2 + 1))
+    return slice(top, top + crop_y), slice(left, left + crop_x)
+
+
+def flip(rng: np.random.Generator, *arrays: np.ndarray) -> list[np.ndarray]:
+    """Mirror (B, H, W, ...) arrays alike, each axis half of the time."""
+    result = list(arrays)
+    for axis in (1, 2):
+        if rng.random() < 0.5:
+            result = [np.flip(array, axis) for array in result]
+    return result

@@ -1,0 +1,155 @@
+"""Training configurations: YAML files, validated; a run is one of them plus its seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ansm_fast.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Folders with images/ and masks/, relative to the working directory."""
+
+    train: Path
+    validation: Path
+    validation_count: Positive = 64
+
+
+class OptimizerConfig(_Strict):
+    """AdamW with linear warm-up, cosine decay to ``final_lr_share``, clipping, weight averaging."""
+
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Weight = 1e-4
+    warmup: Positive = 50
+    final_lr_share: Share = 0.02
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+
+
+class CropPhase(_Strict):
+    """Batches of ``batch_size`` crops of ``crop`` pixels, until ``until`` of all steps."""
+
+    until: Share
+    crop: Positive
+    batch_size: Positive
+
+
+class _Run(_Strict):
+    seed: int = 0
+    steps: Positive
+    validate_every: Positive = 500
+    save_every: Positive = 100
+    threads: Positive | None = None
+    data: DataConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    photographs: str = Field(description="public origin and licence of the photographs")
+
+
+class LocalizerRun(_Run):
+    """Training of the built-in localizer."""
+
+    kind: Literal["localizer"]
+    widths: tuple[Positive, Positive, Positive, Positive] = (24, 40, 72, 112)
+    phases: Annotated[list[CropPhase], Field(min_length=1)]
+    noise_share: Share = 0.2
+    noise_sigma: Annotated[float, Field(ge=0, le=255)] = 4.0
+    jpeg_share: Share = 0.0
+    jpeg_quality: tuple[int, int] = (75, 98)
+
+
+class AttackShare(_Strict):
+    """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
+
+    name: Literal["fgsm", "bim", "pgd", "mifgsm", "noise"]
+    objective: Literal["untargeted", "hide", "wrong-mask"] = "untargeted"
+    steps: Positive = 5
+    eps: tuple[float, float] = (2.0, 8.0)
+    weight: Weight = 1.0
+
+
+class FFAConfig(_Strict):
+    """Stage 1: align the taps by channel-wise KL. Taps default to the localizer's own."""
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    weight: Weight = 1.0
+    weight_in_mgr: Weight = 0.0
+    taps: tuple[str, ...] | None = None
+    alpha: Weight = 0.0
+
+
+class MgRConfig(_Strict):
+    """Stage 2: dual-mask constraint.
+
+    The BCE target of both branches blends the localizer's own mask of the original image
+    (``own_mask_share``) with the truth; Dice compares with the truth. The auxiliary head predicts
+    the truth from the ANSM's features and is dropped after training.
+    """
+
+    weight_adv: Weight = 1.0
+    weight_orig: Weight = 1.0
+    bce_weight: Weight = 1.0
+    dice_weight: Weight = 0.3
+    own_mask_share_adv: Share = 0.5
+    own_mask_share_orig: Share = 0.8
+    auxiliary_weight: Weight = 1.0
+
+
+class ANSMRun(_Run):
+    """Training of an ANSM against cached attacks on a frozen localizer."""
+
+    kind: Literal["ansm"]
+    localizer: Path | None = None
+    variant: Literal["tiny", "base"] = "tiny"
+    eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
+    warm_start: bool = True
+    crop: Positive = 192
+    batch_size: Positive = 6
+    pool: Path
+    pool_size: Positive = 2000
+    attacks: Annotated[list[AttackShare], Field(min_length=1)]
+    ffa: FFAConfig = FFAConfig()
+    mgr: MgRConfig = MgRConfig()
+
+
+TrainingRun = Annotated[LocalizerRun | ANSMRun, Field(discriminator="kind")]
+
+
+class _Document(BaseModel):
+    run: TrainingRun
+
+
+def parse_run(values: Any, origin: str) -> LocalizerRun | ANSMRun:
+    """Validate a configuration; InputError naming the file, the field and what was given."""
+    try:
+        return _Document.model_validate({"run": values}).run
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or "document"
+        raise InputError(
+            f"{origin}: {field}: {first['msg']} (given: {str(first['input'])[:80]}); "
+            "see `ansm-fast train --help` for the fields"
+        ) from error
+
+
+def load_run(path: str | Path) -> LocalizerRun | ANSMRun:
+    """Read a YAML configuration."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such config file: {path}; the bundled ones are in training/configs")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    return parse_run(values, str(path))

@@ -1,0 +1,92 @@
+"""Training of the built-in localizer on forgeries with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.data.synthesis.traces import jpeg
+from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
+from ansm_fast.losses import BCEDice
+from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
+from ansm_fast.training.config import CropPhase, LocalizerRun
+from ansm_fast.training.loop import Loop, Task
+from ansm_fast.training.validation import mask_figures
+
+
+class LocalizerBatches:
+    """Augmented crops of the training set; what a step sees depends on (seed, step) alone."""
+
+    def __init__(self, run: LocalizerRun, training_set: MemorySet) -> None:
+        self.run, self.set = run, training_set
+        self._starts = self._phase_starts()
+
+    def _phase_starts(self) -> list[tuple[int, int, CropPhase]]:
+        starts, step, position = [], 0, 0
+        for phase in self.run.phases:
+            starts.append((step, position, phase))
+            end = round(phase.until * self.run.steps)
+            position += (end - step) * phase.batch_size
+            step = end
+        return starts
+
+    def _augment(self, rng: np.random.Generator, images: Image) -> Image:
+        images = images.copy()
+        for index, image in enumerate(images):
+            if rng.random() < self.run.noise_share:
+                sigma = rng.uniform(0, self.run.noise_sigma)
+                noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
+                images[index] = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+            if rng.random() < self.run.jpeg_share:
+                low, high = self.run.jpeg_quality
+                images[index] = jpeg(images[index], int(rng.integers(low, high + 1)))
+        return images
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        start, position, phase = next(s for s in reversed(self._starts) if s[0] <= step)
+        position += (step - start) * phase.batch_size
+        chosen = epoch_indices(self.run.seed, position, phase.batch_size, len(self.set))
+        rng = step_rng(self.run.seed, step)
+        rows, columns = crop_window(rng, *self.set.images.shape[1:3], phase.crop)
+        images = self.set.images[chosen][:, rows, columns]
+        masks = self.set.masks[chosen][:, rows, columns]
+        images, masks = flip(rng, images, masks)
+        return to_tensor(self._augment(rng, images)), mask_to_tensor(masks)
+
+
+def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
+    """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
+    out = Path(out)
+    torch.manual_seed(run.seed)
+    training_set = MemorySet(run.data.train)
+    validation = MemorySet(run.data.validation, run.data.validation_count)
+    localizer = BuiltinLocalizer(LocalizerConfig(run.widths)).to(memory_format=torch.channels_last)
+    batches, criterion = LocalizerBatches(run, training_set), BCEDice()
+
+    def loss(step: int) -> dict[str, Tensor]:
+        images, masks = batches(step)
+        return {"loss": criterion(localizer(images), masks)}
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        return mask_figures(module, validation.images, validation.masks)
+
+    loop = Loop(
+        Task(localizer, loss, validate),
+        out,
+        settings,
+        steps=run.steps,
+        validate_every=run.validate_every,
+        save_every=run.save_every,
+        optimizer=run.optimizer,
+    )
+    trained = loop.run()
+    assert isinstance(trained, BuiltinLocalizer)
+    path = out / "localizer.safetensors"
+    provenance = {"config": dict(settings), "seconds": round(loop.seconds)}
+    save_localizer(path, trained, provenance)
+    return path
