@@ -1,0 +1,283 @@
+"""Every op in plain PyTorch: the truth of the tests, the peer of the benchmarks, the fallback.
+
+Written for clarity. Losses accumulate in float32 (float64 for float64 input), as the kernels do,
+and return the input's dtype.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Budget = float | Tensor
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+# --- channelwise_kl ---------------------------------------------------------------------------
+
+
+def channelwise_kl(
+    input: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 1.0,
+    alpha: float = 0.0,
+    direction: str = "input_target",
+    reduction: str = "mean",
+) -> Tensor:
+    """KL divergence between the spatial softmaxes of each channel; see ansm_fast.ops."""
+    dtype = input.dtype
+    wide = accumulation_dtype(dtype)
+    batch, channels = input.shape[:2]
+    log_p = (input.to(wide) / temperature).flatten(2).log_softmax(2)
+    log_q = (target.to(wide) / temperature).flatten(2).log_softmax(2)
+    if direction == "target_input":
+        log_p, log_q = log_q, log_p
+    p = log_p.exp()
+    if alpha > 0:
+        terms = p * (torch.log(p + alpha) - torch.log(log_q.exp() + alpha))
+    else:
+        # 0 * log 0 is 0, also where both logarithms are -inf.
+        terms = torch.where(log_p == -torch.inf, 0.0, p * (log_p - log_q))
+    rows = terms.sum(2)
+    if reduction == "none":
+        return rows.to(dtype)
+    pixels = input[0, 0].numel() if batch and channels else 0
+    divisor = {
+        "sum": 1,
+        "batchmean": batch,
+        "channelmean": batch * channels,
+        "mean": batch * channels * pixels,
+    }[reduction]
+    return (rows.sum() / divisor).to(dtype)
+
+
+# --- dual_mask_loss ---------------------------------------------------------------------------
+
+
+def branch_terms(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    bce_target: Tensor | None,
+    pos_weight: Tensor | float | None,
+    smooth: float,
+    ignore_index: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Per-sample BCE (mean over valid pixels) and Dice loss of one branch, each (B,)."""
+    wide = accumulation_dtype(logits.dtype)
+    z = logits.to(wide).flatten(1)
+    y = mask.to(wide).flatten(1)
+    valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).to(wide)
+    y = torch.where(valid > 0, y, torch.zeros_like(y))
+    t = y if bce_target is None else bce_target.to(wide).flatten(1)
+    weight = None if pos_weight is None else torch.as_tensor(pos_weight, dtype=wide).to(z.device)
+    pixel = F.binary_cross_entropy_with_logits(z, t, pos_weight=weight, reduction="none")
+    bce = torch.where(valid > 0, pixel, torch.zeros_like(pixel)).sum(1) / valid.sum(1)
+    p = torch.where(valid > 0, torch.sigmoid(z), torch.zeros_like(z))
+    dice = 1 - (2 * (p * y).sum(1) + smooth) / (p.sum(1) + y.sum(1) + smooth)
+    return bce, dice
+
+
+def _reduce(per_sample: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return per_sample
+    return per_sample.sum() if reduction == "sum" else per_sample.mean()
+
+
+def bce_dice_loss(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    bce_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    bce_target: Tensor | None = None,
+    pos_weight: Tensor | float | None = None,
+    smooth: float = 1.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> tuple[Tensor, Tensor]:
+    """Loss and its components [bce, dice] (detached); see ansm_fast.ops."""
+    bce, dice = branch_terms(
+        logits,
+        mask,
+        bce_target=bce_target,
+        pos_weight=pos_weight,
+        smooth=smooth,
+        ignore_index=ignore_index,
+    )
+    loss = _reduce(bce_weight * bce + dice_weight * dice, reduction)
+    components = torch.stack([_reduce(bce, reduction), _reduce(dice, reduction)]).detach()
+    return loss.to(logits.dtype), components
+
+
+def dual_mask_loss(
+    logits_adv: Tensor,
+    logits_orig: Tensor,
+    mask: Tensor,
+    *,
+    mask_orig: Tensor | None = None,
+    weight_adv: float = 1.0,
+    weight_orig: float = 1.0,
+    bce_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    bce_target: Tensor | None = None,
+    bce_target_orig: Tensor | None = None,
+    pos_weight: Tensor | float | None = None,
+    smooth: float = 1.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> tuple[Tensor, Tensor]:
+    """Loss and components [bce_adv, dice_adv, bce_orig, dice_orig]; see ansm_fast.ops."""
+    common = {
+        "bce_weight": bce_weight,
+        "dice_weight": dice_weight,
+        "pos_weight": pos_weight,
+        "smooth": smooth,
+        "ignore_index": ignore_index,
+        "reduction": reduction,
+    }
+    adv, parts_adv = bce_dice_loss(logits_adv, mask, bce_target=bce_target, **common)  # type: ignore[arg-type]
+    orig, parts_orig = bce_dice_loss(
+        logits_orig,
+        mask if mask_orig is None else mask_orig,
+        bce_target=bce_target_orig,
+        **common,  # type: ignore[arg-type]
+    )
+    return weight_adv * adv + weight_orig * orig, torch.cat([parts_adv, parts_orig])
+
+
+# --- perturbation -----------------------------------------------------------------------------
+
+
+def per_sample(value: Budget, like: Tensor) -> Tensor:
+    """A scalar or a (B,) tensor, shaped to broadcast against ``like``."""
+    value = torch.as_tensor(value, dtype=accumulation_dtype(like.dtype), device=like.device)
+    return value.reshape(-1, *(1,) * (like.dim() - 1)) if value.dim() else value
+
+
+def _norm(delta: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return length.reshape(-1, *(1,) * (delta.dim() - 1))
+
+
+def project(delta: Tensor, eps: Budget, norm: str) -> Tensor:
+    """The nearest point of the eps-ball: clipped (linf) or scaled per sample (l2)."""
+    bound = per_sample(eps, delta)
+    if norm == "linf":
+        return torch.minimum(torch.maximum(delta, -bound), bound)
+    length = _norm(delta)
+    scale = torch.where(length > bound, bound / length, torch.ones_like(length))
+    return delta * scale
+
+
+def clamp_project(
+    image: Tensor,
+    perturbation: Tensor,
+    eps: Budget,
+    *,
+    norm: str = "linf",
+    min: float = 0.0,
+    max: float = 1.0,
+) -> Tensor:
+    """clamp(image + project(perturbation, eps), min, max); see ansm_fast.ops."""
+    wide = accumulation_dtype(image.dtype)
+    delta = project(perturbation.to(wide), eps, norm)
+    return (image.to(wide) + delta).clamp(min, max).to(image.dtype)
+
+
+def _step_(
+    adv: Tensor,
+    direction: Tensor,
+    image: Tensor,
+    alpha: Budget,
+    eps: Budget,
+    norm: str,
+    min: float,
+    max: float,
+) -> Tensor:
+    wide = accumulation_dtype(adv.dtype)
+    origin, ascent = image.to(wide), direction.to(wide)
+    if norm == "linf":
+        ascent = ascent.sign()
+    else:
+        length = _norm(ascent)
+        ascent = torch.where(length > 0, ascent / length, torch.zeros_like(ascent))
+    moved = adv.to(wide) + per_sample(alpha, adv) * ascent
+    return adv.copy_((origin + project(moved - origin, eps, norm)).clamp(min, max))
+
+
+@torch.no_grad()
+def pgd_step_(
+    adv: Tensor,
+    grad: Tensor,
+    image: Tensor,
+    alpha: Budget,
+    eps: Budget,
+    *,
+    norm: str = "linf",
+    min: float = 0.0,
+    max: float = 1.0,
+) -> Tensor:
+    """One projected ascent step in place; see ansm_fast.ops."""
+    return _step_(adv, grad, image, alpha, eps, norm, min, max)
+
+
+@torch.no_grad()
+def momentum_step_(
+    adv: Tensor,
+    momentum: Tensor,
+    grad: Tensor,
+    image: Tensor,
+    alpha: Budget,
+    eps: Budget,
+    *,
+    decay: float = 1.0,
+    norm: str = "linf",
+    min: float = 0.0,
+    max: float = 1.0,
+) -> Tensor:
+    """Momentum accumulation and ascent step in place; see ansm_fast.ops."""
+    wide = accumulation_dtype(adv.dtype)
+    ascent = grad.to(wide)
+    mean = ascent.abs().flatten(1).mean(1).reshape(-1, *(1,) * (grad.dim() - 1))
+    # A sample whose gradient is zero everywhere adds nothing instead of NaN.
+    normalized = torch.where(mean > 0, ascent / mean, torch.zeros_like(ascent))
+    momentum.copy_(decay * momentum.to(wide) + normalized)
+    return _step_(adv, momentum, image, alpha, eps, norm, min, max)
+
+
+# --- image_pack -------------------------------------------------------------------------------
+
+
+def image_pack(
+    images: Tensor,
+    *,
+    bgr: bool = True,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """uint8 (N, H, W, 3) to floating (N, 3, H, W) RGB in [0, 1]; see ansm_fast.ops."""
+    planar = (images.flip(-1) if bgr else images).permute(0, 3, 1, 2)
+    wide = planar.to(accumulation_dtype(dtype)) / 255
+    return wide.to(dtype).contiguous(memory_format=memory_format)
+
+
+def image_unpack(
+    image: Tensor,
+    perturbation: Tensor | None = None,
+    eps: Budget | None = None,
+    *,
+    bgr: bool = True,
+) -> Tensor:
+    """Floating (N, 3, H, W) RGB to uint8 (N, H, W, 3), after adding; see ansm_fast.ops."""
+    result = image.to(accumulation_dtype(image.dtype))
+    if perturbation is not None:
+        delta = perturbation.to(result.dtype)
+        result = result + (delta if eps is None else project(delta, eps, "linf"))
+    levels = (result.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return (levels.flip(-1) if bgr else levels).contiguous()
