@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.data.synthesis.traces import jpeg
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
-from ansm_fast.losses import BCEDice
+from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
 from ansm_fast.training.config import CropPhase, LocalizerRun
 from ansm_fast.training.loop import Loop, Task
@@ -66,11 +66,11 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     training_set = MemorySet(run.data.train)
     validation = MemorySet(run.data.validation, run.data.validation_count)
     localizer = BuiltinLocalizer(LocalizerConfig(run.widths)).to(memory_format=torch.channels_last)
-    batches, criterion = LocalizerBatches(run, training_set), BCEDice()
+    batches = LocalizerBatches(run, training_set)
 
     def loss(step: int) -> dict[str, Tensor]:
         images, masks = batches(step)
-        return {"loss": criterion(localizer(images), masks)}
+        return {"loss": bce_dice_loss(localizer(images), masks)}
 
     def validate(module: nn.Module) -> dict[str, float]:
         return mask_figures(module, validation.images, validation.masks)

@@ -1,0 +1,50 @@
+"""Training configurations: the bundled ones are valid, bad ones get one clear line."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ansm_fast.cli.main import cli
+from ansm_fast.errors import InputError
+from ansm_fast.training.config import load_run, parse_run
+
+CONFIGS = resources.files("ansm_fast.training") / "configs"
+
+
+@pytest.mark.parametrize("name", ["localizer", "ansm"])
+def test_bundled_configs_are_valid(name):
+    run = load_run(str(CONFIGS / f"{name}.yaml"))
+    assert run.kind == name
+    assert "CC0" in run.photographs
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("steps", 0, "steps"), ("colour", 1, "colour"), ("eps_d", -8, "eps_d")],
+)
+def test_bad_fields_are_named(key, value, message):
+    values = yaml.safe_load((CONFIGS / "ansm.yaml").read_text())
+    with pytest.raises(InputError, match=message) as error:
+        parse_run(values | {key: value}, "mine.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(InputError, match="no such config"):
+        load_run(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_run(broken)
+
+
+def test_command_line_refuses_a_config_of_the_other_kind(tmp_path):
+    result = CliRunner().invoke(
+        cli, ["train", "ansm", "--config", str(CONFIGS / "localizer.yaml"), "-o", str(tmp_path)]
+    )
+    assert isinstance(result.exception, InputError)
+    assert "not a config of kind 'ansm'" in str(result.exception)

@@ -1,0 +1,106 @@
+"""Synthesize, train a localizer, train an ANSM for it: the whole chain on a few crops."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ansm_fast.data.synthesis import synthesize
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import load_localizer
+from ansm_fast.models import load_ansm
+from ansm_fast.training.ansm import AuxiliaryMaskHead, train_ansm, warm_start
+from ansm_fast.training.batches import epoch_indices
+from ansm_fast.training.config import parse_run
+from ansm_fast.training.localizer import train_localizer
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("training")
+    photographs = root / "photographs"
+    photographs.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        coarse = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (160, 140), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(photographs / f"{index}.png"), image)
+    synthesize(photographs, root / "set", 16, size=64, seed=3)
+    common = {
+        "data": {"train": str(root / "set"), "validation": str(root / "set"), "validation_count": 8},
+        "photographs": "generated",
+        "steps": 4,
+        "validate_every": 2,
+        "save_every": 2,
+    }
+    localizer = common | {
+        "kind": "localizer",
+        "widths": [8, 8, 8, 8],
+        "phases": [
+            {"until": 0.5, "crop": 32, "batch_size": 4},
+            {"until": 1.0, "crop": 64, "batch_size": 3},
+        ],
+        "jpeg_share": 0.5,
+    }
+    run = parse_run(localizer, "test")
+    path = train_localizer(run, root / "localizer", run.model_dump(mode="json"))
+    ansm = common | {
+        "kind": "ansm",
+        "localizer": str(path),
+        "crop": 48,
+        "batch_size": 3,
+        "pool": str(root / "pool"),
+        "pool_size": 16,
+        "attacks": [
+            {"name": "pgd", "steps": 2, "objective": "hide"},
+            {"name": "fgsm", "objective": "wrong-mask"},
+        ],
+        "ffa": {"steps": 2, "weight_in_mgr": 0.1},
+    }
+    return root, path, ansm
+
+
+def test_chain_trains_saves_and_loads(workspace):
+    root, path, values = workspace
+    localizer = load_localizer(path)
+    assert localizer.fingerprint
+    run = parse_run(values, "test")
+    result = train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    ansm = load_ansm(result)
+    image = torch.rand(1, 3, 37, 50)
+    assert ansm.defend(image).shape == image.shape
+    assert float(ansm(image).detach().abs().max()) > 0
+    rows = [json.loads(line) for line in (root / "ansm" / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert "ffa" in rows[0] and "mgr" in rows[1]
+
+
+def test_pool_of_other_settings_is_refused(workspace):
+    root, _, values = workspace
+    run = parse_run(values, "test")
+    train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    other = parse_run(values | {"seed": 5}, "test")
+    with pytest.raises(InputError, match="other settings"):
+        train_ansm(other, root / "other", other.model_dump(mode="json"))
+
+
+def test_warm_start_copies_the_localizers_body():
+    from ansm_fast.localizers import BuiltinLocalizer
+    from ansm_fast.models import ANSM
+
+    localizer, ansm, head = BuiltinLocalizer(), ANSM(), AuxiliaryMaskHead()
+    warm_start(ansm, head, localizer)
+    for name, value in ansm.body.state_dict().items():
+        assert torch.equal(value, localizer.body.state_dict()[name]), name
+    assert torch.equal(head.classifier.weight, localizer.classifier.weight)
+
+
+def test_epochs_cover_every_index_once():
+    taken = np.concatenate([epoch_indices(0, start, 4, 10) for start in range(0, 20, 4)])
+    assert sorted(taken[:10]) == list(range(10))
+    assert sorted(taken[10:20]) == list(range(10))
+    assert not np.array_equal(taken[:10], taken[10:20])

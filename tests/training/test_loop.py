@@ -1,0 +1,96 @@
+"""The training loop: exact resume, refusal of foreign state, schedule."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ansm_fast.errors import InputError
+from ansm_fast.training.config import OptimizerConfig
+from ansm_fast.training.loop import Loop, Task, learning_rate
+
+OPTIMIZER = OptimizerConfig(lr=1e-2, warmup=2, ema_decay=0.9)
+
+
+def make_loop(out, settings=None, save_every=3, scale=1.0):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    extra = nn.Linear(1, 1)
+
+    def loss(step):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(16, 4, generator=generator)
+        return {"loss": scale * (extra(module(x)) - x.sum(1, keepdim=True)).square().mean()}
+
+    def validate(averaged):
+        return {"output": float(averaged(torch.ones(1, 4)))}
+
+    return Loop(
+        Task(module, loss, validate, extra),
+        out,
+        settings or {"seed": 0},
+        steps=10,
+        validate_every=5,
+        save_every=save_every,
+        optimizer=OPTIMIZER,
+    )
+
+
+def weights(loop):
+    return {k: v.clone() for k, v in loop.learning.state_dict().items()} | {
+        f"ema.{k}": v.clone() for k, v in loop.ema.state.items()
+    }
+
+
+def test_resume_after_a_kill_equals_an_unbroken_run(tmp_path):
+    whole = make_loop(tmp_path / "whole")
+    whole.run()
+    # Stopped after step 8, its last saved state is that of step 6: steps 7 and 8 run again.
+    make_loop(tmp_path / "broken").run(stop_at=8)
+    resumed = make_loop(tmp_path / "broken")
+    resumed.run()
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "broken/metrics.jsonl").open()]
+    assert steps == [5, 10]
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path):
+    first = make_loop(tmp_path)
+    first.run()
+    again = make_loop(tmp_path)
+    again.run()
+    assert again.step == 10
+    for name, value in weights(first).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
+def test_state_of_another_configuration_is_refused(tmp_path):
+    make_loop(tmp_path).run()
+    with pytest.raises(InputError, match="another configuration"):
+        make_loop(tmp_path, {"seed": 1}).run()
+
+
+def test_truncated_state_is_refused_and_kept(tmp_path):
+    make_loop(tmp_path).run()
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read"):
+        make_loop(tmp_path).run()
+    assert state.exists()
+
+
+def test_non_finite_gradient_stops_with_the_step(tmp_path):
+    with pytest.raises(InputError, match="not finite at step 0"):
+        make_loop(tmp_path, scale=float("nan")).run()
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = OptimizerConfig(lr=1.0, warmup=10, final_lr_share=0.1)
+    assert learning_rate(config, 0, 100) == pytest.approx(0.1)
+    assert learning_rate(config, 99, 100) == pytest.approx(0.1, abs=1e-3)
+    rates = [learning_rate(config, step, 100) for step in range(10, 100)]
+    assert rates == sorted(rates, reverse=True)
