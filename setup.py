@@ -1,0 +1,175 @@
+"""Builds the native library; everything else about the package stands in pyproject.toml.
+
+csrc/*.cpp       the torch side, on LibTorch's stable ABI: one library for every torch >= 2.10
+csrc/host/*.cpp  torch-free host kernels, compiled once for each instruction set
+
+ANSM_FAST_CUDA=0|1 leaves out or asks for CUDA; ANSM_FAST_NATIVE=0 leaves out all native code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_clib import build_clib
+
+ROOT = Path(__file__).parent
+INSTRUCTION_SETS = {"baseline": []}
+if platform.machine().lower() in {"x86_64", "amd64"}:
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma", "-mf16c"]
+    INSTRUCTION_SETS["avx512"] = [
+        *INSTRUCTION_SETS["avx2"],
+        *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")),
+        "-mprefer-vector-width=512",
+    ]
+HOST_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+]
+TORCH_FLAGS = [
+    "-std=c++20",
+    "-O2",
+    "-fvisibility=hidden",
+    "-DTORCH_STABLE_ONLY",
+    "-DTORCH_TARGET_VERSION=0x020a000000000000",
+]
+
+
+def say(message: str) -> None:
+    print(f"ansm_fast: {message}", file=sys.stderr, flush=True)
+
+
+def compiler() -> str | None:
+    """The C++ compiler's command, or None; CXX and then CC are honoured as setuptools does."""
+    for candidate in (os.environ.get("CXX"), os.environ.get("CC"), "c++", "g++", "clang++"):
+        if candidate and shutil.which(candidate.split()[0]):
+            try:
+                subprocess.run([*candidate.split(), "--version"], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):
+                return None
+            return candidate
+    return None
+
+
+def reason_for_no_native_code() -> str | None:
+    if os.environ.get("ANSM_FAST_CUDA", "0") not in {"", "0"}:
+        sys.exit(
+            "ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, which this version does not "
+            "have yet; install without it"
+        )
+    if os.environ.get("ANSM_FAST_NATIVE") == "0":
+        return "ANSM_FAST_NATIVE=0"
+    if not any(argument.startswith(("build", "bdist", "install", "develop", "editable"))
+               for argument in sys.argv[1:]):
+        return "nothing is built by this command"
+    try:
+        import torch
+    except ImportError:
+        return "no torch in the build environment"
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
+        return f"torch {torch.__version__} has no stable ABI for extensions, 2.10 or newer has"
+    if compiler() is None:
+        return "no working C++ compiler"
+    return None
+
+
+def set_max_jobs() -> None:
+    """One compiler for every 2 GiB of memory, unless MAX_JOBS says otherwise."""
+    if "MAX_JOBS" not in os.environ:
+        try:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (ValueError, OSError):
+            memory = 4 << 30
+        os.environ["MAX_JOBS"] = str(max(1, min(os.cpu_count() or 1, memory >> 31)))
+
+
+class BuildHostKernels(build_clib):
+    """Object files of one source for several instruction sets need folders of their own."""
+
+    def build_libraries(self, libraries):
+        root = self.build_temp
+        for library in libraries:
+            self.build_temp = os.path.join(root, library[0])
+            super().build_libraries([library])
+
+
+def native() -> dict:
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    set_max_jobs()
+    headers = [str(path) for path in sorted((ROOT / "kernels").rglob("*.h"))]
+    sources = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / "host").glob("*.cpp"))]
+    libraries = [
+        (
+            f"ansm_fast_{name}",
+            {
+                "sources": sources,
+                "obj_deps": {"": headers},
+                "include_dirs": ["kernels", "csrc"],
+                "macros": [("ANSM_FAST_ISA", name)],
+                "cflags": [*HOST_FLAGS, *flags],
+            },
+        )
+        for name, flags in INSTRUCTION_SETS.items()
+    ]
+
+    class BuildNative(BuildExtension):
+        def run(self):
+            self.run_command("build_clib")
+            super().run()
+            info = {
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "compiler": self._compiler_version(),
+                "instruction_sets": list(INSTRUCTION_SETS),
+                "host_flags": HOST_FLAGS,
+                "cuda": None,
+            }
+            folder = ROOT if self.inplace else Path(self.build_lib)
+            target = folder / "ansm_fast" / "_build_info.json"
+            target.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+        @staticmethod
+        def _compiler_version() -> str:
+            command = (compiler() or "c++").split()
+            shown = subprocess.run([*command, "--version"], capture_output=True, text=True)
+            return shown.stdout.splitlines()[0] if shown.stdout else command[0]
+
+    extension = CppExtension(
+        "ansm_fast._C",
+        [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").glob("*.cpp"))],
+        include_dirs=[str(ROOT / "kernels"), str(ROOT / "csrc")],
+        define_macros=[("ANSM_FAST_X86_VARIANTS", str(int("avx2" in INSTRUCTION_SETS)))],
+        extra_compile_args={"cxx": TORCH_FLAGS},
+        depends=[*headers, *map(str, (ROOT / "csrc").glob("*.h"))],
+        py_limited_api=True,
+    )
+    return {
+        "libraries": libraries,
+        "ext_modules": [extension],
+        "cmdclass": {"build_clib": BuildHostKernels, "build_ext": BuildNative},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+    }
+
+
+reason = reason_for_no_native_code()
+if reason and reason != "nothing is built by this command":
+    say(f"installing without native code ({reason}); the PyTorch reference will serve, slower")
+packages = ["ansm_fast", "ansm_fast.kernels"] + [
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for path in sorted((ROOT / "ansm_fast").rglob("__init__.py"))
+    if path.parent != ROOT / "ansm_fast"
+]
+setup(packages=packages, **({} if reason else native()))
