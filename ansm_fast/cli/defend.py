@@ -1,0 +1,181 @@
+"""``ansm-fast defend``: images or whole folders in, defended PNG files out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ansm_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from ansm_fast.inference import Summary
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Defend every image below DIR; the tree is kept.",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="ANSM checkpoint; the bundled `tiny` one by default.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write the localizer's mask before and after into DIR.",
+)
+@click.option(
+    "--localizer",
+    metavar="NAME_OR_FILE",
+    help="Localizer for the masks: `builtin` or a checkpoint. Without --masks they go to "
+    "OUTPUT-masks.",
+)
+@click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the network; all cores.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--max-pixels",
+    default=200_000_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Report and skip larger images.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def command(
+    files: tuple[Path, ...],
+    batch: Path | None,
+    output: Path,
+    weights: Path | None,
+    masks: Path | None,
+    localizer: str | None,
+    batch_size: int,
+    threads: int | None,
+    device: str,
+    max_pixels: int,
+    as_json: bool,
+) -> None:
+    """Defend FILES, or every image below --batch DIR, against adversarial noise.
+
+    Reads JPEG, PNG, TIFF, WebP and BMP; writes PNG of the same size, depth and name. Bad files are
+    reported and skipped, and the exit code is then 1. A second run skips what is done.
+    """
+    if (batch is None) == (not files):
+        raise InputError("give either FILES or --batch DIR; see ansm-fast defend --help")
+
+    from ansm_fast.inference import files as inputs
+
+    sources = inputs.from_folder(batch, output) if batch else inputs.from_files(files)
+    if localizer is not None and masks is None:
+        masks = output.with_name(f"{output.resolve().name}-masks")
+    if masks is not None and masks.resolve() == output.resolve():
+        raise InputError(f"masks and outputs cannot share {output}; give another folder to --masks")
+    if masks is not None and batch and masks.resolve() == batch.resolve():
+        raise InputError(f"masks cannot go to the input folder {batch}; give another to --masks")
+
+    import torch
+
+    from ansm_fast.inference import DefendOptions, Engine, defend_files
+    from ansm_fast.localizers import load_localizer
+    from ansm_fast.models import load_ansm
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} is not available ({reason}); try cpu") from error
+    if threads:
+        torch.set_num_threads(threads)
+    ansm = load_ansm(weights)
+    judge = load_localizer(localizer) if masks is not None else None
+    inputs.prepare_folder(output, "-o")
+    if masks is not None:
+        inputs.prepare_folder(masks, "--masks")
+    with _Report(as_json) as report:
+        summary = defend_files(
+            sources,
+            output,
+            Engine(ansm, judge, device=device),
+            fingerprint=ansm.fingerprint,
+            masks=masks,
+            localizer_fingerprint=judge.fingerprint if judge is not None else "",
+            options=DefendOptions(batch_size=batch_size, max_pixels=max_pixels),
+            on_start=report.start,
+            on_progress=report.advance,
+        )
+    _conclude(summary, as_json)
+
+
+class _Report:
+    """Progress bar with images/s and time left, and a line for each bad file, on stderr."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            TextColumn("defend"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("defend", total=None, rate="")
+
+    def __enter__(self) -> _Report:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def start(self, total: int, skipped: int) -> None:
+        self.progress.update(self.task, total=total - skipped)
+
+    def advance(self, source: object, status: str, reason: str) -> None:
+        if reason:
+            path = getattr(source, "path", source)
+            self.console.print(f"{status}: {path} {reason}", markup=False)
+        self.progress.advance(self.task)
+        speed = self.progress.tasks[0].speed
+        self.progress.update(self.task, rate=f"{speed:.1f} images/s" if speed else "")
+
+
+def _conclude(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), ensure_ascii=False))
+    else:
+        click.echo(
+            f"{summary.defended} defended, {summary.skipped} already done, {summary.failed} failed "
+            f"of {summary.total} in {summary.seconds:.1f} s "
+            f"({summary.images_per_second:.1f} images/s); {summary.manifest}"
+        )
+    if summary.interrupted:
+        click.echo("interrupted; the same command goes on where it stopped", err=True)
+        sys.exit(INTERRUPTED)
+    if summary.failed:
+        sys.exit(1)

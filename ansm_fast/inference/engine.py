@@ -1,0 +1,163 @@
+"""The arithmetic: batches of equally large 8-bit images, single 16-bit ones, and tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ansm_fast.inference.images import Photograph, Pixels
+from ansm_fast.inference.optimize import for_inference
+from ansm_fast.inference.tiling import tiles
+from ansm_fast.models import ANSM
+from ansm_fast.ops import clamp_project, image_pack, image_unpack
+
+MASK_HALO = 128
+
+
+@dataclass
+class Defended:
+    """Defended pixels, shaped and typed as the photograph's, and the localizer's masks.
+
+    ``mask_before`` and ``mask_after`` are (H, W) uint8, 255 times the probability of a forgery.
+    """
+
+    pixels: Pixels
+    mask_before: Pixels | None = None
+    mask_after: Pixels | None = None
+
+
+def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
+    missing = (height - pixels.shape[0], width - pixels.shape[1])
+    if missing == (0, 0):
+        return pixels
+    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+
+
+class Engine:
+    """Defends photographs with one ANSM on one device.
+
+    Args:
+        ansm: the network; a copy optimized for inference is made.
+        localizer: optional; its masks before and after are then made too.
+        device: where the networks run.
+        tile: larger images (by area than ``tile`` squared) are cut into cores of this side; a
+            multiple of ``ansm.stride``.
+
+    A grey image is defended as three equal channels and gets the mean of their perturbations. The
+    masks of a tiled image are made tile by tile: a localizer that looks at the whole image, as the
+    built-in one does, then sees a tile at a time.
+    """
+
+    def __init__(
+        self,
+        ansm: ANSM,
+        localizer: nn.Module | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        tile: int = 1536,
+    ) -> None:
+        if tile <= 0 or tile % ansm.stride:
+            raise ValueError(f"tile must be a positive multiple of {ansm.stride}, got {tile}")
+        self.device = torch.device(device)
+        self.stride, self.halo, self.eps_d = ansm.stride, ansm.receptive_field, ansm.eps_d
+        self.tile = tile
+        self._ansm = for_inference(ansm).to(self.device)
+        self._localizer = for_inference(localizer).to(self.device) if localizer else None
+
+    def padded(self, image: Photograph) -> tuple[int, int]:
+        """Height and width rounded up to the stride: images that agree in them share a batch."""
+        up = self.stride
+        return -(-image.height // up) * up, -(-image.width // up) * up
+
+    def is_tiled(self, image: Photograph) -> bool:
+        return image.height * image.width > self.tile**2
+
+    @torch.inference_mode()
+    def defend(self, images: Sequence[Photograph]) -> list[Defended]:
+        """Defend images that agree in ``padded`` size and depth.
+
+        Raises:
+            ValueError: they don't agree.
+        """
+        if not images:
+            return []
+        if len({(self.padded(image), image.depth) for image in images}) > 1:
+            raise ValueError("images of one batch must agree in padded size and depth")
+        tiled = self.is_tiled(images[0]) or any(self.is_tiled(image) for image in images)
+        whole = self._tiled if tiled else self._whole
+        results = [Defended(pixels) for pixels in whole([i.pixels for i in images])]
+        if self._localizer is not None:
+            for image, result in zip(images, results, strict=True):
+                result.mask_before = self.mask(image.pixels)
+                result.mask_after = self.mask(result.pixels)
+        return results
+
+    def _whole(self, batch: Sequence[Pixels]) -> list[Pixels]:
+        up = self.stride
+        height, width = (-(-side // up) * up for side in batch[0].shape[:2])
+        image = self._pack([_pad(pixels, height, width) for pixels in batch])
+        perturbation = self._ansm(image)
+        grey = [pixels.shape[2] == 1 for pixels in batch]
+        for index, is_grey in enumerate(grey):
+            if is_grey:
+                perturbation[index] = perturbation[index].mean(0, keepdim=True)
+        defended = self._unpack(image, perturbation, batch[0].dtype == np.uint16)
+        return [
+            np.ascontiguousarray(whole[: pixels.shape[0], : pixels.shape[1], : pixels.shape[2]])
+            for whole, pixels in zip(defended, batch, strict=True)
+        ]
+
+    def _tiled(self, batch: Sequence[Pixels]) -> list[Pixels]:
+        def one(pixels: Pixels) -> Pixels:
+            return self._by_tiles(pixels, self.halo, pixels, lambda part: self._whole([part])[0])
+
+        return [one(pixels) for pixels in batch]
+
+    def _by_tiles(
+        self, pixels: Pixels, halo: int, like: Pixels, function: Callable[[Pixels], Pixels]
+    ) -> Pixels:
+        result, (height, width) = np.empty_like(like), pixels.shape[:2]
+        for part in tiles(height, width, self.tile, halo, self.stride):
+            result[part.core] = function(np.ascontiguousarray(pixels[part.window]))[part.inner]
+        return result
+
+    @torch.inference_mode()
+    def mask(self, pixels: Pixels) -> Pixels:
+        """255 times the localizer's probability of a forgery, (H, W) uint8."""
+        if self._localizer is None:
+            raise ValueError("this engine has no localizer; pass localizer= to Engine")
+        localizer = self._localizer
+
+        def one(part: Pixels) -> Pixels:
+            logits = localizer(self._pack([part]))[0, 0]
+            return logits.sigmoid().mul(255).round().to(torch.uint8).cpu().numpy()
+
+        if pixels.shape[0] * pixels.shape[1] <= self.tile**2:
+            return one(pixels)
+        like = np.empty(pixels.shape[:2], np.uint8)
+        return self._by_tiles(pixels, MASK_HALO, like, one)
+
+    def _pack(self, batch: Sequence[Pixels]) -> Tensor:
+        """(B, 3, H, W) float32 RGB in [0, 1], channels_last, of one depth."""
+        colour = [np.repeat(p, 3, axis=2) if p.shape[2] == 1 else p for p in batch]
+        stacked = np.stack(colour)
+        if stacked.dtype == np.uint16:
+            levels = torch.from_numpy(stacked.astype(np.float32)).to(self.device)
+            return levels.div_(65535).permute(0, 3, 1, 2)
+        return image_pack(
+            torch.from_numpy(stacked).to(self.device),
+            bgr=False,
+            memory_format=torch.channels_last,
+        )
+
+    def _unpack(self, image: Tensor, perturbation: Tensor, deep: bool) -> Pixels:
+        """(B, H, W, 3) of the defended levels, uint16 where ``deep``, otherwise uint8."""
+        if deep:
+            defended = clamp_project(image, perturbation, self.eps_d)
+            levels = defended.mul(65535).round_().permute(0, 2, 3, 1)
+            return levels.contiguous().cpu().numpy().astype(np.uint16)
+        return image_unpack(image, perturbation, self.eps_d, bgr=False).cpu().numpy()

@@ -1,0 +1,51 @@
+"""What travels through the pipeline: decoded pixels with everything that must survive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+
+
+class BadImage(Exception):
+    """One input that cannot be defended; the message says why. It is reported and skipped."""
+
+
+@dataclass
+class Photograph:
+    """One decoded image, as stored in its file (not turned upright).
+
+    Attributes:
+        pixels: (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16, contiguous.
+        alpha: (H, W) of the same dtype, or None.
+        icc: ICC profile, or None.
+        exif: TIFF-structured EXIF block without the ``Exif\\0\\0`` prefix, or None. It holds the
+            orientation, so that viewers turn the output as they turn the input.
+        note: what could not be kept, for the manifest; empty if all was.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    note: str = ""
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def grey(self) -> bool:
+        return self.pixels.shape[2] == 1
+
+    @property
+    def depth(self) -> int:
+        """Bits per sample: 8 or 16."""
+        return 8 * int(self.pixels.dtype.itemsize)

@@ -1,0 +1,29 @@
+"""Rewrites of a network for inference that change its result by rounding only."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def _fold(module: nn.Module) -> None:
+    for child in module.children():
+        _fold(child)
+    if not isinstance(module, nn.Sequential):
+        return
+    for index in range(len(module) - 1):
+        first, second = module[index], module[index + 1]
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            module[index] = fuse_conv_bn_eval(first, second)
+            module[index + 1] = nn.Identity()
+
+
+def for_inference(module: nn.Module) -> nn.Module:
+    """A frozen copy in eval mode: batch normalization folded into the convolutions before it,
+    weights in channels_last order. ``module`` itself stays as it is."""
+    optimized = copy.deepcopy(module).eval().requires_grad_(False)
+    _fold(optimized)
+    return optimized.to(memory_format=torch.channels_last)

@@ -1,0 +1,291 @@
+"""The defend pipeline: readers -> batcher -> engine -> writers, in constant memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ansm_fast.inference.batcher import Batcher
+from ansm_fast.inference.decode import read_photograph
+from ansm_fast.inference.engine import Defended, Engine
+from ansm_fast.inference.files import Source, output_names
+from ansm_fast.inference.images import BadImage, Photograph
+from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record, identity
+from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
+from ansm_fast.inference.writer import mask_paths, write_result
+
+Progress = Callable[[Source, str, str], None]
+
+
+@dataclass(frozen=True)
+class DefendOptions:
+    """Bounds and thread counts; the defaults suit a machine of two or more cores."""
+
+    max_pixels: int = 200_000_000
+    batch_size: int = 4
+    batch_pixels: int = 1 << 21
+    budget_pixels: int = 48_000_000
+    readers: int = 2
+    writers: int = 2
+
+
+@dataclass
+class Summary:
+    """What happened: counts, the reason for every failure, time and throughput."""
+
+    total: int = 0
+    defended: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    interrupted: bool = False
+    output: str = ""
+    manifest: str = ""
+    fingerprint: str = ""
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _Job:
+    source: Source
+    output: str
+    pixels: int = 0
+    image: Photograph | None = None
+    result: Defended | None = None
+    started: float = 0.0
+
+
+@contextmanager
+def _own_size_limit() -> Iterator[None]:
+    """Pillow's guard against huge images is replaced by max_pixels while the pipeline runs."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+class _Run:
+    """One run over a list of jobs; the calling thread drives the engine."""
+
+    def __init__(
+        self,
+        jobs: Sequence[_Job],
+        engine: Engine,
+        folder: Path,
+        masks: Path | None,
+        manifest: Manifest,
+        common: Record,
+        options: DefendOptions,
+        summary: Summary,
+        on_progress: Progress,
+    ) -> None:
+        self.jobs, self.engine, self.options = jobs, engine, options
+        self.folder, self.masks, self.manifest, self.common = folder, masks, manifest, common
+        self.summary, self.on_progress = summary, on_progress
+        self.stop = threading.Event()
+        self.budget = PixelBudget(options.budget_pixels, self.stop)
+        self.decoded: BoundedQueue[_Job] = BoundedQueue(64, self.stop)
+        self.defended: BoundedQueue[_Job | None] = BoundedQueue(64, self.stop)
+        self._lock = threading.Lock()
+        self._next = iter(jobs)
+        self._finished = 0
+
+    # -- results ----------------------------------------------------------------------------
+
+    def _finish(self, job: _Job, status: str, details: Record) -> None:
+        record: Record = {"input": str(job.source.path.resolve()), "status": status, **self.common}
+        try:
+            record |= identity(job.source.path)
+        except OSError:
+            details.setdefault("error", "vanished while it was read")
+        elapsed = time.perf_counter() - job.started
+        record |= details | {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
+        self.manifest.add(record)
+        with self._lock:
+            self._finished += 1
+            if status == DONE:
+                self.summary.defended += 1
+            else:
+                self.summary.failed += 1
+                reason = str(details["error"])
+                self.summary.failures.append({"input": str(job.source.path), "error": reason})
+            self.on_progress(job.source, status, str(details.get("error", "")))
+        if job.pixels:
+            self.budget.release(job.pixels)
+        job.image = job.result = None
+
+    # -- threads ----------------------------------------------------------------------------
+
+    def _take(self) -> _Job | None:
+        with self._lock:
+            return next(self._next, None)
+
+    def _reserve(self, job: _Job) -> Callable[[int], None]:
+        def reserve(pixels: int) -> None:
+            self.budget.acquire(pixels)
+            job.pixels = pixels
+
+        return reserve
+
+    def _read(self) -> None:
+        while not self.stop.is_set() and (job := self._take()) is not None:
+            job.started = time.perf_counter()
+            try:
+                limit = self.options.max_pixels
+                job.image = read_photograph(job.source.path, limit, self._reserve(job))
+            except BadImage as error:
+                self._finish(job, FAILED, {"error": str(error)})
+                continue
+            self.decoded.put(job)
+
+    def _write(self) -> None:
+        while (job := self.defended.get()) is not None:
+            assert job.image is not None and job.result is not None
+            try:
+                details = write_result(job.image, job.result, self.folder, job.output, self.masks)
+            except OSError as error:
+                reason = f"cannot be written: {error.strerror or error}"
+                self._finish(job, FAILED, {"error": reason})
+            else:
+                self._finish(job, DONE, {"output": job.output} | details)
+
+    def _thread(self, target: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                target()
+            except Stopped:
+                pass
+            except BaseException as error:  # a fault of ours: the calling thread raises it
+                self.fault = error
+                self.stop.set()
+
+        thread = threading.Thread(target=run, name=f"ansm-fast-{target.__name__}", daemon=True)
+        thread.start()
+        return thread
+
+    # -- the calling thread -----------------------------------------------------------------
+
+    fault: BaseException | None = None
+
+    def run(self) -> None:
+        readers = [self._thread(self._read) for _ in range(self.options.readers)]
+        writers = [self._thread(self._write) for _ in range(self.options.writers)]
+        try:
+            self._drive()
+            for _ in writers:
+                self.defended.put(None)
+            for thread in writers:
+                thread.join()
+        except Stopped:
+            pass
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+        finally:
+            self.stop.set()
+            for thread in readers + writers:
+                thread.join()
+        if self.fault is not None:
+            raise self.fault
+
+    def _drive(self) -> None:
+        batcher: Batcher[_Job] = Batcher(self.options.batch_size, self.options.batch_pixels)
+        while True:
+            job = self.decoded.get_nowait()
+            if job is None:
+                # Nothing has come: run what waits rather than wait for company. This also
+                # lets readers go on that wait for pixels held by the batcher.
+                batch = batcher.flush()
+                if not batch:
+                    if self._finished >= len(self.jobs):
+                        return
+                    if self.stop.is_set():
+                        raise Stopped
+                    time.sleep(0.001)
+                    continue
+            else:
+                assert job.image is not None
+                size = self.engine.padded(job.image)
+                batch = batcher.add(job, (size, job.image.depth), size[0] * size[1])
+            if batch:
+                self._defend(batch)
+
+    def _defend(self, batch: list[_Job]) -> None:
+        results = self.engine.defend([job.image for job in batch if job.image is not None])
+        for job, result in zip(batch, results, strict=True):
+            job.result = result
+            self.defended.put(job)
+
+
+def defend_files(
+    sources: Sequence[Source],
+    output: Path,
+    engine: Engine,
+    *,
+    fingerprint: str,
+    masks: Path | None = None,
+    localizer_fingerprint: str = "",
+    options: DefendOptions | None = None,
+    on_start: Callable[[int, int], None] = lambda total, skipped: None,
+    on_progress: Progress = lambda source, status, reason: None,
+) -> Summary:
+    """Defend every source into ``output`` and record each in its manifest.
+
+    A source is skipped if the manifest says that it was done with the same fingerprints, it has
+    not changed since, and its output (and masks) are still there.
+
+    Args:
+        sources: from ``files.from_folder`` or ``files.from_files``.
+        output: existing, writable folder.
+        masks: folder for the masks before and after; needs an engine with a localizer.
+        on_start: called once with the number of sources and of those that are skipped.
+        on_progress: called for each source that is done or failed, one call at a time.
+
+    Raises:
+        InputError: the manifest cannot be used.
+    """
+    options = options or DefendOptions()
+    started = time.perf_counter()
+    manifest = Manifest(output)
+    common: Record = {"fingerprint": fingerprint}
+    if masks is not None:
+        common["localizer_fingerprint"] = localizer_fingerprint
+        common["masks"] = os.path.abspath(masks)
+    summary = Summary(
+        total=len(sources),
+        output=str(output),
+        manifest=str(manifest.path),
+        fingerprint=fingerprint,
+    )
+    try:
+        names = output_names(sources, output, manifest.claimed())
+        jobs = []
+        for source, name in names.items():
+            needed = [output / name]
+            if masks is not None:
+                needed += mask_paths(masks, str(name))
+            if manifest.is_done(source.path, common, needed):
+                summary.skipped += 1
+            else:
+                jobs.append(_Job(source, str(name)))
+        on_start(len(sources), summary.skipped)
+        with _own_size_limit():
+            _Run(jobs, engine, output, masks, manifest, common, options, summary, on_progress).run()
+    finally:
+        manifest.close()
+    summary.seconds = round(time.perf_counter() - started, 3)
+    summary.images_per_second = round(summary.defended / max(summary.seconds, 1e-9), 2)
+    summary.failures.sort(key=lambda failure: failure["input"])
+    return summary
