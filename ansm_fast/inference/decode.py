@@ -27,7 +27,8 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Tags of a TIFF that describe the photograph; the rest describe how the file stores its pixels.
-_DESCRIPTIVE = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
+_DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
+_TIFF_ORIENTATION = 274
 _SUB_BLOCKS = (0x8769, 0x8825)  # Exif and GPS
 
 
@@ -111,7 +112,7 @@ def _cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
             converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
             if converted is not None:
                 return converted, srgb.tobytes(), "CMYK converted to sRGB by its profile"
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB"), None, "CMYK converted to RGB"
 
@@ -132,6 +133,18 @@ def _eight_bits(data: bytes, admit: Admit) -> Photograph:
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise BadImage(f"has pixels of mode {image.mode}; convert it to 8- or 16-bit grey or RGB")
     return _split(np.asarray(image), icc, exif, note)
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn as the TIFF tag says. Readers of TIFF do so themselves, Pillow's included, while they
+    leave other formats as stored: each output has the size that its input is seen to have."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def _split(pixels: Pixels, icc: bytes | None, exif: bytes | None, note: str = "") -> Photograph:
@@ -179,8 +192,11 @@ def _tiff(data: bytes, admit: Admit) -> Photograph:
             return _eight_bits(data, admit)
         if page.dtype != np.uint16:
             raise BadImage(f"has samples of type {page.dtype}; convert it to 8 or 16 bits")
-        if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB"):
-            raise BadImage(f"is a 16-bit {page.photometric.name} TIFF; convert it to RGB")
+        # Plain integers where tifffile keeps what the file says: compare, never name them.
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        plain = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+        if not inverted and page.photometric not in plain:
+            raise BadImage("is a 16-bit TIFF of neither grey nor RGB; convert it to RGB")
         admit(page.imagewidth, page.imagelength)
         try:
             pixels = page.asarray()
@@ -189,9 +205,9 @@ def _tiff(data: bytes, admit: Admit) -> Photograph:
                 raise
             pixels = _unchanged(data)  # a compression that tifffile has no codec for
         else:
-            if page.planarconfig.name == "SEPARATE" and pixels.ndim == 3:
+            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
                 pixels = np.moveaxis(pixels, 0, 2)
-            if page.photometric.name == "MINISWHITE":
+            if inverted:
                 pixels = np.uint16(65535) - pixels
         icc = page.tags.valueof(34675)
         exif = Image.Exif()
@@ -203,4 +219,5 @@ def _tiff(data: bytes, admit: Admit) -> Photograph:
             raise BadImage(f"has pixels of shape {pixels.shape}; expected grey or RGB, with alpha")
         block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
         note = f"first of {pages} pages" if pages > 1 else ""
+        pixels = _upright(pixels, int(page.tags.valueof(_TIFF_ORIENTATION, default=1)))
         return _split(pixels, bytes(icc) if icc else None, block, note)

@@ -16,7 +16,7 @@ class BadImage(Exception):
 
 @dataclass
 class Photograph:
-    """One decoded image, as stored in its file (not turned upright).
+    """One decoded image, as stored in its file: not turned upright, except from TIFF.
 
     Attributes:
         pixels: (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16, contiguous.

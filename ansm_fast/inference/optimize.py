@@ -26,4 +26,4 @@ def for_inference(module: nn.Module) -> nn.Module:
     weights in channels_last order. ``module`` itself stays as it is."""
     optimized = copy.deepcopy(module).eval().requires_grad_(False)
     _fold(optimized)
-    return optimized.to(memory_format=torch.channels_last)
+    return optimized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -13,6 +13,8 @@ namespace ansm_fast {
 namespace ANSM_FAST_ISA {
 namespace dual_mask {
 
+using namespace ansm_fast::dual_mask;
+
 // sigma(z), 1 - sigma(z) and e = exp(-|z|): neither tail is ever the difference of close numbers.
 template <class A>
 struct Logistic {

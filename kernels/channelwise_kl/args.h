@@ -1,0 +1,26 @@
+// What the channel-wise KL kernels of every instruction set take and give.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/field.h"
+
+namespace ansm_fast {
+namespace channelwise_kl {
+
+// KL(first || second) of rows normalized over `pixels`; the caller swaps input and target for the
+// other direction. Gradients of the sum over rows, times `gradient_scale`; null where not wanted.
+struct Inputs {
+  Field first;
+  Field second;
+  Field grad_first;
+  Field grad_second;
+  int64_t pixels = 0;
+  int64_t channels = 0;  // neighbours in memory of the channels-last kernel
+  double inverse_temperature = 1;
+  double alpha = 0;
+  double gradient_scale = 1;
+};
+
+}  // namespace channelwise_kl
+}  // namespace ansm_fast

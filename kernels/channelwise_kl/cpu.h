@@ -1,0 +1,368 @@
+// Channel-wise KL divergence with its gradients: host kernels. One file holds the arithmetic of one
+// element, and two walks over memory: rows of neighbouring pixels, and channels-last.
+// The formulas, the traffic and the choices behind them are in README.md of this folder.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "../common/isa.h"
+#include "../common/log.h"
+#include "../common/staging.h"
+#include "args.h"
+
+namespace ansm_fast {
+namespace ANSM_FAST_ISA {
+namespace channelwise_kl {
+
+using namespace ::ansm_fast::channelwise_kl;
+
+// Everything that one row's gradient needs.
+template <class A>
+struct Row {
+  A max_first = -A(INFINITY), max_second = -A(INFINITY);
+  A inverse_first = 0, inverse_second = 0;  // 1 / Z
+  A log_ratio = 0;                          // log Z_first - log Z_second
+  A kl = 0;
+  A mean_first = 0, mean_second = 0;  // of h under p and of g under q, for alpha > 0
+};
+
+// Shifted and scaled logits, and their difference: 0 where the inputs agree, whatever their size.
+template <class A>
+struct Element {
+  A first, second, difference;
+};
+
+template <class A>
+inline Element<A> element(A first, A second, A max_first, A max_second, A inverse_temperature) {
+  const A u = (first - max_first) * inverse_temperature;
+  const A v = (second - max_second) * inverse_temperature;
+  return {u, v, u - v};
+}
+
+// p * d, with the limit 0 where p is 0: there d may be infinite.
+template <class A>
+inline A weighted(A weight, A difference) {
+  return weight == A(0) ? A(0) : weight * difference;
+}
+
+template <class A>
+inline A smoothed_log_ratio(A p, A q, A alpha) {
+  return log_positive(p + alpha) - log_positive(q + alpha);
+}
+
+template <class A>
+inline void finish(Row<A>& row, double z_first, double z_second, double weighted_difference) {
+  row.inverse_first = A(1 / z_first);
+  row.inverse_second = A(1 / z_second);
+  row.log_ratio = A(std::log(z_first) - std::log(z_second));
+  row.kl = A(weighted_difference / z_first - (std::log(z_first) - std::log(z_second)));
+}
+
+// d loss / d logit of one element, before the gradient scale.
+template <class A>
+inline A gradient_first(const Row<A>& row, const Element<A>& e, A exp_first, A exp_second, A alpha,
+                        bool smoothed) {
+  const A p = exp_first * row.inverse_first;
+  if (smoothed) {
+    const A q = exp_second * row.inverse_second;
+    const A h = smoothed_log_ratio(p, q, alpha) + p / (p + alpha);
+    return p * (h - row.mean_first);
+  }
+  return weighted(p, e.difference - (row.log_ratio + row.kl));
+}
+
+template <class A>
+inline A gradient_second(const Row<A>& row, A exp_first, A exp_second, A alpha, bool smoothed) {
+  const A p = exp_first * row.inverse_first, q = exp_second * row.inverse_second;
+  if (smoothed) return q * (-p / (q + alpha) - row.mean_second);
+  return q - p;
+}
+
+// --- rows: the pixels of a channel are neighbours ---------------------------------------------
+
+template <class A>
+Row<A> row_statistics(const Inputs& in, int64_t begin) {
+  A first_room[kStagedBlock], second_room[kStagedBlock];
+  const int64_t end = begin + in.pixels;
+  const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
+  Row<A> row;
+  A max_first = row.max_first, max_second = row.max_second;
+  for (int64_t at = begin; at < end; at += kStagedBlock) {
+    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+#pragma omp simd reduction(max : max_first, max_second)
+    for (int64_t i = 0; i < n; ++i) {
+      max_first = first[i] > max_first ? first[i] : max_first;
+      max_second = second[i] > max_second ? second[i] : max_second;
+    }
+  }
+  row.max_first = max_first;
+  row.max_second = max_second;
+
+  double total_first = 0, total_second = 0, total_difference = 0;
+  for (int64_t at = begin; at < end; at += kStagedBlock) {
+    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+    A z_first = 0, z_second = 0, difference = 0;
+#pragma omp simd reduction(+ : z_first, z_second, difference)
+    for (int64_t i = 0; i < n; ++i) {
+      const Element<A> e = element(first[i], second[i], max_first, max_second, scale);
+      const A exp_first = exp_nonpositive(e.first);
+      z_first += exp_first;
+      z_second += exp_nonpositive(e.second);
+      difference += weighted(exp_first, e.difference);
+    }
+    total_first += z_first;
+    total_second += z_second;
+    total_difference += difference;
+  }
+  finish(row, total_first, total_second, total_difference);
+  if (in.alpha <= 0) return row;
+
+  double kl = 0, mean_first = 0, mean_second = 0;
+  for (int64_t at = begin; at < end; at += kStagedBlock) {
+    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+    A block_kl = 0, block_first = 0, block_second = 0;
+#pragma omp simd reduction(+ : block_kl, block_first, block_second)
+    for (int64_t i = 0; i < n; ++i) {
+      const Element<A> e = element(first[i], second[i], max_first, max_second, scale);
+      const A p = exp_nonpositive(e.first) * row.inverse_first;
+      const A q = exp_nonpositive(e.second) * row.inverse_second;
+      const A term = p * smoothed_log_ratio(p, q, alpha);
+      block_kl += term;
+      block_first += term + p * (p / (p + alpha));
+      block_second -= q * (p / (q + alpha));
+    }
+    kl += block_kl;
+    mean_first += block_first;
+    mean_second += block_second;
+  }
+  row.kl = A(kl);
+  row.mean_first = A(mean_first);
+  row.mean_second = A(mean_second);
+  return row;
+}
+
+template <class A, bool kFirst, bool kSecond, bool kSmoothed>
+void row_gradients(const Inputs& in, const Row<A>& row, int64_t begin) {
+  A first_room[kStagedBlock], second_room[kStagedBlock];
+  A out_first_room[kStagedBlock], out_second_room[kStagedBlock];
+  const int64_t end = begin + in.pixels;
+  const A scale = A(in.inverse_temperature), alpha = A(in.alpha), factor = A(in.gradient_scale);
+  for (int64_t at = begin; at < end; at += kStagedBlock) {
+    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+    A* to_first = kFirst ? destination(in.grad_first, at, out_first_room) : out_first_room;
+    A* to_second = kSecond ? destination(in.grad_second, at, out_second_room) : out_second_room;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      const Element<A> e = element(first[i], second[i], row.max_first, row.max_second, scale);
+      const A exp_first = exp_nonpositive(e.first);
+      const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
+      if constexpr (kFirst)
+        to_first[i] = factor * gradient_first(row, e, exp_first, exp_second, alpha, kSmoothed);
+      if constexpr (kSecond)
+        to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
+    }
+    if constexpr (kFirst) commit(in.grad_first, at, n, to_first);
+    if constexpr (kSecond) commit(in.grad_second, at, n, to_second);
+  }
+}
+
+// The KL divergences of rows [begin, end), and their gradients where asked for.
+template <class A>
+void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
+  const bool first = in.grad_first.data, second = in.grad_second.data, smoothed = in.alpha > 0;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t at = r * in.pixels;
+    const Row<A> row = row_statistics<A>(in, at);
+    kl[r] = double(row.kl);
+    if (first && second)
+      smoothed ? row_gradients<A, true, true, true>(in, row, at)
+               : row_gradients<A, true, true, false>(in, row, at);
+    else if (first)
+      smoothed ? row_gradients<A, true, false, true>(in, row, at)
+               : row_gradients<A, true, false, false>(in, row, at);
+    else if (second)
+      smoothed ? row_gradients<A, false, true, true>(in, row, at)
+               : row_gradients<A, false, true, false>(in, row, at);
+  }
+}
+
+// --- channels-last: the channels of a pixel are neighbours ------------------------------------
+
+constexpr int64_t kChannelBlock = 128;
+constexpr int64_t kPixelBlock = 64;  // pixels whose sums are kept in A before they go to double
+
+template <class A>
+struct Columns {
+  A max_first[kChannelBlock], max_second[kChannelBlock];
+  A inverse_first[kChannelBlock], inverse_second[kChannelBlock];
+  A offset[kChannelBlock];  // log_ratio + kl
+  A mean_first[kChannelBlock], mean_second[kChannelBlock];
+  A kl[kChannelBlock];
+};
+
+template <class A>
+struct BlockSums {
+  A a[kChannelBlock], b[kChannelBlock], c[kChannelBlock];
+  double total_a[kChannelBlock], total_b[kChannelBlock], total_c[kChannelBlock];
+
+  void clear(int64_t n) {
+    for (int64_t i = 0; i < n; ++i) total_a[i] = total_b[i] = total_c[i] = 0;
+  }
+  void open(int64_t n) {
+    for (int64_t i = 0; i < n; ++i) a[i] = b[i] = c[i] = 0;
+  }
+  void close(int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      total_a[i] += a[i];
+      total_b[i] += b[i];
+      total_c[i] += c[i];
+    }
+  }
+};
+
+template <class A>
+void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& columns) {
+  A first_room[kChannelBlock], second_room[kChannelBlock];
+  const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
+  for (int64_t i = 0; i < n; ++i) columns.max_first[i] = columns.max_second[i] = -A(INFINITY);
+  for (int64_t k = 0; k < in.pixels; ++k) {
+    const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
+    const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      columns.max_first[i] = first[i] > columns.max_first[i] ? first[i] : columns.max_first[i];
+      columns.max_second[i] = second[i] > columns.max_second[i] ? second[i] : columns.max_second[i];
+    }
+  }
+
+  BlockSums<A> sums;
+  sums.clear(n);
+  for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
+    const int64_t stop = block + kPixelBlock < in.pixels ? block + kPixelBlock : in.pixels;
+    sums.open(n);
+    for (int64_t k = block; k < stop; ++k) {
+      const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
+      const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        const Element<A> e =
+            element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
+        const A exp_first = exp_nonpositive(e.first);
+        sums.a[i] += exp_first;
+        sums.b[i] += exp_nonpositive(e.second);
+        sums.c[i] += weighted(exp_first, e.difference);
+      }
+    }
+    sums.close(n);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    Row<A> row;
+    finish(row, sums.total_a[i], sums.total_b[i], sums.total_c[i]);
+    columns.inverse_first[i] = row.inverse_first;
+    columns.inverse_second[i] = row.inverse_second;
+    columns.offset[i] = row.log_ratio + row.kl;
+    columns.kl[i] = row.kl;
+  }
+  if (in.alpha <= 0) return;
+
+  sums.clear(n);
+  for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
+    const int64_t stop = block + kPixelBlock < in.pixels ? block + kPixelBlock : in.pixels;
+    sums.open(n);
+    for (int64_t k = block; k < stop; ++k) {
+      const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
+      const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        const Element<A> e =
+            element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
+        const A p = exp_nonpositive(e.first) * columns.inverse_first[i];
+        const A q = exp_nonpositive(e.second) * columns.inverse_second[i];
+        const A term = p * smoothed_log_ratio(p, q, alpha);
+        sums.a[i] += term;
+        sums.b[i] += term + p * (p / (p + alpha));
+        sums.c[i] -= q * (p / (q + alpha));
+      }
+    }
+    sums.close(n);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    columns.kl[i] = A(sums.total_a[i]);
+    columns.mean_first[i] = A(sums.total_b[i]);
+    columns.mean_second[i] = A(sums.total_c[i]);
+  }
+}
+
+template <class A, bool kFirst, bool kSecond, bool kSmoothed>
+void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<A>& columns) {
+  A first_room[kChannelBlock], second_room[kChannelBlock];
+  A out_first_room[kChannelBlock], out_second_room[kChannelBlock];
+  const A scale = A(in.inverse_temperature), alpha = A(in.alpha), factor = A(in.gradient_scale);
+  for (int64_t k = 0; k < in.pixels; ++k) {
+    const int64_t at = begin + k * in.channels;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+    A* to_first = kFirst ? destination(in.grad_first, at, out_first_room) : out_first_room;
+    A* to_second = kSecond ? destination(in.grad_second, at, out_second_room) : out_second_room;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      Row<A> row;
+      row.inverse_first = columns.inverse_first[i];
+      row.inverse_second = columns.inverse_second[i];
+      row.kl = columns.offset[i];
+      row.mean_first = columns.mean_first[i];
+      row.mean_second = columns.mean_second[i];
+      const Element<A> e =
+          element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
+      const A exp_first = exp_nonpositive(e.first);
+      const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
+      if constexpr (kFirst)
+        to_first[i] = factor * gradient_first(row, e, exp_first, exp_second, alpha, kSmoothed);
+      if constexpr (kSecond)
+        to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
+    }
+    if constexpr (kFirst) commit(in.grad_first, at, n, to_first);
+    if constexpr (kSecond) commit(in.grad_second, at, n, to_second);
+  }
+}
+
+inline int64_t column_blocks(const Inputs& in) {
+  return (in.channels + kChannelBlock - 1) / kChannelBlock;
+}
+
+// The KL divergences of column blocks [begin, end), counted over all samples, with gradients.
+template <class A>
+void columns_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
+  const bool first = in.grad_first.data, second = in.grad_second.data, smoothed = in.alpha > 0;
+  const int64_t blocks = column_blocks(in);
+  Columns<A> columns;
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t sample = index / blocks, channel = index % blocks * kChannelBlock;
+    const int64_t left = in.channels - channel, n = left < kChannelBlock ? left : kChannelBlock;
+    const int64_t at = sample * in.pixels * in.channels + channel;
+    column_statistics<A>(in, at, n, columns);
+    for (int64_t i = 0; i < n; ++i) kl[sample * in.channels + channel + i] = double(columns.kl[i]);
+    if (first && second)
+      smoothed ? column_gradients<A, true, true, true>(in, at, n, columns)
+               : column_gradients<A, true, true, false>(in, at, n, columns);
+    else if (first)
+      smoothed ? column_gradients<A, true, false, true>(in, at, n, columns)
+               : column_gradients<A, true, false, false>(in, at, n, columns);
+    else if (second)
+      smoothed ? column_gradients<A, false, true, true>(in, at, n, columns)
+               : column_gradients<A, false, true, false>(in, at, n, columns);
+  }
+}
+
+}  // namespace channelwise_kl
+}  // namespace ANSM_FAST_ISA
+}  // namespace ansm_fast

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ansm_fast.cli.defend import command
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import BuiltinLocalizer, save_localizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    root = tmp_path / "in"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "sub/b.png"):
+        Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8)).save(root / name)
+    return root
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, words: str) -> None:
+    """An InputError of one line; `main` turns it into stderr and status 2."""
+    assert isinstance(result.exception, InputError), result.output
+    assert words in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_folder(tmp_path: Path, folder: Path, weights: Path) -> None:
+    out = tmp_path / "out"
+    first = run("--batch", folder, "-o", out, "--weights", weights)
+    assert first.exit_code == 0 and "2 defended, 0 already done, 0 failed of 2" in first.stdout
+    assert (out / "a.png").is_file() and (out / "sub" / "b.png").is_file()
+    again = run("--batch", folder, "-o", out, "--weights", weights, "--json")
+    summary = json.loads(again.stdout)
+    assert again.exit_code == 0 and (summary["defended"], summary["skipped"]) == (0, 2)
+
+
+def test_single_files_and_a_bad_one(tmp_path: Path, folder: Path, weights: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    out = tmp_path / "out"
+    arguments = (folder / "a.jpg", bad, "-o", out, "--weights", weights)
+    result = run(*arguments)
+    assert result.exit_code == 1 and (out / "a.png").is_file()
+    assert f"failed: {bad} is not a JPEG" in result.stderr
+    summary = json.loads(run(*arguments, "--json").stdout)
+    assert summary["failures"][0]["input"] == str(bad) and summary["skipped"] == 1
+
+
+def test_masks(tmp_path: Path, folder: Path, weights: Path) -> None:
+    localizer = tmp_path / "localizer.safetensors"
+    save_localizer(localizer, BuiltinLocalizer())
+    arguments = ("--batch", folder, "--weights", weights, "--localizer", localizer)
+    assert run(*arguments, "-o", tmp_path / "o", "--masks", tmp_path / "m").exit_code == 0
+    assert (tmp_path / "m" / "sub" / "b.before.png").is_file()
+    assert run(*arguments, "-o", tmp_path / "p").exit_code == 0
+    assert (tmp_path / "p-masks" / "a.after.png").is_file()
+    refused(run(*arguments, "-o", tmp_path / "o", "--masks", tmp_path / "o"), "cannot share")
+    refused(run(*arguments, "-o", tmp_path / "o", "--masks", folder), "input folder")
+
+
+def test_output_inside_the_input_is_not_taken_for_input(folder: Path, weights: Path) -> None:
+    for expected in ((2, 0), (0, 2)):
+        result = run("--batch", folder, "-o", folder / "out", "--weights", weights, "--json")
+        summary = json.loads(result.stdout)
+        assert (summary["defended"], summary["skipped"]) == expected
+
+
+def test_bad_input_is_one_line(tmp_path: Path, folder: Path, weights: Path) -> None:
+    out = tmp_path / "out"
+    refused(run("-o", out), "either FILES or --batch")
+    refused(run("--batch", tmp_path / "none", "-o", out), "no such folder")
+    (tmp_path / "bare").mkdir()
+    refused(run("--batch", tmp_path / "bare", "-o", out), "no image in")
+    refused(run("--batch", folder, "-o", folder), "is the input folder")
+    refused(run(tmp_path / "none.png", "-o", out), "no such file")
+    (tmp_path / "file").touch()
+    refused(run("--batch", folder, "-o", tmp_path / "file", "--weights", weights), "cannot write")
+    refused(run("--batch", folder, "-o", out, "--weights", weights, "--device", "no"), "device")
+    assert not out.exists()
+
+
+def test_bad_weights_are_one_line(tmp_path: Path, folder: Path, weights: Path) -> None:
+    def defend(path: Path) -> Result:
+        return run("--batch", folder, "-o", tmp_path / "out", "--weights", path)
+
+    cut, pickled, other = (tmp_path / name for name in ("cut.st", "pickled.pt", "other.st"))
+    cut.write_bytes(weights.read_bytes()[:1000])
+    pickled.write_bytes(pickle.dumps({"a": 1}))
+    save_localizer(other, BuiltinLocalizer())
+    refused(defend(tmp_path / "none.st"), "no such checkpoint")
+    refused(defend(cut), "truncated")
+    refused(defend(pickled), "pickled")
+    refused(defend(other), "'localizer' checkpoint")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_one_line_and_no_traceback(tmp_path: Path) -> None:
+    arguments = ["defend", "--batch", str(tmp_path / "none"), "-o", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-m", "ansm_fast.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("ansm-fast: error: no such folder")
+    assert result.stderr.count("\n") == 1
