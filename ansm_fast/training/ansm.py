@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ansm_fast.attacks import Attack
-from ansm_fast.data.images import mask_to_tensor, to_tensor
+from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, FeatureTaps, load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, save_ansm
 from ansm_fast.models.unet import BODY_CHANNELS
 from ansm_fast.ops import bce_dice_loss, channelwise_kl, clamp_project, dual_mask_loss
 from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
 from ansm_fast.training.config import ANSMRun
-from ansm_fast.training.loop import Loop, Losses, Task
+from ansm_fast.training.loop import Loop, Losses, Task, learning_rate
 from ansm_fast.training.pool import AttackedPool, build_pool
 from ansm_fast.training.validation import mask_figures
 
@@ -51,8 +52,38 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: BuiltinLocalizer)
         head.classifier.load_state_dict(localizer.classifier.state_dict())
 
 
+def transplant(
+    rng: np.random.Generator, attacked: Image, original: Image, share: float
+) -> Image:
+    """Give a share of the batch the noise of another image, mirrored and scaled by 0.5 to 1.5.
+
+    Noise that was made for another image says nothing about this one's mask: what is found under
+    it was found by the traces of the forgery. It also multiplies the pool.
+    """
+    if share <= 0 or len(attacked) < 2:
+        return attacked
+    noise = attacked.astype(np.int16) - original
+    result = attacked.copy()
+    for index in np.flatnonzero(rng.random(len(attacked)) < share):
+        donor = noise[(index + int(rng.integers(1, len(attacked)))) % len(attacked)]
+        donor = donor[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))] * rng.uniform(0.5, 1.5)
+        moved = original[index] + np.rint(donor)
+        result[index] = np.clip(moved, 0, 255).astype(np.uint8)
+    return result
+
+
+def stage_rate(run: ANSMRun, step: int) -> float:
+    """The learning rate: a warm-up and cosine for detection, another for FFA and MgR together."""
+    if step < run.detect.steps:
+        own = run.optimizer.model_copy(update={"lr": run.detect.lr})
+        return learning_rate(own, step, run.detect.steps)
+    return learning_rate(
+        run.optimizer, step - run.detect.steps, run.steps - run.detect.steps
+    )
+
+
 class TwoStageLoss:
-    """Losses of one step: FFA for the first steps, then MgR with the auxiliary head."""
+    """Losses of one step: detection under noise first, then FFA, then MgR with the auxiliary head."""
 
     def __init__(
         self,
@@ -67,12 +98,10 @@ class TwoStageLoss:
         self.set, self.pool = training_set, pool
         self.taps = run.ffa.taps if run.ffa.taps is not None else localizer.taps
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Attacked images, original images, masks of a step."""
-        size = self.run.batch_size
+    def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, Image]:
         chosen = epoch_indices(self.run.seed, step * size, size, len(self.pool))
         rng = step_rng(self.run.seed, step)
-        rows, columns = crop_window(rng, *self.set.images.shape[1:3], self.run.crop)
+        rows, columns = crop_window(rng, *self.set.images.shape[1:3], crop)
         originals = self.pool.indices[chosen]
         attacked, original, mask = flip(
             rng,
@@ -80,7 +109,23 @@ class TwoStageLoss:
             self.set.images[originals][:, rows, columns],
             self.set.masks[originals][:, rows, columns],
         )
+        attacked = transplant(rng, attacked, original, self.run.transplant_share)
+        return attacked, original, mask
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Attacked images, original images, masks of a step of FFA or MgR."""
+        attacked, original, mask = self._images(step, self.run.batch_size, self.run.crop)
         return to_tensor(attacked), to_tensor(original), mask_to_tensor(mask)
+
+    def _detect(self, step: int) -> Losses:
+        detect = self.run.detect
+        attacked, original, mask = self._images(step, detect.batch_size, detect.crop)
+        clean = step_rng(self.run.seed, step, purpose=3).random(len(mask)) < detect.original_share
+        seen = np.where(clean[:, None, None, None], original, attacked)
+        guess = self.head(self.ansm.features(to_tensor(seen)), mask.shape[1:3])
+        loss = bce_dice_loss(guess, mask_to_tensor(mask))
+        assert isinstance(loss, Tensor)
+        return {"auxiliary": loss, "loss": loss}
 
     def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
         # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
@@ -111,6 +156,8 @@ class TwoStageLoss:
 
     def __call__(self, step: int) -> Losses:
         ffa, mgr = self.run.ffa, self.run.mgr
+        if step < self.run.detect.steps:
+            return self._detect(step)
         attacked, original, mask = self.batch(step)
         size = (mask.shape[2], mask.shape[3])
         both = torch.cat([attacked, original])
@@ -119,7 +166,7 @@ class TwoStageLoss:
         defended = clamp_project(both, perturbation, self.ansm.eps_d)
         losses: dict[str, Tensor] = {"saturated": (perturbation.abs() > 0.98 * self.ansm.eps_d)
                                      .float().mean()}
-        in_ffa = step < ffa.steps
+        in_ffa = step < self.run.detect.steps + ffa.steps
         weight_ffa = ffa.weight if in_ffa else ffa.weight_in_mgr
         with FeatureTaps(self.localizer, self.taps) as taps:
             with torch.no_grad():
@@ -187,6 +234,10 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         for name, (images, masks) in sets.items():
             found = mask_figures(lambda x: localizer(module.defend(x)), images, masks)
             figures |= {f"{name}_{key}": value for key, value in found.items()}
+            found = mask_figures(
+                lambda x: head(module.features(x), (x.shape[2], x.shape[3])), images, masks
+            )
+            figures[f"{name}_auxiliary_f1"] = found["f1"]
         return figures
 
     loop = Loop(
@@ -197,6 +248,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         validate_every=run.validate_every,
         save_every=run.save_every,
         optimizer=run.optimizer,
+        rate=lambda step: stage_rate(run, step),
     )
     trained = loop.run()
     assert isinstance(trained, ANSM)

@@ -79,6 +79,20 @@ class AttackShare(_Strict):
     weight: Weight = 1.0
 
 
+class DetectConfig(_Strict):
+    """Stage 0: body and auxiliary head alone learn to find forgeries under noise.
+
+    No pass through the localizer, hence many more images in the same time. ``lr`` has a cosine of
+    its own; FFA and MgR then begin at ``optimizer.lr``.
+    """
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    crop: Positive = 128
+    batch_size: Positive = 24
+    original_share: Share = 0.3
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+
+
 class FFAConfig(_Strict):
     """Stage 1: align the taps by channel-wise KL. Taps default to the localizer's own."""
 
@@ -119,6 +133,10 @@ class ANSMRun(_Run):
     pool: Path
     pool_size: Positive = 2000
     attacks: Annotated[list[AttackShare], Field(min_length=1)]
+    transplant_share: Share = Field(
+        0.0, description="share of attacked images that get another image's noise instead"
+    )
+    detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
 

@@ -109,6 +109,7 @@ class Loop:
         settings: the run's configuration as JSON values; another one's state is refused.
         steps, validate_every, save_every: in optimizer steps.
         optimizer: its configuration.
+        rate: learning rate of a step; by default ``learning_rate`` over all steps.
     """
 
     def __init__(
@@ -121,9 +122,11 @@ class Loop:
         validate_every: int,
         save_every: int,
         optimizer: OptimizerConfig,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
         self.task, self.out, self.config = task, out, optimizer
         self.steps, self.validate_every, self.save_every = steps, validate_every, save_every
+        self.rate = rate or (lambda step: learning_rate(optimizer, step, steps))
         self.learning = task.learning()
         self.optimizer = torch.optim.AdamW(
             self.learning.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay
@@ -181,7 +184,7 @@ class Loop:
 
     def _update(self) -> dict[str, float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, self.steps)
+            group["lr"] = self.rate(self.step)
         losses = self.task.loss(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
