@@ -4,10 +4,13 @@
 
 #include "channelwise_kl_host.h"
 #include "isa.h"
-#include "tensor.h"
+#include "layout.h"
+#include "threads.h"
 
 namespace ansm_fast {
 namespace {
+
+enum Reduction { kNone, kSum, kBatchMean, kChannelMean, kMean };
 
 int64_t pixels_of(const Tensor& tensor) {
   int64_t pixels = 1;
@@ -15,38 +18,37 @@ int64_t pixels_of(const Tensor& tensor) {
   return pixels;
 }
 
-template <class T>
-void write_loss(const std::vector<double>& kl, bool reduce, double divisor, T* out) {
-  if (!reduce) {
-    for (size_t i = 0; i < kl.size(); ++i) out[i] = T(kl[i]);
-    return;
+double divisor_of(int64_t reduction, double batch, double channels, double pixels) {
+  switch (reduction) {
+    case kBatchMean: return batch;
+    case kChannelMean: return batch * channels;
+    case kMean: return batch * channels * pixels;
+    default: return 1;
   }
-  double sum = 0;  // in the order of the rows: the same bits for any number of threads
-  for (const double value : kl) sum += value;
-  out[0] = T(sum / divisor);
 }
 
-// `loss` is float32, or float64 for float64 input; Python brings it to the input's dtype.
-std::tuple<Tensor, Tensor, Tensor> channelwise_kl(const Tensor& input, const Tensor& target,
-                                                  double temperature, double alpha,
-                                                  bool input_first, bool reduce, double divisor,
-                                                  bool channels_last, bool grad_input,
-                                                  bool grad_target) {
-  STD_TORCH_CHECK(input.dim() >= 2, "ansm_fast: input must have shape (B, C, *space)");
-  check_same(target, input, "target");
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tensor& given_target,
+                                           double temperature, double alpha, bool input_first,
+                                           int64_t reduction, bool grad_input, bool grad_target) {
+  STD_TORCH_CHECK(given_input.dim() >= 2, "ansm_fast: input must have shape (B, C, *space)");
+  STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
+  check_floating(given_input, "input");
+  check_floating(given_target, "target");
+  check_shape(given_target, given_input, "target");
+  const Order order = order_of(given_input);
+  const Tensor input = in_order(given_input, order), target = in_order(given_target, order);
   const int64_t batch = input.size(0), channels = input.size(1), pixels = pixels_of(input);
-  const bool wide = is_double(input);
-  const std::vector<int64_t> shape = reduce ? std::vector<int64_t>{}
-                                            : std::vector<int64_t>{batch, channels};
-  Tensor loss = torch::stable::new_empty(input, shape, wide ? ScalarType::Double
-                                                            : ScalarType::Float);
-  const std::vector<int64_t> nothing{0};
-  Tensor to_input = grad_input ? torch::stable::empty_like(input)
-                               : torch::stable::new_empty(input, nothing);
-  Tensor to_target = grad_target ? torch::stable::empty_like(target)
-                                 : torch::stable::new_empty(target, nothing);
+  const bool wide = is_double(input) || is_double(target), rows = reduction == kNone;
+  const double divisor = divisor_of(reduction, double(batch), double(channels), double(pixels));
 
-  ::ansm_fast::channelwise_kl::Inputs in;
+  const std::vector<int64_t> shape =
+      rows ? std::vector<int64_t>{batch, channels} : std::vector<int64_t>{};
+  const auto loss_type = wide ? ScalarType::Double : ScalarType::Float;
+  Tensor loss = torch::stable::new_empty(input, shape, loss_type);
+  Tensor to_input = grad_input ? place_for(input, order) : nothing(input);
+  Tensor to_target = grad_target ? place_for(target, order) : nothing(target);
+
+  channelwise_kl::Inputs in;
   in.first = field(input_first ? input : target);
   in.second = field(input_first ? target : input);
   if (grad_input) (input_first ? in.grad_first : in.grad_second) = field(to_input);
@@ -55,11 +57,11 @@ std::tuple<Tensor, Tensor, Tensor> channelwise_kl(const Tensor& input, const Ten
   in.channels = channels;
   in.inverse_temperature = 1 / temperature;
   in.alpha = alpha;
-  in.gradient_scale = 1 / temperature / (reduce ? divisor : 1.0);
+  in.gradient_scale = 1 / temperature / divisor;
 
   std::vector<double> kl(size_t(batch * channels), 0.0);
   if (pixels > 0 && !kl.empty()) {
-    if (channels_last) {
+    if (order == Order::kChannelsLast) {
       const int64_t blocks = ANSM_FAST_HOST(channelwise_kl_column_blocks, in);
       torch::stable::parallel_for(
           0, batch * blocks, grain(pixels * channels / blocks), [&](int64_t begin, int64_t end) {
@@ -72,16 +74,71 @@ std::tuple<Tensor, Tensor, Tensor> channelwise_kl(const Tensor& input, const Ten
           });
     }
   }
-  if (wide)
-    write_loss(kl, reduce, divisor, static_cast<double*>(loss.data_ptr()));
-  else
-    write_loss(kl, reduce, divisor, static_cast<float*>(loss.data_ptr()));
+  double sum = 0;  // in the order of the rows: the same bits for any number of threads
+  for (size_t i = 0; i < kl.size(); ++i) {
+    if (rows) set_element(loss, int64_t(i), kl[i]);
+    sum += kl[i];
+  }
+  if (!rows) set_element(loss, 0, sum / divisor);
   return {loss, to_input, to_target};
+}
+
+// to = gradient * grad_output; both gradients lie in one order.
+void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, Order order) {
+  const Tensor factors = torch::stable::contiguous(grad_output);
+  const int64_t batch = gradient.size(0), channels = gradient.size(1);
+  const bool uniform = factors.numel() == 1;
+  STD_TORCH_CHECK(factors.scalar_type() == ScalarType::Float || is_double(factors),
+                  "ansm_fast: grad_output must be float32 or float64");
+  STD_TORCH_CHECK(uniform || factors.numel() == batch * channels,
+                  "ansm_fast: grad_output must be one number or one for each row");
+  std::vector<double> factor(size_t(batch * channels));
+  for (size_t i = 0; i < factor.size(); ++i) factor[i] = element(factors, uniform ? 0 : int64_t(i));
+
+  channelwise_kl::Scaling io;
+  io.gradient = field(gradient);
+  io.out = field(to);
+  io.factor = factor.data();
+  io.pixels = pixels_of(gradient);
+  io.channels = channels;
+  const bool wide = is_double(gradient);
+  if (io.pixels == 0 || factor.empty()) return;
+  if (order == Order::kChannelsLast) {
+    torch::stable::parallel_for(0, batch * io.pixels, grain(channels),
+                                [&](int64_t begin, int64_t end) {
+                                  ANSM_FAST_HOST(channelwise_kl_scale_columns, io, wide, begin, end);
+                                });
+  } else {
+    torch::stable::parallel_for(0, batch * channels, grain(io.pixels),
+                                [&](int64_t begin, int64_t end) {
+                                  ANSM_FAST_HOST(channelwise_kl_scale_rows, io, wide, begin, end);
+                                });
+  }
+}
+
+Tensor backward(const Tensor& grad_output, const Tensor& given) {
+  const Order order = order_of(given);
+  const Tensor gradient = in_order(given, order);
+  Tensor result = place_for(gradient, order);
+  scale(grad_output, gradient, result, order);
+  return result;
+}
+
+void scale_(const Tensor& gradient, const Tensor& grad_output) {
+  STD_TORCH_CHECK(gradient.is_contiguous() || is_channels_last(gradient),
+                  "ansm_fast: the gradient must lie in memory without gaps");
+  // Most losses end the graph: their grad_output is 1, and nothing is touched.
+  const bool scalar = grad_output.numel() == 1 &&
+                      (grad_output.scalar_type() == ScalarType::Float || is_double(grad_output));
+  if (scalar && element(grad_output, 0) == 1) return;
+  scale(grad_output, gradient, gradient, order_of(gradient));
 }
 
 }  // namespace
 }  // namespace ansm_fast
 
 STABLE_TORCH_LIBRARY_IMPL(ansm_fast, CPU, m) {
-  m.impl("channelwise_kl", TORCH_BOX(&ansm_fast::channelwise_kl));
+  m.impl("channelwise_kl", TORCH_BOX(&ansm_fast::forward));
+  m.impl("channelwise_kl_backward", TORCH_BOX(&ansm_fast::backward));
+  m.impl("channelwise_kl_scale_", TORCH_BOX(&ansm_fast::scale_));
 }

@@ -1,12 +1,53 @@
 // The schema of every op. Each op's own file registers its CPU implementation.
+//
+// A `sample_*` or `*_tensor` argument takes the place of the number before it: one float64 for all
+// samples or one for each. Gradients that are not asked for are empty tensors.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(ansm_fast, m) {
-  // (loss, gradient of input, gradient of target); gradients not asked for are empty.
-  // reduction: 0 none, 1 sum; the sum is divided by `divisor`. Memory is read as (B, N, C) where
-  // channels_last is set, else as (B, C, N).
+  // (loss, gradient of input, gradient of target) of the sum over rows divided as `reduction` says:
+  // 0 none, 1 sum, 2 batchmean, 3 channelmean, 4 mean. The loss is float32, or float64.
   m.def(
       "channelwise_kl(Tensor input, Tensor target, float temperature, float alpha, "
-      "bool input_first, bool reduce, float divisor, bool channels_last, bool grad_input, "
-      "bool grad_target) -> (Tensor, Tensor, Tensor)");
+      "bool input_first, int reduction, bool grad_input, bool grad_target) "
+      "-> (Tensor, Tensor, Tensor)");
+  // gradient * grad_output, where grad_output is one number or one for each (sample, channel).
+  m.def("channelwise_kl_backward(Tensor grad_output, Tensor gradient) -> Tensor");
+  m.def("channelwise_kl_scale_(Tensor(a!) gradient, Tensor grad_output) -> ()");
+
+  // (loss, components, sums): one branch, or two where logits_orig is given. `sums` is what the
+  // backward needs: for each branch and sample the sums of BCE, probability * mask, probability,
+  // mask, and the number of valid pixels. Reduction: 0 none, 1 sum, 2 mean.
+  m.def(
+      "dual_mask(Tensor logits, Tensor? logits_orig, Tensor mask, Tensor? mask_orig, "
+      "Tensor? bce_target, Tensor? bce_target_orig, float weight, float weight_orig, "
+      "float bce_weight, float dice_weight, float pos_weight, Tensor? pos_weight_tensor, "
+      "float smooth, int? ignore_index, int reduction) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "dual_mask_backward(Tensor grad_output, Tensor sums, Tensor logits, Tensor? logits_orig, "
+      "Tensor mask, Tensor? mask_orig, Tensor? bce_target, Tensor? bce_target_orig, float weight, "
+      "float weight_orig, float bce_weight, float dice_weight, float pos_weight, "
+      "Tensor? pos_weight_tensor, float smooth, int? ignore_index, int reduction, "
+      "bool grad_logits, bool grad_logits_orig) -> (Tensor, Tensor)");
+
+  m.def(
+      "clamp_project(Tensor image, Tensor perturbation, float eps, Tensor? sample_eps, bool l2, "
+      "float min, float max) -> Tensor");
+  m.def(
+      "clamp_project_backward(Tensor grad_output, Tensor image, Tensor perturbation, float eps, "
+      "Tensor? sample_eps, bool l2, float min, float max, bool grad_image, "
+      "bool grad_perturbation) -> (Tensor, Tensor)");
+  m.def(
+      "pgd_step_(Tensor(a!) adv, Tensor grad, Tensor image, float alpha, Tensor? sample_alpha, "
+      "float eps, Tensor? sample_eps, bool l2, float min, float max) -> ()");
+  m.def(
+      "momentum_step_(Tensor(a!) adv, Tensor(b!) momentum, Tensor grad, Tensor image, float alpha, "
+      "Tensor? sample_alpha, float eps, Tensor? sample_eps, float decay, bool l2, float min, "
+      "float max) -> ()");
+
+  m.def(
+      "image_pack(Tensor images, bool bgr, bool channels_last, ScalarType dtype) -> Tensor");
+  m.def(
+      "image_unpack(Tensor image, Tensor? perturbation, float eps, Tensor? sample_eps, "
+      "bool bounded, bool bgr) -> Tensor");
 }

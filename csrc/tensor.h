@@ -6,12 +6,15 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <optional>
+
 #include "common/field.h"
 
 namespace ansm_fast {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
 
 inline ElementType element_type(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -29,18 +32,57 @@ inline Field field(const Tensor& tensor) { return {tensor.data_ptr(), element_ty
 
 inline bool is_double(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Double; }
 
-inline void check_same(const Tensor& tensor, const Tensor& other, const char* name) {
-  bool same = tensor.dim() == other.dim() && tensor.scalar_type() == other.scalar_type();
-  for (int64_t d = 0; same && d < tensor.dim(); ++d) same = tensor.size(d) == other.size(d);
-  STD_TORCH_CHECK(same, "ansm_fast: ", name, " differs in shape or dtype");
+inline bool is_floating(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+    case ScalarType::Double:
+    case ScalarType::Half:
+    case ScalarType::BFloat16: return true;
+    default: return false;
+  }
 }
 
-// Elements that make a thread worth starting.
-constexpr int64_t kGrain = 32768;
+inline void check_floating(const Tensor& tensor, const char* name) {
+  STD_TORCH_CHECK(is_floating(tensor), "ansm_fast: ", name,
+                  " must be float32, float16, bfloat16 or float64");
+}
 
-inline int64_t grain(int64_t elements_per_item) {
-  const int64_t items = kGrain / (elements_per_item > 0 ? elements_per_item : 1);
-  return items > 0 ? items : 1;
+inline void check_shape(const Tensor& tensor, const Tensor& other, const char* name) {
+  bool same = tensor.dim() == other.dim();
+  for (int64_t d = 0; same && d < tensor.dim(); ++d) same = tensor.size(d) == other.size(d);
+  STD_TORCH_CHECK(same, "ansm_fast: ", name, " differs in shape");
+}
+
+// A number for all samples, or one for each.
+class PerSample {
+ public:
+  PerSample(double value, const OptionalTensor& values, int64_t samples, const char* name)
+      : value_(value) {
+    if (!values) return;
+    STD_TORCH_CHECK(is_double(*values) && values->is_contiguous() &&
+                        (values->numel() == 1 || values->numel() == samples),
+                    "ansm_fast: ", name, " must hold one float64 for each sample");
+    values_ = static_cast<const double*>(values->data_ptr());
+    step_ = values->numel() == 1 ? 0 : 1;
+  }
+  double operator[](int64_t sample) const { return values_ ? values_[sample * step_] : value_; }
+
+ private:
+  double value_;
+  const double* values_ = nullptr;
+  int64_t step_ = 0;
+};
+
+inline double element(const Tensor& tensor, int64_t index) {
+  return is_double(tensor) ? static_cast<const double*>(tensor.data_ptr())[index]
+                           : double(static_cast<const float*>(tensor.data_ptr())[index]);
+}
+
+inline void set_element(const Tensor& tensor, int64_t index, double value) {
+  if (is_double(tensor))
+    static_cast<double*>(tensor.data_ptr())[index] = value;
+  else
+    static_cast<float*>(tensor.data_ptr())[index] = float(value);
 }
 
 }  // namespace ansm_fast

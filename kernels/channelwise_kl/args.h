@@ -22,5 +22,14 @@ struct Inputs {
   double gradient_scale = 1;
 };
 
+// out = gradient * factor[row]; `out` may be `gradient`.
+struct Scaling {
+  Field gradient;
+  Field out;
+  const double* factor = nullptr;  // one for each (sample, channel)
+  int64_t pixels = 0;
+  int64_t channels = 0;
+};
+
 }  // namespace channelwise_kl
 }  // namespace ansm_fast

@@ -82,7 +82,7 @@ inline void quantize(const A* image, const A* noise, int64_t n, const Unpack& io
     for (int64_t i = 0; i < n; ++i) out[i] = nearest_level(scaled_level(image[i]));
     return;
   }
-  const A eps = io.bounded ? A(io.eps) : A(2);
+  const A eps = io.bounded ? A(io.eps) : A(INFINITY);
   // Rounding must not spend what is left of a budget between two levels, hence whole levels. The
   // slack forgives an eps that was itself rounded to a half type.
   const double whole = std::floor(io.eps * 255.0 * (1.0 + 1.0 / 1024.0));
