@@ -30,7 +30,7 @@ double divisor_of(int64_t reduction, double batch, double channels, double pixel
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tensor& given_target,
                                            double temperature, double alpha, bool input_first,
                                            int64_t reduction, bool grad_input, bool grad_target) {
-  STD_TORCH_CHECK(given_input.dim() >= 2, "ansm_fast: input must have shape (B, C, *space)");
+  STD_TORCH_CHECK(given_input.dim() >= 3, "ansm_fast: input must have shape (B, C, *space)");
   STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
   check_floating(given_input, "input");
   check_floating(given_target, "target");

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from ansm_fast.ops import backends, reference
-from ansm_fast.ops.checks import check_choice, check_floating, check_same
+from ansm_fast.ops.checks import autocasting, check_choice, check_floating, check_same
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
 
 
+@overload
+def channelwise_kl(
+    input: Tensor, target: Tensor, *, temperature: float = ..., alpha: float = ...,
+    direction: str = ..., reduction: str = ..., backend: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def channelwise_kl(
+    input: Sequence[Tensor], target: Sequence[Tensor], *, temperature: float = ...,
+    alpha: float = ..., direction: str = ..., reduction: str = ..., backend: str | None = ...,
+) -> Tensor | list[Tensor]: ...  # fmt: skip
 def channelwise_kl(
     input: Tensor | Sequence[Tensor],
     target: Tensor | Sequence[Tensor],
@@ -24,24 +35,86 @@ def channelwise_kl(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Tensor | list[Tensor]:
-    """KL divergence between softmaxes over space, channel by channel."""
+    """KL divergence between the softmaxes over space of each channel of two feature maps.
+
+    With ``p = softmax(input / temperature)`` and ``q = softmax(target / temperature)``, each over
+    the N pixels of one channel of one sample::
+
+        KL(p || q) = sum_k p_k * log((p_k + alpha) / (q_k + alpha))     direction "input_target"
+        KL(q || p), the same with p and q exchanged                     direction "target_input"
+
+    "input_target" with ``reduction="mean"`` is the FFA loss of arXiv 2506.12871 averaged over the
+    batch; "target_input" with "channelmean" and ``temperature=4``, times ``temperature ** 2``, is
+    channel-wise distillation (CWD, arXiv 2011.13256).
+
+    Args:
+        input: (B, C, *space), float32, float16, bfloat16 or float64; or a list of such tensors,
+            for several layers at once.
+        target: as ``input``, same shapes and dtypes (any floating dtype under autocast).
+        temperature: > 0.
+        alpha: >= 0. Above 0 it bounds the logarithm where a probability vanishes.
+        direction: "input_target" or "target_input".
+        reduction: what the sum over all rows (B samples of C channels) is divided by: "mean" by
+            B * C * N, "channelmean" by B * C, "batchmean" by B, "sum" by 1; "none" gives (B, C).
+        backend: "cpu", "reference", ...; by default the first that can run.
+
+    Returns:
+        A scalar (or (B, C)) in the dtype of ``input``; float32 under autocast. Of a list of
+        pairs, the mean over the pairs, or a list of (B, C) for reduction "none".
+
+    Contiguous and channels-last maps are read as they lie in memory; any other strided tensor, or
+    a target in another order than the input, is copied once. Sums are float32 (float64 for
+    float64). Differentiable once, in both arguments.
+
+    Raises:
+        TypeError: not a floating tensor, or dtypes differ.
+        ValueError: shapes or devices differ, no dimension of space, temperature <= 0,
+            alpha < 0, an unknown direction or reduction.
+        BackendError: the forced backend cannot run.
+    """
     if not isinstance(input, Tensor):
-        pairs = zip(input, target, strict=True)
-        losses = [
-            channelwise_kl(
-                a, b, temperature=temperature, alpha=alpha, direction=direction,
-                reduction=reduction, backend=backend,
-            )
-            for a, b in pairs
-        ]
-        return losses if reduction == "none" else torch.stack(losses).mean()  # type: ignore[arg-type]
-    assert isinstance(target, Tensor)
+        return _of_pairs(
+            input, target, temperature=temperature, alpha=alpha, direction=direction,
+            reduction=reduction, backend=backend,
+        )  # fmt: skip
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a tensor as input is, got {type(target).__name__}")
     check_floating("input", input)
+    if input.dim() < 3:
+        raise ValueError(
+            f"input must have shape (B, C, *space) with at least one dimension of space, "
+            f"got {tuple(input.shape)}"
+        )
     check_same("target", target, "input", input)
     check_choice("direction", direction, DIRECTIONS)
     check_choice("reduction", reduction, REDUCTIONS)
-    backends.choose("channelwise_kl", (input, target), backend)
-    return reference.channelwise_kl(
-        input, target, temperature=temperature, alpha=alpha, direction=direction,
-        reduction=reduction,
-    )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be >= 0, got {alpha}")
+    dtype = torch.float32 if autocasting(input) and input.dtype != torch.float64 else input.dtype
+    if backends.choose("channelwise_kl", (input, target), backend) == "cpu":
+        from ansm_fast.ops.native import channelwise_kl as native
+
+        loss = native.call(
+            input, target, float(temperature), float(alpha), direction, reduction
+        )
+    else:
+        loss = reference.channelwise_kl(
+            input, target, temperature=temperature, alpha=alpha, direction=direction,
+            reduction=reduction,
+        )  # fmt: skip
+    return loss.to(dtype)
+
+
+def _of_pairs(
+    input: Sequence[Tensor], target: Tensor | Sequence[Tensor], **options: object
+) -> Tensor | list[Tensor]:
+    if isinstance(target, Tensor) or len(input) != len(target) or not len(input):
+        given = "a tensor" if isinstance(target, Tensor) else f"{len(target)} tensors"
+        raise ValueError(
+            f"input and target must be lists of the same length, at least 1, "
+            f"got {len(input)} tensors and {given}"
+        )
+    losses = [channelwise_kl(a, b, **options) for a, b in zip(input, target, strict=True)]  # type: ignore[arg-type,call-overload]
+    return losses if options["reduction"] == "none" else torch.stack(losses).mean()

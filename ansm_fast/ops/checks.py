@@ -8,9 +8,13 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def check_floating(name: str, tensor: Tensor) -> None:
+def check_tensor(name: str, tensor: object) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    check_tensor(name, tensor)
     if tensor.dtype not in FLOATING:
         raise TypeError(
             f"{name} must be float32, float16, bfloat16 or float64, got {tensor.dtype}; "
@@ -18,18 +22,39 @@ def check_floating(name: str, tensor: Tensor) -> None:
         )
 
 
-def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """Same shape, dtype and device."""
+def check_batch(name: str, tensor: Tensor) -> None:
+    if tensor.dim() < 2:
+        raise ValueError(
+            f"{name} must have a batch dimension and at least one more, got shape "
+            f"{tuple(tensor.shape)}; add one with {name}.unsqueeze(0)"
+        )
+
+
+def autocasting(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
+    return torch.is_autocast_enabled(tensor.device.type)
+
+
+def check_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Same shape and device."""
+    check_tensor(name, tensor)
     if tensor.shape != other.shape:
         raise ValueError(
             f"{name} must have the shape of {other_name}, {tuple(other.shape)}, "
             f"got {tuple(tensor.shape)}"
         )
-    if tensor.dtype != other.dtype:
-        raise TypeError(
-            f"{name} must have the dtype of {other_name}, {other.dtype}, got {tensor.dtype}"
-        )
     check_device(name, tensor, other_name, other)
+
+
+def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Same shape, device and dtype; under autocast any floating dtype will do."""
+    check_shape(name, tensor, other_name, other)
+    check_floating(name, tensor)
+    if tensor.dtype != other.dtype and not autocasting(other):
+        raise TypeError(
+            f"{name} must have the dtype of {other_name}, {other.dtype}, got {tensor.dtype}; "
+            f"convert it with {name}.to({other_name}.dtype)"
+        )
 
 
 def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
@@ -45,16 +70,24 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_budget(name: str, value: float | Tensor, batch: int) -> None:
-    """A float >= 0, or a tensor of shape () or (batch,), whose values the caller vouches for."""
-    if isinstance(value, Tensor):
-        if value.dim() > 1 or (value.dim() == 1 and value.shape[0] != batch):
-            raise ValueError(
-                f"{name} must be a float or a tensor of shape ({batch},), got {tuple(value.shape)}"
-            )
-        # Reading values of a device tensor would synchronize with the host.
-        if value.device.type == "cpu" and not torch.compiler.is_compiling():
-            if bool((~(value >= 0)).any()):
-                raise ValueError(f"{name} must be >= 0, got {value.tolist()}")
-    elif not value >= 0:
-        raise ValueError(f"{name} must be >= 0, got {value}")
+def check_range(low: float, high: float) -> None:
+    if not low <= high:
+        raise ValueError(f"min must be <= max, got min {low} and max {high}")
+
+
+def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
+    """A number >= 0, or a tensor of shape () or (B,) on the device of ``like``."""
+    if not isinstance(value, Tensor):
+        if not value >= 0:
+            raise ValueError(f"{name} must be >= 0, got {value}")
+        return
+    batch = like.shape[0]
+    if value.dim() > 1 or (value.dim() == 1 and value.shape[0] != batch):
+        raise ValueError(
+            f"{name} must be a number or a tensor of shape ({batch},), got {tuple(value.shape)}"
+        )
+    check_device(name, value, "image", like)
+    # Reading values of a device tensor would synchronize with the host.
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        if bool((~(value >= 0)).any()):
+            raise ValueError(f"{name} must be >= 0, got {value.tolist()}")

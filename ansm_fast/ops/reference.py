@@ -1,7 +1,7 @@
 """Every op in plain PyTorch: the truth of the tests, the peer of the benchmarks, the fallback.
 
 Written for clarity. Losses accumulate in float32 (float64 for float64 input), as the kernels do,
-and return the input's dtype.
+and return that accumulation dtype; the public ops bring it to the input's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 Budget = float | Tensor
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
 # --- channelwise_kl ---------------------------------------------------------------------------
@@ -30,8 +30,7 @@ def channelwise_kl(
     reduction: str = "mean",
 ) -> Tensor:
     """KL divergence between the spatial softmaxes of each channel; see ansm_fast.ops."""
-    dtype = input.dtype
-    wide = accumulation_dtype(dtype)
+    wide = accumulation_dtype(input.dtype, target.dtype)
     batch, channels = input.shape[:2]
     log_p = (input.to(wide) / temperature).flatten(2).log_softmax(2)
     log_q = (target.to(wide) / temperature).flatten(2).log_softmax(2)
@@ -45,7 +44,7 @@ def channelwise_kl(
         terms = torch.where(log_p == -torch.inf, 0.0, p * (log_p - log_q))
     rows = terms.sum(2)
     if reduction == "none":
-        return rows.to(dtype)
+        return rows
     pixels = input[0, 0].numel() if batch and channels else 0
     divisor = {
         "sum": 1,
@@ -53,7 +52,7 @@ def channelwise_kl(
         "channelmean": batch * channels,
         "mean": batch * channels * pixels,
     }[reduction]
-    return (rows.sum() / divisor).to(dtype)
+    return rows.sum() / divisor
 
 
 # --- dual_mask_loss ---------------------------------------------------------------------------
@@ -112,7 +111,7 @@ def bce_dice_loss(
     )
     loss = _reduce(bce_weight * bce + dice_weight * dice, reduction)
     components = torch.stack([_reduce(bce, reduction), _reduce(dice, reduction)]).detach()
-    return loss.to(logits.dtype), components
+    return loss, components
 
 
 def dual_mask_loss(
@@ -275,9 +274,21 @@ def image_unpack(
     bgr: bool = True,
 ) -> Tensor:
     """Floating (N, 3, H, W) RGB to uint8 (N, H, W, 3), after adding; see ansm_fast.ops."""
-    result = image.to(accumulation_dtype(image.dtype))
+    origin = image.to(accumulation_dtype(image.dtype))
+    result = origin
     if perturbation is not None:
-        delta = perturbation.to(result.dtype)
-        result = result + (delta if eps is None else project(delta, eps, "linf"))
-    levels = (result.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        delta = perturbation.to(origin.dtype)
+        result = origin + (delta if eps is None else project(delta, eps, "linf"))
+    levels = _levels(result)
+    if perturbation is not None and eps is not None:
+        # Rounding must not spend what is left of a budget between two levels, hence whole levels.
+        # The slack forgives an eps that was itself rounded to a half type.
+        whole = (per_sample(eps, origin).double() * 255 * (1 + 1 / 1024)).floor().to(origin.dtype)
+        start = _levels(origin)
+        levels = torch.minimum(torch.maximum(levels, start - whole), start + whole)
+    levels = levels.to(torch.uint8).permute(0, 2, 3, 1)
     return (levels.flip(-1) if bgr else levels).contiguous()
+
+
+def _levels(image: Tensor) -> Tensor:
+    return (image.nan_to_num(nan=0.0).clamp(0, 1) * 255).round()
