@@ -8,8 +8,11 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, reference
+from ansm_fast.ops import backends, library, reference
 from ansm_fast.ops.checks import autocasting, check_choice, check_floating, check_same
+
+if library.PATH is not None:
+    from ansm_fast.ops.native import channelwise_kl as native
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
@@ -94,8 +97,6 @@ def channelwise_kl(
         raise ValueError(f"alpha must be >= 0, got {alpha}")
     dtype = torch.float32 if autocasting(input) and input.dtype != torch.float64 else input.dtype
     if backends.choose("channelwise_kl", (input, target), backend) == "cpu":
-        from ansm_fast.ops.native import channelwise_kl as native
-
         loss = native.call(
             input, target, float(temperature), float(alpha), direction, reduction
         )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, reference
+from ansm_fast.ops import backends, library, reference
 from ansm_fast.ops.checks import (
     FLOATING,
     autocasting,
@@ -17,6 +17,9 @@ from ansm_fast.ops.checks import (
     check_same,
     check_shape,
 )
+
+if library.PATH is not None:
+    from ansm_fast.ops.native import dual_mask as native
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -64,8 +67,6 @@ def _run(
         )
     wide = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
     if backends.choose(op, (logits, mask), backend) == "cpu":
-        from ansm_fast.ops.native import dual_mask as native
-
         loss, components = native.call(logits, logits_orig, mask, mask_orig, **options)
     elif logits_orig is None:
         single = {k: v for k, v in options.items() if not k.endswith(("_adv", "_orig"))}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, reference
+from ansm_fast.ops import backends, library, reference
 from ansm_fast.ops.checks import FLOATING, check_budget, check_floating, check_same, check_tensor
+
+if library.PATH is not None:
+    from ansm_fast.ops.native import image_pack as native
 
 Budget = float | Tensor
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -46,8 +49,6 @@ def image_pack(
     if dtype not in FLOATING:
         raise TypeError(f"dtype must be float32, float16, bfloat16 or float64, got {dtype}")
     if backends.choose("image_pack", (images,), backend) == "cpu":
-        from ansm_fast.ops.native import image_pack as native
-
         return native.image_pack(images, bgr, memory_format, dtype)
     return reference.image_pack(images, bgr=bgr, memory_format=memory_format, dtype=dtype)
 
@@ -92,7 +93,5 @@ def image_unpack(
         check_budget("eps", eps, image)
     tensors = (image,) if perturbation is None else (image, perturbation)
     if backends.choose("image_unpack", tensors, backend) == "cpu":
-        from ansm_fast.ops.native import image_pack as native
-
         return native.image_unpack(image, perturbation, eps, bgr)
     return reference.image_unpack(image, perturbation, eps, bgr=bgr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ansm_fast.ops import backends, reference
+from ansm_fast.ops import backends, library, reference
 from ansm_fast.ops.checks import (
     check_batch,
     check_budget,
@@ -13,6 +13,9 @@ from ansm_fast.ops.checks import (
     check_range,
     check_same,
 )
+
+if library.PATH is not None:
+    from ansm_fast.ops.native import perturbation as native
 
 Budget = float | Tensor
 NORMS = ("linf", "l2")
@@ -70,8 +73,6 @@ def clamp_project(
     """
     _check(image, {"perturbation": perturbation}, {"eps": eps}, norm, min, max)
     if backends.choose("clamp_project", (image, perturbation), backend) == "cpu":
-        from ansm_fast.ops.native import perturbation as native
-
         return native.clamp_project(image, perturbation, eps, norm, float(min), float(max))
     return reference.clamp_project(image, perturbation, eps, norm=norm, min=min, max=max)
 
@@ -113,8 +114,6 @@ def pgd_step_(
         image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max
     )
     if backends.choose("pgd_step_", (adv, grad, image), backend) == "cpu":
-        from ansm_fast.ops.native import perturbation as native
-
         native.pgd_step_(adv, grad, image, alpha, eps, norm, float(min), float(max))
         return adv
     return reference.pgd_step_(adv, grad, image, alpha, eps, norm=norm, min=min, max=max)
@@ -157,8 +156,6 @@ def momentum_step_(
     others = {"adv": adv, "momentum": momentum, "grad": grad}
     _check(image, others, {"alpha": alpha, "eps": eps}, norm, min, max)
     if backends.choose("momentum_step_", (adv, momentum, grad, image), backend) == "cpu":
-        from ansm_fast.ops.native import perturbation as native
-
         native.momentum_step_(
             adv, momentum, grad, image, alpha, eps, float(decay), norm, float(min), float(max)
         )

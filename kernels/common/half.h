@@ -62,7 +62,7 @@ inline void widen_float16(const uint16_t* source, int64_t n, A* out) {
   int64_t i = 0;
 #if defined(__F16C__)
   if constexpr (sizeof(A) == sizeof(float)) {
-    for (; i + 8 <= n; i += 8) {
+    for (const int64_t whole = n & ~int64_t(7); i < whole; i += 8) {
       const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i));
       _mm256_storeu_ps(out + i, _mm256_cvtph_ps(packed));
     }
@@ -76,7 +76,7 @@ inline void narrow_float16(const A* values, int64_t n, uint16_t* out) {
   int64_t i = 0;
 #if defined(__F16C__)
   if constexpr (sizeof(A) == sizeof(float)) {
-    for (; i + 8 <= n; i += 8) {
+    for (const int64_t whole = n & ~int64_t(7); i < whole; i += 8) {
       const __m128i packed =
           _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT);
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), packed);
