@@ -1,4 +1,5 @@
 // Channel-wise KL on the CPU: checks, allocation, threads. Arithmetic: kernels/channelwise_kl.
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -16,6 +17,16 @@ int64_t pixels_of(const Tensor& tensor) {
   int64_t pixels = 1;
   for (int64_t d = 2; d < tensor.dim(); ++d) pixels *= tensor.size(d);
   return pixels;
+}
+
+// Wide blocks read memory in long runs; narrower ones give every thread its share. The results of
+// a channel are the same in any block.
+int64_t channel_block_of(int64_t batch, int64_t channels) {
+  constexpr int64_t kNarrowest = 16;
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t share = (std::max<int64_t>(batch, 1) * channels + threads - 1) / threads;
+  const int64_t rounded = (share + kNarrowest - 1) / kNarrowest * kNarrowest;
+  return std::clamp(rounded, kNarrowest, channelwise_kl::kMaxChannelBlock);
 }
 
 double divisor_of(int64_t reduction, double batch, double channels, double pixels) {
@@ -55,6 +66,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
   if (grad_target) (input_first ? in.grad_second : in.grad_first) = field(to_target);
   in.pixels = pixels;
   in.channels = channels;
+  in.channel_block = channel_block_of(batch, channels);
   in.inverse_temperature = 1 / temperature;
   in.alpha = alpha;
   in.gradient_scale = 1 / temperature / divisor;

@@ -8,6 +8,8 @@
 namespace ansm_fast {
 namespace channelwise_kl {
 
+constexpr int64_t kMaxChannelBlock = 256;
+
 // KL(first || second) of rows normalized over `pixels`; the caller swaps input and target for the
 // other direction. Gradients of the sum over rows, times `gradient_scale`; null where not wanted.
 struct Inputs {
@@ -16,7 +18,8 @@ struct Inputs {
   Field grad_first;
   Field grad_second;
   int64_t pixels = 0;
-  int64_t channels = 0;  // neighbours in memory of the channels-last kernel
+  int64_t channels = 0;        // neighbours in memory of the channels-last kernel
+  int64_t channel_block = 16;  // how many of them one call takes, at most kMaxChannelBlock
   double inverse_temperature = 1;
   double alpha = 0;
   double gradient_scale = 1;

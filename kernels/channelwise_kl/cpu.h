@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "../common/isa.h"
 #include "../common/log.h"
@@ -59,9 +60,10 @@ inline void finish(Row<A>& row, double z_first, double z_second, double weighted
   row.kl = A(weighted_difference / z_first - (std::log(z_first) - std::log(z_second)));
 }
 
-// d loss / d logit of one element, before the gradient scale.
+// d loss / d logit of one element, before the gradient scale. Elements come as numbers: compilers
+// do not vectorize a loop that passes its own variables by reference.
 template <class A>
-inline A gradient_first(const Row<A>& row, const Element<A>& e, A exp_first, A exp_second, A alpha,
+inline A gradient_first(const Row<A>& row, A difference, A exp_first, A exp_second, A alpha,
                         bool smoothed) {
   const A p = exp_first * row.inverse_first;
   if (smoothed) {
@@ -69,7 +71,7 @@ inline A gradient_first(const Row<A>& row, const Element<A>& e, A exp_first, A e
     const A h = smoothed_log_ratio(p, q, alpha) + p / (p + alpha);
     return p * (h - row.mean_first);
   }
-  return weighted(p, e.difference - (row.log_ratio + row.kl));
+  return weighted(p, difference - (row.log_ratio + row.kl));
 }
 
 template <class A>
@@ -149,7 +151,8 @@ Row<A> row_statistics(const Inputs& in, int64_t begin) {
 }
 
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
-void row_gradients(const Inputs& in, const Row<A>& row, int64_t begin) {
+void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
+  const Row<A> row = given;  // a copy that no store can alias
   A first_room[kStagedBlock], second_room[kStagedBlock];
   A out_first_room[kStagedBlock], out_second_room[kStagedBlock];
   const int64_t end = begin + in.pixels;
@@ -166,7 +169,7 @@ void row_gradients(const Inputs& in, const Row<A>& row, int64_t begin) {
       const A exp_first = exp_nonpositive(e.first);
       const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
       if constexpr (kFirst)
-        to_first[i] = factor * gradient_first(row, e, exp_first, exp_second, alpha, kSmoothed);
+        to_first[i] = factor * gradient_first(row, e.difference, exp_first, exp_second, alpha, kSmoothed);
       if constexpr (kSecond)
         to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
     }
@@ -197,8 +200,8 @@ void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
 
 // --- channels-last: the channels of a pixel are neighbours ------------------------------------
 
-constexpr int64_t kChannelBlock = 128;
-constexpr int64_t kPixelBlock = 64;  // pixels whose sums are kept in A before they go to double
+constexpr int64_t kChannelBlock = kMaxChannelBlock;
+constexpr int64_t kPixelBlock = 64;  // pixels read twice from the cache, once from memory
 
 template <class A>
 struct Columns {
@@ -208,6 +211,22 @@ struct Columns {
   A mean_first[kChannelBlock], mean_second[kChannelBlock];
   A kl[kChannelBlock];
 };
+
+// Some pixels of a block of channels, in the accumulation type: rows `stride` elements apart.
+template <class A>
+struct Tile {
+  const A* data;
+  int64_t stride;
+};
+
+template <class A>
+inline Tile<A> fetch_tile(const Field& field, int64_t at, int64_t stride, int64_t rows, int64_t n,
+                          A* room) {
+  const A* data = fetch(field, at, n, room);
+  if (data != room) return {data, stride};
+  for (int64_t k = 1; k < rows; ++k) fetch(field, at + k * stride, n, room + k * kChannelBlock);
+  return {room, kChannelBlock};
+}
 
 template <class A>
 struct BlockSums {
@@ -229,39 +248,145 @@ struct BlockSums {
   }
 };
 
+// What follows takes four pixels at once, so that the running values of the channels are loaded and
+// stored once for all of them. By hand: compilers vectorize a loop over the four instead.
+constexpr int kRowsAtOnce = 4;
+
 template <class A>
-void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& columns) {
-  A first_room[kChannelBlock], second_room[kChannelBlock];
-  const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
-  for (int64_t i = 0; i < n; ++i) columns.max_first[i] = columns.max_second[i] = -A(INFINITY);
-  for (int64_t k = 0; k < in.pixels; ++k) {
-    const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
-    const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
+inline A larger(A a, A b) {  // b where a is NaN
+  return a > b ? a : b;
+}
+
+template <class A, int kRows>
+inline void raise(Tile<A> tile, int64_t row, int64_t n, A* maximum) {
+  const int64_t stride = tile.stride;
+  const A* x = tile.data + row * stride;
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) {
-      columns.max_first[i] = first[i] > columns.max_first[i] ? first[i] : columns.max_first[i];
-      columns.max_second[i] = second[i] > columns.max_second[i] ? second[i] : columns.max_second[i];
+  for (int64_t i = 0; i < n; ++i) {
+    A top = larger(x[i], maximum[i]);
+    if constexpr (kRows == kRowsAtOnce) {
+      top = larger(x[stride + i], top);
+      top = larger(x[2 * stride + i], top);
+      top = larger(x[3 * stride + i], top);
+    }
+    maximum[i] = top;
+  }
+}
+
+template <class A>
+struct Terms {
+  A first, second, difference;
+};
+
+template <class A>
+inline Terms<A> terms(A first, A second, A max_first, A max_second, A scale) {
+  const Element<A> e = element(first, second, max_first, max_second, scale);
+  const A exp_first = exp_nonpositive(e.first);
+  return {exp_first, exp_nonpositive(e.second), weighted(exp_first, e.difference)};
+}
+
+template <class A, int kRows>
+inline void add_terms(Tile<A> first, Tile<A> second, int64_t row, int64_t n, A scale,
+                      const Columns<A>& columns, BlockSums<A>& sums) {
+  const int64_t over = first.stride, across = second.stride;
+  const A* x = first.data + row * over;
+  const A* y = second.data + row * across;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A top_x = columns.max_first[i], top_y = columns.max_second[i];
+    const Terms<A> p = terms(x[i], y[i], top_x, top_y, scale);
+    if constexpr (kRows == kRowsAtOnce) {
+      const Terms<A> q = terms(x[over + i], y[across + i], top_x, top_y, scale);
+      const Terms<A> r = terms(x[2 * over + i], y[2 * across + i], top_x, top_y, scale);
+      const Terms<A> s = terms(x[3 * over + i], y[3 * across + i], top_x, top_y, scale);
+      sums.a[i] += (p.first + q.first) + (r.first + s.first);
+      sums.b[i] += (p.second + q.second) + (r.second + s.second);
+      sums.c[i] += (p.difference + q.difference) + (r.difference + s.difference);
+    } else {
+      sums.a[i] += p.first;
+      sums.b[i] += p.second;
+      sums.c[i] += p.difference;
     }
   }
+}
+
+template <class A>
+inline void add_smoothed_terms(Tile<A> first, Tile<A> second, int64_t row, int64_t n, A scale,
+                               A alpha, const Columns<A>& columns, BlockSums<A>& sums) {
+  const A* x = first.data + row * first.stride;
+  const A* y = second.data + row * second.stride;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A u = (x[i] - columns.max_first[i]) * scale, v = (y[i] - columns.max_second[i]) * scale;
+    const A p = exp_nonpositive(u) * columns.inverse_first[i];
+    const A q = exp_nonpositive(v) * columns.inverse_second[i];
+    const A term = p * smoothed_log_ratio(p, q, alpha);
+    sums.a[i] += term;
+    sums.b[i] += term + p * (p / (p + alpha));
+    sums.c[i] -= q * (p / (q + alpha));
+  }
+}
+
+// Raises the running maxima to those of a tile and brings the totals to them, so that one read from
+// memory serves maxima and sums.
+template <class A>
+void raise_maxima(Tile<A> first, Tile<A> second, int64_t rows, int64_t n, A scale,
+                  Columns<A>& columns, BlockSums<A>& sums) {
+  A max_first[kChannelBlock], max_second[kChannelBlock];
+  A factor_first[kChannelBlock], factor_second[kChannelBlock], shift[kChannelBlock];
+  for (int64_t i = 0; i < n; ++i) {
+    max_first[i] = columns.max_first[i];
+    max_second[i] = columns.max_second[i];
+  }
+  int64_t row = 0;
+  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce) {
+    raise<A, kRowsAtOnce>(first, row, n, max_first);
+    raise<A, kRowsAtOnce>(second, row, n, max_second);
+  }
+  for (; row < rows; ++row) {
+    raise<A, 1>(first, row, n, max_first);
+    raise<A, 1>(second, row, n, max_second);
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A down_first = (columns.max_first[i] - max_first[i]) * scale;
+    const A down_second = (columns.max_second[i] - max_second[i]) * scale;
+    factor_first[i] = exp_nonpositive(down_first);
+    factor_second[i] = exp_nonpositive(down_second);
+    shift[i] = down_first - down_second;
+    columns.max_first[i] = max_first[i];
+    columns.max_second[i] = max_second[i];
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const double z = sums.total_a[i], moved = z == 0 ? 0.0 : z * double(shift[i]);
+    sums.total_c[i] = double(factor_first[i]) * (sums.total_c[i] + moved);
+    sums.total_a[i] = double(factor_first[i]) * z;
+    sums.total_b[i] = double(factor_second[i]) * sums.total_b[i];
+  }
+}
+
+template <class A>
+void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& columns) {
+  A first_room[kPixelBlock * kChannelBlock], second_room[kPixelBlock * kChannelBlock];
+  const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
+  // Not -inf: a tile of nothing but -inf must leave the sums at 0 and not at NaN.
+  constexpr A kLowest = std::numeric_limits<A>::lowest();
+  for (int64_t i = 0; i < n; ++i) columns.max_first[i] = columns.max_second[i] = kLowest;
 
   BlockSums<A> sums;
   sums.clear(n);
   for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
-    const int64_t stop = block + kPixelBlock < in.pixels ? block + kPixelBlock : in.pixels;
+    const int64_t rows = block + kPixelBlock < in.pixels ? kPixelBlock : in.pixels - block;
+    const int64_t at = begin + block * in.channels;
+    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_room);
+    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_room);
+    raise_maxima(first, second, rows, n, scale, columns, sums);
     sums.open(n);
-    for (int64_t k = block; k < stop; ++k) {
-      const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
-      const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) {
-        const Element<A> e =
-            element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
-        const A exp_first = exp_nonpositive(e.first);
-        sums.a[i] += exp_first;
-        sums.b[i] += exp_nonpositive(e.second);
-        sums.c[i] += weighted(exp_first, e.difference);
-      }
-    }
+    int64_t row = 0;
+    for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
+      add_terms<A, kRowsAtOnce>(first, second, row, n, scale, columns, sums);
+    for (; row < rows; ++row) add_terms<A, 1>(first, second, row, n, scale, columns, sums);
     sums.close(n);
   }
   for (int64_t i = 0; i < n; ++i) {
@@ -276,23 +401,13 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
 
   sums.clear(n);
   for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
-    const int64_t stop = block + kPixelBlock < in.pixels ? block + kPixelBlock : in.pixels;
+    const int64_t rows = block + kPixelBlock < in.pixels ? kPixelBlock : in.pixels - block;
+    const int64_t at = begin + block * in.channels;
+    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_room);
+    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_room);
     sums.open(n);
-    for (int64_t k = block; k < stop; ++k) {
-      const A* first = fetch(in.first, begin + k * in.channels, n, first_room);
-      const A* second = fetch(in.second, begin + k * in.channels, n, second_room);
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) {
-        const Element<A> e =
-            element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
-        const A p = exp_nonpositive(e.first) * columns.inverse_first[i];
-        const A q = exp_nonpositive(e.second) * columns.inverse_second[i];
-        const A term = p * smoothed_log_ratio(p, q, alpha);
-        sums.a[i] += term;
-        sums.b[i] += term + p * (p / (p + alpha));
-        sums.c[i] -= q * (p / (q + alpha));
-      }
-    }
+    for (int64_t row = 0; row < rows; ++row)
+      add_smoothed_terms(first, second, row, n, scale, alpha, columns, sums);
     sums.close(n);
   }
   for (int64_t i = 0; i < n; ++i) {
@@ -326,7 +441,7 @@ void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<
       const A exp_first = exp_nonpositive(e.first);
       const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
       if constexpr (kFirst)
-        to_first[i] = factor * gradient_first(row, e, exp_first, exp_second, alpha, kSmoothed);
+        to_first[i] = factor * gradient_first(row, e.difference, exp_first, exp_second, alpha, kSmoothed);
       if constexpr (kSecond)
         to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
     }
@@ -336,7 +451,7 @@ void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<
 }
 
 inline int64_t column_blocks(const Inputs& in) {
-  return (in.channels + kChannelBlock - 1) / kChannelBlock;
+  return (in.channels + in.channel_block - 1) / in.channel_block;
 }
 
 // The KL divergences of column blocks [begin, end), counted over all samples, with gradients.
@@ -346,8 +461,9 @@ void columns_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
   const int64_t blocks = column_blocks(in);
   Columns<A> columns;
   for (int64_t index = begin; index < end; ++index) {
-    const int64_t sample = index / blocks, channel = index % blocks * kChannelBlock;
-    const int64_t left = in.channels - channel, n = left < kChannelBlock ? left : kChannelBlock;
+    const int64_t sample = index / blocks, channel = index % blocks * in.channel_block;
+    const int64_t left = in.channels - channel;
+    const int64_t n = left < in.channel_block ? left : in.channel_block;
     const int64_t at = sample * in.pixels * in.channels + channel;
     column_statistics<A>(in, at, n, columns);
     for (int64_t i = 0; i < n; ++i) kl[sample * in.channels + channel + i] = double(columns.kl[i]);

@@ -1,0 +1,212 @@
+"""Loss modules to drop into any training: the ops of ``ansm_fast.ops`` with their options kept.
+
+Formulas, dtypes, layouts and errors are those of the op that each module names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ansm_fast.ops import bce_dice_loss, channelwise_kl, dual_mask_loss
+from ansm_fast.ops.channelwise_kl import DIRECTIONS, REDUCTIONS
+from ansm_fast.ops.checks import check_choice
+from ansm_fast.ops.dual_mask import REDUCTIONS as MASK_REDUCTIONS
+
+__all__ = ["BCEDice", "ChannelwiseKL", "DualMask", "FeatureAlignment"]
+
+
+class ChannelwiseKL(nn.Module):
+    """KL divergence between the spatial softmaxes of each channel; ``ops.channelwise_kl``.
+
+    The default is the paper's direction and normalization. Channel-wise distillation (CWD) is
+    ``ChannelwiseKL(temperature=4, direction="target_input", reduction="channelmean",
+    loss_weight=16)``.
+
+    Args:
+        temperature, alpha, direction, reduction: as in ``ops.channelwise_kl``.
+        loss_weight: factor on the result; CWD takes ``temperature ** 2``.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        alpha: float = 0.0,
+        direction: str = "input_target",
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_choice("direction", direction, DIRECTIONS)
+        check_choice("reduction", reduction, REDUCTIONS)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        if not alpha >= 0:
+            raise ValueError(f"alpha must be >= 0, got {alpha}")
+        self.temperature, self.alpha = temperature, alpha
+        self.direction, self.reduction, self.loss_weight = direction, reduction, loss_weight
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Loss of two (B, C, *space) maps: a scalar, or (B, C) for reduction "none"."""
+        loss = channelwise_kl(
+            input,
+            target,
+            temperature=self.temperature,
+            alpha=self.alpha,
+            direction=self.direction,
+            reduction=self.reduction,
+        )
+        return loss if self.loss_weight == 1 else loss * self.loss_weight
+
+    def extra_repr(self) -> str:
+        return (
+            f"temperature={self.temperature}, alpha={self.alpha}, direction={self.direction!r}, "
+            f"reduction={self.reduction!r}, loss_weight={self.loss_weight}"
+        )
+
+
+class FeatureAlignment(nn.Module):
+    """FFA (arXiv 2506.12871): the mean over taps of their channel-wise KL divergences::
+
+        1/n * sum_i w_i * KLC(softmax(defended_i) || softmax(original_i))
+
+    Args:
+        weights: one factor a tap; None for 1 each.
+        alpha, temperature, reduction: as in ``ops.channelwise_kl``; reduction "none" isn't offered,
+            the taps having different numbers of channels.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] | None = None,
+        alpha: float = 0.0,
+        temperature: float = 1.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_choice("reduction", reduction, REDUCTIONS[:-1])
+        self.weights = None if weights is None else tuple(float(weight) for weight in weights)
+        self.divergence = ChannelwiseKL(temperature, alpha, "input_target", reduction)
+
+    def forward(self, defended: Sequence[Tensor], original: Sequence[Tensor]) -> Tensor:
+        """Loss of lists of tapped features; gradients reach both, so detach what is fixed.
+
+        Raises:
+            ValueError: lists of different or zero length, or not one weight a tap.
+        """
+        weights = self.weights if self.weights is not None else (1.0,) * len(defended)
+        if not len(defended) or not len(defended) == len(original) == len(weights):
+            raise ValueError(
+                "defended, original and weights must have one entry a tap, at least 1, got "
+                f"{len(defended)}, {len(original)} and {len(weights)}"
+            )
+        terms = [
+            weight * self.divergence(one, other)
+            for weight, one, other in zip(weights, defended, original, strict=True)
+        ]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total / len(terms)
+
+
+class BCEDice(nn.Module):
+    """Binary cross-entropy plus Dice; ``ops.bce_dice_loss``.
+
+    Args:
+        bce_weight, dice_weight, pos_weight, smooth, ignore_index, reduction: as there; a tensor
+            ``pos_weight`` becomes a buffer and moves with the module.
+    """
+
+    pos_weight: Tensor | float | None
+
+    def __init__(
+        self,
+        bce_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        pos_weight: float | Tensor | None = None,
+        smooth: float = 1.0,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_choice("reduction", reduction, MASK_REDUCTIONS)
+        if isinstance(pos_weight, Tensor):
+            self.register_buffer("pos_weight", pos_weight)
+        else:
+            self.pos_weight = pos_weight
+        self.bce_weight, self.dice_weight = bce_weight, dice_weight
+        self.smooth, self.ignore_index, self.reduction = smooth, ignore_index, reduction
+
+    def _options(self) -> dict:
+        return {
+            "bce_weight": self.bce_weight,
+            "dice_weight": self.dice_weight,
+            "pos_weight": self.pos_weight,
+            "smooth": self.smooth,
+            "ignore_index": self.ignore_index,
+            "reduction": self.reduction,
+        }
+
+    def forward(self, logits: Tensor, mask: Tensor, bce_target: Tensor | None = None) -> Tensor:
+        loss = bce_dice_loss(logits, mask, bce_target=bce_target, **self._options())
+        assert isinstance(loss, Tensor)
+        return loss
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+
+
+class DualMask(BCEDice):
+    """The dual-mask constraint of MgR (arXiv 2506.12871); ``ops.dual_mask_loss``.
+
+    Args:
+        weight_adv, weight_orig: weights of the branch of the attacked and of the original image.
+        bce_weight, dice_weight, pos_weight, smooth, ignore_index, reduction: as in ``BCEDice``.
+    """
+
+    def __init__(
+        self,
+        weight_adv: float = 1.0,
+        weight_orig: float = 1.0,
+        bce_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        pos_weight: float | Tensor | None = None,
+        smooth: float = 1.0,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(bce_weight, dice_weight, pos_weight, smooth, ignore_index, reduction)
+        self.weight_adv, self.weight_orig = weight_adv, weight_orig
+
+    def _options(self) -> dict:
+        weights = {"weight_adv": self.weight_adv, "weight_orig": self.weight_orig}
+        return weights | super()._options()
+
+    def forward(  # type: ignore[override]
+        self,
+        logits_adv: Tensor,
+        logits_orig: Tensor,
+        mask: Tensor,
+        mask_orig: Tensor | None = None,
+        bce_target: Tensor | None = None,
+        bce_target_orig: Tensor | None = None,
+    ) -> Tensor:
+        loss = dual_mask_loss(
+            logits_adv,
+            logits_orig,
+            mask,
+            mask_orig=mask_orig,
+            bce_target=bce_target,
+            bce_target_orig=bce_target_orig,
+            **self._options(),
+        )
+        assert isinstance(loss, Tensor)
+        return loss
