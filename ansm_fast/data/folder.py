@@ -52,6 +52,10 @@ class FolderDataset:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """The mask alone, without decoding its image."""
+        return read_mask(self.pairs[index][1])
+
     def __getitem__(self, index: int) -> Sample:
         image_path, mask_path = self.pairs[index]
         image, mask = read_rgb(image_path), read_mask(mask_path)

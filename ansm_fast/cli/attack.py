@@ -1,0 +1,92 @@
+"""``ansm-fast attack``: attacked versions of a folder of forgeries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ansm_fast.cli.options import EPS
+
+
+@click.command()
+@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--masks",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Masks with the images' names; bright is forged.",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--attack",
+    "name",
+    default="pgd",
+    show_default=True,
+    type=click.Choice(["fgsm", "bim", "pgd", "mifgsm", "noise"]),
+)
+@click.option(
+    "--objective",
+    default="untargeted",
+    show_default=True,
+    type=click.Choice(["untargeted", "hide", "wrong-mask"]),
+)
+@click.option("--eps", default="4/255", show_default=True, type=EPS, help="L-inf budget.")
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option("--alpha", type=EPS, help="Step size; by default eps/4, at least eps/steps.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--localizer", metavar="NAME_OR_FILE", help="`builtin` (default) or a checkpoint.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
+def command(
+    images: Path,
+    masks: Path,
+    output: Path,
+    name: str,
+    objective: str,
+    eps: float,
+    steps: int,
+    alpha: float | None,
+    seed: int,
+    localizer: str | None,
+    limit: int | None,
+    batch_size: int,
+) -> None:
+    """Attack the localizer on every image and write images/, masks/ and metadata to OUTPUT.
+
+    The attacked images are 8-bit PNG within eps of the originals. Interrupted? The same command
+    goes on where it stopped.
+    """
+    from rich.progress import Progress
+
+    from ansm_fast.attacks import make_attack
+    from ansm_fast.data import FolderDataset
+    from ansm_fast.data.attacked_set import write_attacked_set
+    from ansm_fast.errors import InputError
+    from ansm_fast.localizers import load_localizer
+
+    dataset = FolderDataset(images, masks)
+    if output.resolve() in {images.resolve(), masks.resolve(), images.resolve().parent}:
+        raise InputError(f"output {output} holds the originals; give another folder to -o")
+    try:
+        attack = make_attack(
+            name, eps=eps, steps=steps, alpha=alpha, objective=objective, seed=seed
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    victim = load_localizer(localizer)
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    with Progress() as progress:
+        task = progress.add_task("attack", total=count)
+        write_attacked_set(
+            dataset,
+            victim,
+            attack,
+            output,
+            localizer_fingerprint=victim.fingerprint,
+            limit=limit,
+            batch_size=batch_size,
+            on_progress=lambda done: progress.advance(task, done),
+        )
+    click.echo(f"{count} attacked images in {output}")
