@@ -51,6 +51,8 @@ def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None
     if backend == "cpu":
         if library.PATH is None:
             return library.WHY_NOT
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return "torch.func cannot transform compiled ops"
         return _device_reason(backend, tensors)
     if backend == "cuda":
         reason = "this version has no CUDA library"

@@ -32,7 +32,8 @@ def check_batch(name: str, tensor: Tensor) -> None:
 
 def autocasting(tensor: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
-    return torch.is_autocast_enabled(tensor.device.type)
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def check_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

@@ -168,7 +168,7 @@ def project(delta: Tensor, eps: Budget, norm: str) -> Tensor:
     """The nearest point of the eps-ball: clipped (linf) or scaled per sample (l2)."""
     bound = per_sample(eps, delta)
     if norm == "linf":
-        return torch.minimum(torch.maximum(delta, -bound), bound)
+        return torch.clamp(delta, -bound, bound)
     length = _norm(delta)
     scale = torch.where(length > bound, bound / length, torch.ones_like(length))
     return delta * scale

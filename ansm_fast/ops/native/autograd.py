@@ -34,8 +34,6 @@ def first_order_only(gradient: Tensor, op: str) -> Tensor:
     """
     if not torch.is_grad_enabled() or type(gradient) is not Tensor:
         return gradient
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return gradient  # torch.func takes no gradient of tensors made inside of a transform
     result: Tensor = _Stop.apply(gradient.detach().requires_grad_(), op)
     return result
 

@@ -79,9 +79,8 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor
 
 def _scaled(gradient: Tensor, grad_output: Tensor) -> Tensor:
     # The saved buffer may be handed out only where the graph dies with this backward, and only by
-    # eager PyTorch: a compiler or torch.func would see a mutation of what it holds.
-    eager = type(gradient) is Tensor and torch._C._functorch.peek_interpreter_stack() is None
-    if eager and not torch._C._autograd._get_current_graph_task_keep_graph():
+    # eager PyTorch: a compiler would see a mutation of what it holds.
+    if type(gradient) is Tensor and not torch._C._autograd._get_current_graph_task_keep_graph():
         torch.ops.ansm_fast.channelwise_kl_scale_(gradient, grad_output)
         return gradient
     scaled = torch.ops.ansm_fast.channelwise_kl_backward(grad_output, gradient)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ansm_fast.losses import BCEDice, ChannelwiseKL, DualMask, FeatureAlignment
+from ansm_fast.ops import bce_dice_loss, channelwise_kl, dual_mask_loss
+
+
+def test_channelwise_kl_is_the_op() -> None:
+    a, b = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    options = {"temperature": 4.0, "direction": "target_input", "reduction": "channelmean"}
+    loss = ChannelwiseKL(**options, loss_weight=16.0)
+    torch.testing.assert_close(loss(a, b), 16 * channelwise_kl(a, b, **options))
+    assert "temperature=4.0" in repr(loss)
+
+
+def test_feature_alignment_is_the_weighted_mean_over_taps() -> None:
+    a, b = ([torch.randn(2, c, 4, 4) for c in (3, 5)] for _ in range(2))
+    parts = [channelwise_kl(x, y) for x, y in zip(a, b, strict=True)]
+    torch.testing.assert_close(FeatureAlignment()(a, b), (parts[0] + parts[1]) / 2)
+    torch.testing.assert_close(
+        FeatureAlignment(weights=(2.0, 0.5))(a, b), (2 * parts[0] + 0.5 * parts[1]) / 2
+    )
+    with pytest.raises(ValueError, match="one entry a tap"):
+        FeatureAlignment(weights=(1.0,))(a, b)
+    with pytest.raises(ValueError, match="one entry a tap"):
+        FeatureAlignment()([], [])
+
+
+def test_masks_are_the_ops() -> None:
+    a, b = torch.randn(2, 1, 6, 6), torch.randn(2, 1, 6, 6)
+    mask = torch.rand(2, 1, 6, 6) > 0.5
+    torch.testing.assert_close(
+        BCEDice(2.0, 0.5, pos_weight=3.0)(a, mask),
+        bce_dice_loss(a, mask, bce_weight=2.0, dice_weight=0.5, pos_weight=3.0),
+    )
+    torch.testing.assert_close(
+        DualMask(weight_orig=0.3, smooth=0.5)(a, b, mask, bce_target=mask.float() * 0.9),
+        dual_mask_loss(a, b, mask, weight_orig=0.3, smooth=0.5, bce_target=mask.float() * 0.9),
+    )
+
+
+def test_a_tensor_pos_weight_moves_with_the_module() -> None:
+    loss = BCEDice(pos_weight=torch.tensor(2.0))
+    assert "pos_weight" in loss.state_dict()
+    assert loss.double().pos_weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ChannelwiseKL(temperature=0),
+        lambda: ChannelwiseKL(alpha=-1),
+        lambda: ChannelwiseKL(direction="up"),
+        lambda: FeatureAlignment(reduction="none"),
+        lambda: DualMask(reduction="max"),
+    ],
+)
+def test_bad_options_are_refused_at_once(make) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        make()
+
+
+def test_losses_train_a_module() -> None:
+    torch.manual_seed(0)
+    layer, target = torch.nn.Conv2d(3, 5, 3, padding=1), torch.randn(4, 5, 8, 8)
+    image, loss = torch.randn(4, 3, 8, 8), ChannelwiseKL(reduction="channelmean")
+    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+    first = last = float(loss(layer(image), target).detach())
+    for _ in range(20):
+        optimizer.zero_grad()
+        value = loss(layer(image), target)
+        value.backward()
+        optimizer.step()
+        last = float(value.detach())
+    assert last < 0.8 * first
