@@ -83,7 +83,16 @@ inline A gradient_second(const Row<A>& row, A exp_first, A exp_second, A alpha, 
 
 // --- rows: the pixels of a channel are neighbours ---------------------------------------------
 
+// Where the gradient of `first` alone is wanted, its place holds exp(first) until then: what the
+// cache keeps need not be computed twice.
 template <class A>
+inline A* kept_exponentials(const Inputs& in, int64_t begin) {
+  const bool alone = in.grad_first.data && !in.grad_second.data && in.alpha <= 0;
+  A* nowhere = nullptr;
+  return alone ? destination(in.grad_first, begin, nowhere) : nowhere;
+}
+
+template <class A, bool kKeep>
 Row<A> row_statistics(const Inputs& in, int64_t begin) {
   A first_room[kStagedBlock], second_room[kStagedBlock];
   const int64_t end = begin + in.pixels;
@@ -108,11 +117,13 @@ Row<A> row_statistics(const Inputs& in, int64_t begin) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
+    A* kept = kKeep ? kept_exponentials<A>(in, at) : nullptr;
     A z_first = 0, z_second = 0, difference = 0;
 #pragma omp simd reduction(+ : z_first, z_second, difference)
     for (int64_t i = 0; i < n; ++i) {
       const Element<A> e = element(first[i], second[i], max_first, max_second, scale);
       const A exp_first = exp_nonpositive(e.first);
+      if constexpr (kKeep) kept[i] = exp_first;
       z_first += exp_first;
       z_second += exp_nonpositive(e.second);
       difference += weighted(exp_first, e.difference);
@@ -150,6 +161,26 @@ Row<A> row_statistics(const Inputs& in, int64_t begin) {
   return row;
 }
 
+// The gradient of `first` where its place holds exp(first).
+template <class A>
+void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin) {
+  A first_room[kStagedBlock], second_room[kStagedBlock];
+  const Row<A> row = given;  // a copy that no store can alias
+  const int64_t end = begin + in.pixels;
+  const A scale = A(in.inverse_temperature), factor = A(in.gradient_scale);
+  for (int64_t at = begin; at < end; at += kStagedBlock) {
+    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
+    const A* first = fetch(in.first, at, n, first_room);
+    const A* second = fetch(in.second, at, n, second_room);
+    A* gradient = kept_exponentials<A>(in, at);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      const Element<A> e = element(first[i], second[i], row.max_first, row.max_second, scale);
+      gradient[i] = factor * gradient_first(row, e.difference, gradient[i], A(0), A(0), false);
+    }
+  }
+}
+
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
 void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
   const Row<A> row = given;  // a copy that no store can alias
@@ -184,9 +215,12 @@ void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
   const bool first = in.grad_first.data, second = in.grad_second.data, smoothed = in.alpha > 0;
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = r * in.pixels;
-    const Row<A> row = row_statistics<A>(in, at);
+    const bool kept = kept_exponentials<A>(in, at) != nullptr;
+    const Row<A> row = kept ? row_statistics<A, true>(in, at) : row_statistics<A, false>(in, at);
     kl[r] = double(row.kl);
-    if (first && second)
+    if (kept)
+      row_gradient_of_kept(in, row, at);
+    else if (first && second)
       smoothed ? row_gradients<A, true, true, true>(in, row, at)
                : row_gradients<A, true, true, false>(in, row, at);
     else if (first)
@@ -417,6 +451,38 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
   }
 }
 
+// The factors of one channel, as numbers.
+template <class A>
+inline Row<A> row_of(const Columns<A>& columns, int64_t i) {
+  Row<A> row;
+  row.max_first = columns.max_first[i];
+  row.max_second = columns.max_second[i];
+  row.inverse_first = columns.inverse_first[i];
+  row.inverse_second = columns.inverse_second[i];
+  row.kl = columns.offset[i];
+  row.mean_first = columns.mean_first[i];
+  row.mean_second = columns.mean_second[i];
+  return row;
+}
+
+template <class A>
+struct Gradients {
+  A first, second;
+};
+
+template <class A, bool kFirst, bool kSecond, bool kSmoothed>
+inline Gradients<A> gradients(const Row<A>& row, A first, A second, A scale, A alpha, A factor) {
+  const A u = (first - row.max_first) * scale, v = (second - row.max_second) * scale;
+  const A exp_first = exp_nonpositive(u);
+  const A exp_second = kSecond || kSmoothed ? exp_nonpositive(v) : A(0);
+  A to_first = 0, to_second = 0;
+  if constexpr (kFirst)
+    to_first = factor * gradient_first(row, u - v, exp_first, exp_second, alpha, kSmoothed);
+  if constexpr (kSecond)
+    to_second = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
+  return {to_first, to_second};
+}
+
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
 void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<A>& columns) {
   A first_room[kChannelBlock], second_room[kChannelBlock];
@@ -430,20 +496,10 @@ void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<
     A* to_second = kSecond ? destination(in.grad_second, at, out_second_room) : out_second_room;
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      Row<A> row;
-      row.inverse_first = columns.inverse_first[i];
-      row.inverse_second = columns.inverse_second[i];
-      row.kl = columns.offset[i];
-      row.mean_first = columns.mean_first[i];
-      row.mean_second = columns.mean_second[i];
-      const Element<A> e =
-          element(first[i], second[i], columns.max_first[i], columns.max_second[i], scale);
-      const A exp_first = exp_nonpositive(e.first);
-      const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
-      if constexpr (kFirst)
-        to_first[i] = factor * gradient_first(row, e.difference, exp_first, exp_second, alpha, kSmoothed);
-      if constexpr (kSecond)
-        to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
+      const Gradients<A> g = gradients<A, kFirst, kSecond, kSmoothed>(
+          row_of(columns, i), first[i], second[i], scale, alpha, factor);
+      if constexpr (kFirst) to_first[i] = g.first;
+      if constexpr (kSecond) to_second[i] = g.second;
     }
     if constexpr (kFirst) commit(in.grad_first, at, n, to_first);
     if constexpr (kSecond) commit(in.grad_second, at, n, to_second);

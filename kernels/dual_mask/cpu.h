@@ -29,15 +29,35 @@ inline Logistic<A> logistic(A logit, A inverse, A decay) {
   return {decay, logit >= A(0) ? inverse : tail, logit >= A(0) ? tail : inverse};
 }
 
-// atanh(s)/s = 1 + s^2 q(s^2) on [0, 1/3]; Chebyshev fits of q, within half an ulp of the type.
-inline float atanh_tail(float u) {
-  float q = 1.342574901e-1f;
-  q = multiply_add(q, u, 1.411830990e-1f);
-  q = multiply_add(q, u, 2.000378032e-1f);
-  return multiply_add(q, u, 3.333332017e-1f);
+// 1 / (1 + e) and log(1 + e) for e in [0, 1]. Single precision spends no division, which takes as
+// long as all the rest of a pixel: a minimax parabola with two Newton steps (within 1 ulp), and a
+// minimax polynomial of log(1 + e) / e (within 2 ulp).
+inline float inverse_of_one_plus(float e) {
+  const float b = 1.0f + e;
+  float r = multiply_add(multiply_add(3.232314336e-1f, e, -8.080798828e-1f), e, 9.898988584e-1f);
+  r = multiply_add(r, multiply_add(-b, r, 1.0f), r);
+  return multiply_add(r, multiply_add(-b, r, 1.0f), r);
 }
 
-inline double atanh_tail(double u) {
+inline float log_of_one_plus(float e) {
+  float q = -3.244017685e-3f;
+  q = multiply_add(q, e, 1.985142862e-2f);
+  q = multiply_add(q, e, -5.695947092e-2f);
+  q = multiply_add(q, e, 1.060364847e-1f);
+  q = multiply_add(q, e, -1.530558879e-1f);
+  q = multiply_add(q, e, 1.967593795e-1f);
+  q = multiply_add(q, e, -2.495413340e-1f);
+  q = multiply_add(q, e, 3.332996239e-1f);
+  q = multiply_add(q, e, -4.999990242e-1f);
+  q = multiply_add(q, e, 9.999999953e-1f);
+  return q * e;
+}
+
+inline double inverse_of_one_plus(double e) { return 1.0 / (1.0 + e); }
+
+// log(1 + e) = 2 atanh(s) with s = e / (2 + e), and atanh(s) / s = 1 + s^2 q(s^2): a Chebyshev fit.
+inline double log_of_one_plus(double e) {
+  const double s = e / (2.0 + e), u = s * s;
   double q = 8.269148471851348604e-2;
   q = multiply_add(q, u, 4.301989634727325652e-2);
   q = multiply_add(q, u, 6.022296893149897690e-2);
@@ -47,10 +67,22 @@ inline double atanh_tail(double u) {
   q = multiply_add(q, u, 1.111111156457312546e-1);
   q = multiply_add(q, u, 1.428571428076079102e-1);
   q = multiply_add(q, u, 2.000000000002419037e-1);
-  return multiply_add(q, u, 3.333333333333330236e-1);
+  q = multiply_add(q, u, 3.333333333333330236e-1);
+  return 2.0 * multiply_add(s * u, q, s);
 }
 
-template <class A, bool kIgnore>
+// exp(-|z|), but never below the normal numbers, where it is nothing beside 1. NaN for NaN.
+inline float decay_of(float z) {
+  const float x = -std::fabs(z);
+  return exp_nonpositive(-87.0f > x ? -87.0f : x);
+}
+
+inline double decay_of(double z) {
+  const double x = -std::fabs(z);
+  return exp_nonpositive(-708.0 > x ? -708.0 : x);
+}
+
+template <class A, bool kIgnore, bool kWeighted>
 inline void add_block(const A* logits, const A* mask, const A* target, int64_t n, A pos_weight,
                       A ignore, Sums& sums) {
   const A extra_weight = pos_weight - A(1);
@@ -58,16 +90,15 @@ inline void add_block(const A* logits, const A* mask, const A* target, int64_t n
 #pragma omp simd reduction(+ : bce, overlap, probability, area, count)
   for (int64_t i = 0; i < n; ++i) {
     const A z = logits[i], y = mask[i], t = target[i];
-    const A e = exp_nonpositive(-std::fabs(z));
-    // One division serves both 1/(1+e) and s = e/(2+e), with log(1+e) = 2 atanh(s).
-    const A one = A(1) + e, two = A(2) + e, quotient = A(1) / (one * two);
-    const A inverse = two * quotient, s = e * one * quotient, u = s * s;
-    const A log1p = A(2) * multiply_add(s * u, atanh_tail(u), s);
+    const A e = decay_of(z);
+    const A inverse = inverse_of_one_plus(e), log1p = log_of_one_plus(e);
     const A positive = z > A(0) ? z : A(0), negative = z < A(0) ? z : A(0);
-    const A weight = multiply_add(extra_weight, t, A(1));
-    // softplus(-z) = log1p - negative. The 0 * z keeps the reference's NaN for an infinite logit.
-    A loss = (A(1) - t) * positive + (weight * log1p - pos_weight * t * negative);
-    loss += A(0) * negative;
+    // -log p = log1p - negative and -log(1 - p) = log1p + positive. The 0 * z keeps the reference's
+    // NaN for an infinite logit.
+    const A certain = kWeighted ? pos_weight * t : t;
+    const A weight = kWeighted ? multiply_add(extra_weight, t, A(1)) : A(1);
+    A loss = multiply_add(A(1) - t, positive, weight * log1p - certain * negative);
+    loss = multiply_add(A(0), negative, loss);
     const A p = logistic(z, inverse, e).probability;
     if constexpr (kIgnore) {
       const bool keep = y != ignore;
@@ -97,8 +128,8 @@ inline void write_block(const A* logits, const A* mask, const A* target, int64_t
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const A z = logits[i], y = mask[i], t = target[i];
-    const A e = exp_nonpositive(-std::fabs(z));
-    const Logistic<A> l = logistic(z, A(1) / (A(1) + e), e);
+    const A e = decay_of(z);
+    const Logistic<A> l = logistic(z, inverse_of_one_plus(e), e);
     const A cross = (A(1) - t) * l.probability - pos_weight * t * l.complement;
     const A g = bce * cross + l.probability * l.complement * (base - slope * y);
     gradient[i] = kIgnore && y == ignore ? A(0) : g;
@@ -119,9 +150,11 @@ void forward_chunk(const Inputs& in, int64_t begin, int64_t end, Sums* sums) {
       const A* logits = fetch(in.logits[branch], at, n, logits_room);
       const A weight = A(in.pos_weight), ignore = A(in.ignore);
       if (in.has_ignore)
-        add_block<A, true>(logits, mask, target, n, weight, ignore, sums[branch]);
+        add_block<A, true, true>(logits, mask, target, n, weight, ignore, sums[branch]);
+      else if (in.pos_weight != 1)
+        add_block<A, false, true>(logits, mask, target, n, weight, ignore, sums[branch]);
       else
-        add_block<A, false>(logits, mask, target, n, weight, ignore, sums[branch]);
+        add_block<A, false, false>(logits, mask, target, n, weight, ignore, sums[branch]);
     }
   }
 }
