@@ -44,9 +44,10 @@ def run(repeat: int = 21) -> Results:
         environment = {k: v for k, v in os.environ.items() if k not in TUNED} | variables
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.measure", "--repeat", str(repeat)],
-            cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env=environment | {"KINETO_LOG_LEVEL": "5"}, check=True,
+            stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        results[name] = json.loads(done.stdout)
+        results[name] = json.loads(done.stdout.splitlines()[-1])
     return results
 
 

@@ -1,0 +1,128 @@
+"""``ansm-fast doctor``: which implementation of each op runs here, and why another does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _build() -> dict[str, Any] | None:
+    """What setup.py wrote down when it built the library."""
+    path = Path(__file__).parent.parent / "_build_info.json"
+    if not path.is_file():
+        return None
+    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return info
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in ("numpy", "opencv-python", "pillow", "safetensors", "triton"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _weights() -> dict[str, str]:
+    from ansm_fast.errors import InputError
+    from ansm_fast.localizers import load_localizer
+    from ansm_fast.models import load_ansm
+
+    found = {}
+    for name, load in (("localizer", load_localizer), ("ansm", load_ansm)):
+        try:
+            found[name] = load().fingerprint
+        except InputError as error:
+            found[name] = f"not usable: {error}"
+    return found
+
+
+def report() -> dict[str, Any]:
+    """Everything the command prints, as JSON values."""
+    import torch
+
+    from ansm_fast import __version__
+    from ansm_fast.ops import backends, library
+
+    return {
+        "version": __version__,
+        "backends": {
+            op: {name: backends.why_not(op, name) or "available" for name in backends.BACKENDS}
+            for op in backends.OPS
+        },
+        "forced_backend": backends.FORCED,
+        "library": str(library.PATH) if library.PATH else None,
+        "library_missing_because": library.WHY_NOT or None,
+        "build": _build(),
+        "runtime": {
+            "python": platform.python_version(),
+            "system": platform.platform(terse=True),
+            "torch": torch.__version__,
+            "torch_cuda": torch.version.cuda,
+            "devices": [
+                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+            ],
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "cpu_capability_limit": os.environ.get("ANSM_FAST_CPU_CAPABILITY"),
+        },
+        "packages": _packages(),
+        "weights": _weights(),
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True)
+    ops = Table(title="Implementations, in the order in which they are tried")
+    for title in ("backend", "ops", "state"):
+        ops.add_column(title, overflow="fold")
+    for backend in next(iter(found["backends"].values())):
+        by_state: dict[str, list[str]] = {}
+        for op, states in found["backends"].items():
+            by_state.setdefault(states[backend], []).append(op)
+        for state, names in by_state.items():
+            shown = "all" if len(names) == len(found["backends"]) else ", ".join(names)
+            ops.add_row(backend, shown, state)
+    console.print(ops)
+    if found["forced_backend"]:
+        console.print(f"ANSM_FAST_BACKEND forces {found['forced_backend']}")
+    build, runtime = found["build"], found["runtime"]
+    rows = Table(title=f"ansm_fast {found['version']}", show_header=False)
+    if build is None:
+        rows.add_row("built", f"without native code: {found['library_missing_because']}")
+    else:
+        rows.add_row("built with", f"torch {build['torch']}, {build['compiler']}")
+        rows.add_row("instruction sets", ", ".join(build["instruction_sets"]))
+        rows.add_row("CUDA in the build", build["cuda"] or "none")
+        rows.add_row("library", found["library"] or found["library_missing_because"])
+    rows.add_row("runs on", f"Python {runtime['python']}, {runtime['system']}")
+    rows.add_row("torch", f"{runtime['torch']}, CUDA {runtime['torch_cuda'] or 'none'}")
+    rows.add_row("GPUs", ", ".join(runtime["devices"]) or "none")
+    rows.add_row("CPU", f"{runtime['cpu_capability']}, {runtime['threads']} threads")
+    for name, number in found["packages"].items():
+        rows.add_row(name, number or "not installed")
+    for name, mark in found["weights"].items():
+        rows.add_row(f"bundled {name}", mark)
+    console.print(rows)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def command(as_json: bool) -> None:
+    """Show every op and backend with the reason for each that is not available."""
+    found = report()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
