@@ -1,8 +1,8 @@
 """Times every case in this process, its implementations in turns, and prints JSON.
 
-    python -m benchmarks.measure [--repeat 21]
+    python benchmarks/measure.py [--repeat 21]
 
-The allocator's settings are the environment's: see ``benchmarks.run``, which calls this twice.
+The allocator's settings are the environment's: see ``run.py``, which calls this twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from benchmarks.cases import CASES, Work
+from cases import CASES, Work
 
 
 def peak_bytes(work: Work) -> int:

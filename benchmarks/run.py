@@ -1,6 +1,6 @@
 """Runs the op benchmarks under the default and a tuned allocator.
 
-    python -m benchmarks.run -o benchmarks/results/NAME.json [--readme README.md]
+    python benchmarks/run.py -o benchmarks/results/NAME.json [--readme README.md]
 
 With the default allocator much of an eager time is page faults of its large temporaries, which
 flatters any fused kernel; the tuned one keeps freed memory. Both are reported.
@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -38,13 +38,13 @@ Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def run(repeat: int = 21) -> Results:
-    """{allocator: what benchmarks.measure prints}."""
+    """{allocator: what measure.py prints}."""
     results = {}
     for name, variables in ALLOCATORS.items():
         environment = {k: v for k, v in os.environ.items() if k not in TUNED} | variables
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.measure", "--repeat", str(repeat)],
-            cwd=ROOT, env=environment | {"KINETO_LOG_LEVEL": "5"}, check=True,
+            [sys.executable, str(FOLDER / "measure.py"), "--repeat", str(repeat)],
+            env=environment | {"KINETO_LOG_LEVEL": "5"}, check=True,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         results[name] = json.loads(done.stdout.splitlines()[-1])
@@ -137,7 +137,7 @@ def readme_text(document: dict[str, Any]) -> str:
         f"Medians on {where['threads']} threads of {where['cpu']} ({where['capability']}), torch "
         f"{where['torch']}, float32, shapes as in [`benchmarks/cases.py`](benchmarks/cases.py):\n\n"
         f"{table(document['results'])}\n"
-        "Made by `python -m benchmarks.run -o benchmarks/results/cpu.json --readme README.md`.\n"
+        "Made by `python benchmarks/run.py -o benchmarks/results/cpu.json --readme README.md`.\n"
     )
 
 

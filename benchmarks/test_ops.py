@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.cases import CASES
+from cases import CASES
 
 
 @pytest.mark.parametrize("implementation", ["ours", "eager", "compile"])

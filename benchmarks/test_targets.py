@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.run import misses, run, table
+from run import misses, run, table
 
 
 def test_targets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,6 @@
+"""Lets the suites import their neighbours; last on the path, so that nothing is shadowed."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))

@@ -1,0 +1,100 @@
+"""sdist, wheel with the native library, and wheel without a compiler; built in isolation by pip."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OWN = ("build", "dist", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "*.egg-info")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the source tree is not at hand"),
+]
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("sdist")
+    source = folder / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*OWN, "*.so", "_build_info.json"))
+    run(sys.executable, "-m", "build", "--sdist", "-o", folder / "dist", source)
+    (archive,) = (folder / "dist").glob("*.tar.gz")
+    return archive
+
+
+def wheel_of(sdist: Path, folder: Path, **variables: str) -> tuple[Path, str]:
+    """Build a wheel with pip, unpack it, and return the folder and pip's output."""
+    done = run(
+        sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "-w", folder / "wheel", sdist,
+        env=os.environ | variables,
+    )  # fmt: skip
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    return wheel, done.stdout + done.stderr
+
+
+def doctor(folder: Path) -> dict:
+    code = "from ansm_fast.cli.main import main; main()"
+    done = run(
+        sys.executable, "-c", code, "doctor", "--json",
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(folder / "unpacked")},
+    )  # fmt: skip
+    report: dict = json.loads(done.stdout)
+    if report["library"]:
+        assert Path(report["library"]).is_relative_to(folder)
+    return report
+
+
+def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for wanted in (
+        "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/ops.cpp",
+        "csrc/host/channelwise_kl.cpp", "kernels/channelwise_kl/cpu.h", "README.md", "LICENSE",
+        "ansm_fast/weights/localizer.safetensors", "ansm_fast/weights/ansm_tiny.safetensors",
+        "ansm_fast/training/configs/ansm.yaml", "tests/native/main.cpp", "tests/test_losses.py",
+    ):  # fmt: skip
+        assert wanted in names, wanted
+    assert not any(name.endswith(".so") for name in names)
+
+
+def test_wheel_of_an_environment_with_torch(sdist, tmp_path) -> None:
+    wheel, output = wheel_of(sdist, tmp_path)
+    assert "cp310-abi3" in wheel.name
+    assert "Collecting torch" not in output  # the environment's own is used
+    assert sum(path.stat().st_size for path in (tmp_path / "unpacked").rglob("*.safetensors")) < 6e6
+    report = doctor(tmp_path)
+    assert report["build"]["torch"] == report["runtime"]["torch"]
+    assert all(states["cpu"] == "available" for states in report["backends"].values())
+
+
+def test_wheel_without_a_compiler(sdist, tmp_path) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    _, output = wheel_of(sdist, tmp_path, PATH=str(empty), CXX="", CC="")
+    said = [line for line in output.splitlines() if "without native code" in line]
+    assert said and "no working C++ compiler" in said[0] and "reference" in said[0]
+    report = doctor(tmp_path)
+    assert report["library"] is None and report["build"] is None
+    for states in report["backends"].values():
+        assert "C++ compiler" in states["cpu"] and states["reference"] == "available"
