@@ -70,8 +70,10 @@ def reason_for_no_native_code() -> str | None:
         )
     if os.environ.get("ANSM_FAST_NATIVE") == "0":
         return "ANSM_FAST_NATIVE=0"
-    if not any(argument.startswith(("build", "bdist", "install", "develop", "editable"))
-               for argument in sys.argv[1:]):
+    if not any(
+        argument.startswith(("build", "bdist", "install", "develop", "editable"))
+        for argument in sys.argv[1:]
+    ):
         return "nothing is built by this command"
     try:
         import torch
@@ -110,7 +112,9 @@ def native() -> dict:
 
     set_max_jobs()
     headers = [str(path) for path in sorted((ROOT / "kernels").rglob("*.h"))]
-    sources = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / "host").glob("*.cpp"))]
+    sources = [
+        str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / "host").glob("*.cpp"))
+    ]
     libraries = [
         (
             f"ansm_fast_{name}",

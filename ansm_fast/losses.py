@@ -156,9 +156,7 @@ class BCEDice(nn.Module):
         }
 
     def forward(self, logits: Tensor, mask: Tensor, bce_target: Tensor | None = None) -> Tensor:
-        loss = bce_dice_loss(logits, mask, bce_target=bce_target, **self._options())
-        assert isinstance(loss, Tensor)
-        return loss
+        return bce_dice_loss(logits, mask, bce_target=bce_target, **self._options())
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
@@ -199,7 +197,7 @@ class DualMask(BCEDice):
         bce_target: Tensor | None = None,
         bce_target_orig: Tensor | None = None,
     ) -> Tensor:
-        loss = dual_mask_loss(
+        return dual_mask_loss(
             logits_adv,
             logits_orig,
             mask,
@@ -208,5 +206,3 @@ class DualMask(BCEDice):
             bce_target_orig=bce_target_orig,
             **self._options(),
         )
-        assert isinstance(loss, Tensor)
-        return loss

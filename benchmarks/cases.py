@@ -40,9 +40,7 @@ def _eager_kl(input: Tensor, target: Tensor) -> Tensor:
 
 
 def _kl(memory_format: torch.memory_format) -> dict[str, Work]:
-    input, target = (
-        torch.randn(8, 256, 64, 64).to(memory_format=memory_format) for _ in range(2)
-    )
+    input, target = (torch.randn(8, 256, 64, 64).to(memory_format=memory_format) for _ in range(2))
     input.requires_grad_()
     compiled = torch.compile(_eager_kl)
     return {

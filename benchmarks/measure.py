@@ -14,7 +14,6 @@ import sys
 import time
 
 import torch
-
 from cases import CASES, Work
 
 

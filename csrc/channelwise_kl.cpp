@@ -116,10 +116,10 @@ void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, 
   const bool wide = is_double(gradient);
   if (io.pixels == 0 || factor.empty()) return;
   if (order == Order::kChannelsLast) {
-    torch::stable::parallel_for(0, batch * io.pixels, grain(channels),
-                                [&](int64_t begin, int64_t end) {
-                                  ANSM_FAST_HOST(channelwise_kl_scale_columns, io, wide, begin, end);
-                                });
+    torch::stable::parallel_for(
+        0, batch * io.pixels, grain(channels), [&](int64_t begin, int64_t end) {
+          ANSM_FAST_HOST(channelwise_kl_scale_columns, io, wide, begin, end);
+        });
   } else {
     torch::stable::parallel_for(0, batch * channels, grain(io.pixels),
                                 [&](int64_t begin, int64_t end) {

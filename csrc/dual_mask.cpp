@@ -41,8 +41,8 @@ struct Call {
 
   Call(const Tensor& first, const OptionalTensor& second, const Tensor& mask,
        const OptionalTensor& mask_orig, const OptionalTensor& target,
-       const OptionalTensor& target_orig, double pos_weight, const OptionalTensor& pos_weight_tensor,
-       std::optional<int64_t> ignore) {
+       const OptionalTensor& target_orig, double pos_weight,
+       const OptionalTensor& pos_weight_tensor, std::optional<int64_t> ignore) {
     STD_TORCH_CHECK(first.dim() >= 2, "ansm_fast: logits must have shape (B, ...)");
     check_floating(first, "logits");
     order = order_of(first);
@@ -95,12 +95,14 @@ std::vector<BranchSums> sums_of(const Call& call) {
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward(
-    const Tensor& first, const OptionalTensor& second, const Tensor& mask,
-    const OptionalTensor& mask_orig, const OptionalTensor& target,
-    const OptionalTensor& target_orig, double weight, double weight_orig, double bce_weight,
-    double dice_weight, double pos_weight, const OptionalTensor& pos_weight_tensor, double smooth,
-    std::optional<int64_t> ignore, int64_t reduction) {
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& first, const OptionalTensor& second,
+                                           const Tensor& mask, const OptionalTensor& mask_orig,
+                                           const OptionalTensor& target,
+                                           const OptionalTensor& target_orig, double weight,
+                                           double weight_orig, double bce_weight,
+                                           double dice_weight, double pos_weight,
+                                           const OptionalTensor& pos_weight_tensor, double smooth,
+                                           std::optional<int64_t> ignore, int64_t reduction) {
   STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
   const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight,
                   pos_weight_tensor, ignore);
@@ -127,8 +129,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(
       const double values[kSums] = {s.bce, s.overlap, s.probability, s.area, s.count};
       for (int k = 0; k < kSums; ++k) set_element(saved, (b * batch + i) * kSums + k, values[k]);
       const double bce = bce_of(s), dice = dice_of(s, smooth);
-      per_sample[size_t(i)] +=
-          weights.branch[size_t(b)] * (bce_weight * bce + dice_weight * dice);
+      per_sample[size_t(i)] += weights.branch[size_t(b)] * (bce_weight * bce + dice_weight * dice);
       mean[size_t(2 * b)] += bce;
       mean[size_t(2 * b + 1)] += dice;
       if (each) {
@@ -151,13 +152,15 @@ std::tuple<Tensor, Tensor, Tensor> forward(
   return {loss, components, saved};
 }
 
-std::tuple<Tensor, Tensor> backward(
-    const Tensor& grad_output, const Tensor& given_sums, const Tensor& first,
-    const OptionalTensor& second, const Tensor& mask, const OptionalTensor& mask_orig,
-    const OptionalTensor& target, const OptionalTensor& target_orig, double weight,
-    double weight_orig, double bce_weight, double dice_weight, double pos_weight,
-    const OptionalTensor& pos_weight_tensor, double smooth, std::optional<int64_t> ignore,
-    int64_t reduction, bool grad_first, bool grad_second) {
+std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& given_sums,
+                                    const Tensor& first, const OptionalTensor& second,
+                                    const Tensor& mask, const OptionalTensor& mask_orig,
+                                    const OptionalTensor& target, const OptionalTensor& target_orig,
+                                    double weight, double weight_orig, double bce_weight,
+                                    double dice_weight, double pos_weight,
+                                    const OptionalTensor& pos_weight_tensor, double smooth,
+                                    std::optional<int64_t> ignore, int64_t reduction,
+                                    bool grad_first, bool grad_second) {
   const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight,
                   pos_weight_tensor, ignore);
   const Tensor factors = torch::stable::contiguous(grad_output);
@@ -178,8 +181,7 @@ std::tuple<Tensor, Tensor> backward(
       const int64_t at = (b * batch + i) * kSums;
       const double overlap = element(saved, at + 1), probability = element(saved, at + 2);
       const double area = element(saved, at + 3), count = element(saved, at + 4);
-      const double g =
-          branch[size_t(b)] * share * element(factors, factors.numel() == 1 ? 0 : i);
+      const double g = branch[size_t(b)] * share * element(factors, factors.numel() == 1 ? 0 : i);
       const double denominator = probability + area + smooth;
       coefficients[size_t(i)][size_t(b)] = {
           g * bce_weight / count,

@@ -13,9 +13,9 @@ namespace {
 using image_pack::kChannels;
 
 Tensor pack(const Tensor& given, bool bgr, bool channels_last, ScalarType dtype) {
-  STD_TORCH_CHECK(given.dim() == 4 && given.size(3) == kChannels &&
-                      given.scalar_type() == ScalarType::Byte,
-                  "ansm_fast: images must be uint8 of shape (N, H, W, 3)");
+  STD_TORCH_CHECK(
+      given.dim() == 4 && given.size(3) == kChannels && given.scalar_type() == ScalarType::Byte,
+      "ansm_fast: images must be uint8 of shape (N, H, W, 3)");
   const Tensor images = torch::stable::contiguous(given);
   const int64_t samples = images.size(0), pixels = images.size(1) * images.size(2);
   std::vector<int64_t> shape{samples, kChannels, images.size(1), images.size(2)};
@@ -39,8 +39,7 @@ Tensor pack(const Tensor& given, bool bgr, bool channels_last, ScalarType dtype)
     io.table = table;
     ANSM_FAST_HOST(image_pack_run, io, piece.begin - origin, piece.end - origin);
   });
-  if (channels_last)
-    out = torch::stable::transpose(torch::stable::transpose(out, 3, 2), 2, 1);
+  if (channels_last) out = torch::stable::transpose(torch::stable::transpose(out, 3, 2), 2, 1);
   return out;
 }
 

@@ -14,13 +14,14 @@ InstructionSet instruction_set();
 // Calls `function` of the namespace that was compiled for the chosen instruction set; `function`
 // must be declared in ansm_fast::baseline, ::avx2 and ::avx512.
 #if ANSM_FAST_X86_VARIANTS
-#define ANSM_FAST_HOST(function, ...)                                                       \
-  [&] {                                                                                     \
-    switch (::ansm_fast::instruction_set()) {                                               \
-      case ::ansm_fast::InstructionSet::kAvx512: return ::ansm_fast::avx512::function(__VA_ARGS__); \
+#define ANSM_FAST_HOST(function, ...)                                                           \
+  [&] {                                                                                         \
+    switch (::ansm_fast::instruction_set()) {                                                   \
+      case ::ansm_fast::InstructionSet::kAvx512:                                                \
+          return ::ansm_fast::avx512::function(__VA_ARGS__);                                    \
       case ::ansm_fast::InstructionSet::kAvx2: return ::ansm_fast::avx2::function(__VA_ARGS__); \
-      default: return ::ansm_fast::baseline::function(__VA_ARGS__);                         \
-    }                                                                                       \
+      default: return ::ansm_fast::baseline::function(__VA_ARGS__);                             \
+    }                                                                                           \
   }()
 #else
 #define ANSM_FAST_HOST(function, ...) ::ansm_fast::baseline::function(__VA_ARGS__)

@@ -45,8 +45,7 @@ STABLE_TORCH_LIBRARY(ansm_fast, m) {
       "Tensor? sample_alpha, float eps, Tensor? sample_eps, float decay, bool l2, float min, "
       "float max) -> ()");
 
-  m.def(
-      "image_pack(Tensor images, bool bgr, bool channels_last, ScalarType dtype) -> Tensor");
+  m.def("image_pack(Tensor images, bool bgr, bool channels_last, ScalarType dtype) -> Tensor");
   m.def(
       "image_unpack(Tensor image, Tensor? perturbation, float eps, Tensor? sample_eps, "
       "bool bounded, bool bgr) -> Tensor");

@@ -163,8 +163,8 @@ void run_step(const Step& step, bool wide, bool l2, const std::vector<Limits>& l
   }
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_step, step, wide, norm, limits[sample], scales[sample],
-                   piece.begin, piece.end);
+    ANSM_FAST_HOST(perturbation_step, step, wide, norm, limits[sample], scales[sample], piece.begin,
+                   piece.end);
   });
 }
 

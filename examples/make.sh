@@ -5,4 +5,4 @@ cd "$(dirname "$0")"
 rm -rf forged attacked
 ansm-fast data synthesize photographs -o forged -n 6 --seed 11 --pristine 0
 ansm-fast attack --images forged/images --masks forged/masks -o attacked --attack pgd --eps 4/255
-
+rm -rf forged/metadata

@@ -54,7 +54,9 @@ def unstable(symbols: list[str]) -> list[str]:
         name = symbol.split("@")[0]
         if name.startswith(STABLE):
             continue
-        if any(part in name for part in UNSTABLE_NAMESPACES) or name.startswith(("Py", "_Py", "THP")):
+        if any(part in name for part in UNSTABLE_NAMESPACES) or name.startswith(
+            ("Py", "_Py", "THP")
+        ):
             found.append(name)
     return found
 

@@ -48,6 +48,15 @@ def main() -> None:
     except InputError as error:
         click.echo(f"ansm-fast: error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(
+            f"ansm-fast: error: cannot use {error.filename} ({error.strerror}); "
+            "give another path or mend this one",
+            err=True,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

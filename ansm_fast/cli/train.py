@@ -52,6 +52,7 @@ def _run(kind: str, config: Path | None, output: Path, overrides: tuple[str, ...
     if run.threads:
         torch.set_num_threads(run.threads)
     settings = run.model_dump(mode="json")
+    output.mkdir(parents=True, exist_ok=True)  # an unusable one shows now, not after the data
     if isinstance(run, LocalizerRun):
         from ansm_fast.training.localizer import train_localizer
 

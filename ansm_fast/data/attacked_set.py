@@ -137,7 +137,7 @@ def write_attacked_set(
             if on_progress is not None:
                 on_progress(len(indices))
         lines = [
-            json.dumps({"name": name, "source": str(dataset.pairs[index][0])} | card["attack"])  # type: ignore[operator]
+            json.dumps({"image": name, "source": str(dataset.pairs[index][0])} | attack.settings())
             for index, name in enumerate(dataset.names[:count])
         ]
         _write_text(out / "metadata.jsonl", "\n".join(lines) + "\n")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import cv2
-import numpy as np
 
 from ansm_fast.data.images import Image
+from ansm_fast.data.synthesis.traces import jpeg
 from ansm_fast.errors import InputError
 from ansm_fast.inference import Engine
 from ansm_fast.inference.images import Photograph
@@ -28,10 +28,7 @@ Defence = Callable[[Image], Image]
 
 
 def recompress(image: Image) -> Image:
-    _, encoded = cv2.imencode(
-        ".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[:, :, ::-1])
+    return jpeg(image, JPEG_QUALITY)
 
 
 def smooth(image: Image) -> Image:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ansm_fast.models.unet import BODY_CHANNELS, NoiseResidualFrontEnd, UNet, check_image, pad_to_stride
+from ansm_fast.models.unet import (
+    BODY_CHANNELS,
+    NoiseResidualFrontEnd,
+    UNet,
+    check_image,
+    pad_to_stride,
+)
 
 DEFAULT_TAPS = ("body.down2", "body.down3", "body.down4", "body.up3")
 
@@ -34,7 +40,7 @@ class BuiltinLocalizer(nn.Module):
         self.config = config or LocalizerConfig()
         self.fingerprint = ""
         self.front_end = NoiseResidualFrontEnd()
-        self.body = UNet(tuple(self.config.widths), global_context=True)
+        self.body = UNet(self.config.widths, global_context=True)
         self.classifier = nn.Conv2d(BODY_CHANNELS, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ansm_fast.models.unet import BODY_CHANNELS, NoiseResidualFrontEnd, UNet, check_image, pad_to_stride
+from ansm_fast.models.unet import (
+    BODY_CHANNELS,
+    NoiseResidualFrontEnd,
+    UNet,
+    check_image,
+    pad_to_stride,
+)
 from ansm_fast.ops import clamp_project
 
 VARIANTS: dict[str, tuple[int, int, int, int]] = {

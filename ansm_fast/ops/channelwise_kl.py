@@ -97,9 +97,7 @@ def channelwise_kl(
         raise ValueError(f"alpha must be >= 0, got {alpha}")
     dtype = torch.float32 if autocasting(input) and input.dtype != torch.float64 else input.dtype
     if backends.choose("channelwise_kl", (input, target), backend) == "cpu":
-        loss = native.call(
-            input, target, float(temperature), float(alpha), direction, reduction
-        )
+        loss = native.call(input, target, float(temperature), float(alpha), direction, reduction)
     else:
         loss = reference.channelwise_kl(
             input, target, temperature=temperature, alpha=alpha, direction=direction,

@@ -89,6 +89,6 @@ def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
         )
     check_device(name, value, "image", like)
     # Reading values of a device tensor would synchronize with the host.
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        if bool((~(value >= 0)).any()):
-            raise ValueError(f"{name} must be >= 0, got {value.tolist()}")
+    readable = value.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and bool((~(value >= 0)).any()):
+        raise ValueError(f"{name} must be >= 0, got {value.tolist()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -79,6 +79,36 @@ def _run(
     return (loss, components) if return_components else loss
 
 
+@overload
+def bce_dice_loss(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    return_components: Literal[False] = ...,
+    bce_weight: float = ...,
+    dice_weight: float = ...,
+    bce_target: Tensor | None = ...,
+    pos_weight: float | Tensor | None = ...,
+    smooth: float = ...,
+    ignore_index: int | None = ...,
+    reduction: str = ...,
+    backend: str | None = ...,
+) -> Tensor: ...
+@overload
+def bce_dice_loss(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    return_components: Literal[True],
+    bce_weight: float = ...,
+    dice_weight: float = ...,
+    bce_target: Tensor | None = ...,
+    pos_weight: float | Tensor | None = ...,
+    smooth: float = ...,
+    ignore_index: int | None = ...,
+    reduction: str = ...,
+    backend: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...
 def bce_dice_loss(
     logits: Tensor,
     mask: Tensor,
@@ -137,6 +167,46 @@ def bce_dice_loss(
     )  # fmt: skip
 
 
+@overload
+def dual_mask_loss(
+    logits_adv: Tensor,
+    logits_orig: Tensor,
+    mask: Tensor,
+    *,
+    return_components: Literal[False] = ...,
+    mask_orig: Tensor | None = ...,
+    weight_adv: float = ...,
+    weight_orig: float = ...,
+    bce_weight: float = ...,
+    dice_weight: float = ...,
+    bce_target: Tensor | None = ...,
+    bce_target_orig: Tensor | None = ...,
+    pos_weight: float | Tensor | None = ...,
+    smooth: float = ...,
+    ignore_index: int | None = ...,
+    reduction: str = ...,
+    backend: str | None = ...,
+) -> Tensor: ...
+@overload
+def dual_mask_loss(
+    logits_adv: Tensor,
+    logits_orig: Tensor,
+    mask: Tensor,
+    *,
+    return_components: Literal[True],
+    mask_orig: Tensor | None = ...,
+    weight_adv: float = ...,
+    weight_orig: float = ...,
+    bce_weight: float = ...,
+    dice_weight: float = ...,
+    bce_target: Tensor | None = ...,
+    bce_target_orig: Tensor | None = ...,
+    pos_weight: float | Tensor | None = ...,
+    smooth: float = ...,
+    ignore_index: int | None = ...,
+    reduction: str = ...,
+    backend: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...
 def dual_mask_loss(
     logits_adv: Tensor,
     logits_orig: Tensor,

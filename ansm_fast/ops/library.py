@@ -14,7 +14,7 @@ def _load() -> tuple[Path | None, str]:
     if not found:
         return None, (
             "the compiled library is not part of this installation (it was installed without a "
-            "C++ compiler); install g++ or clang++ and run `pip install --force-reinstall --no-deps`"
+            "C++ compiler); install g++ or clang++ and install ansm_fast again"
         )
     try:
         torch.ops.load_library(str(found[0]))

@@ -110,9 +110,7 @@ def pgd_step_(
         As ``clamp_project``.
     """
     check_floating("adv", adv)
-    _check(
-        image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max
-    )
+    _check(image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max)
     if backends.choose("pgd_step_", (adv, grad, image), backend) == "cpu":
         native.pgd_step_(adv, grad, image, alpha, eps, norm, float(min), float(max))
         return adv

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, FeatureTaps, load_localizer
+from ansm_fast.losses import FeatureAlignment
 from ansm_fast.models import ANSM, ANSMConfig, save_ansm
 from ansm_fast.models.unet import BODY_CHANNELS
-from ansm_fast.ops import bce_dice_loss, channelwise_kl, clamp_project, dual_mask_loss
+from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
 from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
 from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.loop import Loop, Losses, Task, learning_rate
@@ -52,9 +54,7 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: BuiltinLocalizer)
         head.classifier.load_state_dict(localizer.classifier.state_dict())
 
 
-def transplant(
-    rng: np.random.Generator, attacked: Image, original: Image, share: float
-) -> Image:
+def transplant(rng: np.random.Generator, attacked: Image, original: Image, share: float) -> Image:
     """Give a share of the batch the noise of another image, mirrored and scaled by 0.5 to 1.5.
 
     Noise that was made for another image says nothing about this one's mask: what is found under
@@ -77,13 +77,11 @@ def stage_rate(run: ANSMRun, step: int) -> float:
     if step < run.detect.steps:
         own = run.optimizer.model_copy(update={"lr": run.detect.lr})
         return learning_rate(own, step, run.detect.steps)
-    return learning_rate(
-        run.optimizer, step - run.detect.steps, run.steps - run.detect.steps
-    )
+    return learning_rate(run.optimizer, step - run.detect.steps, run.steps - run.detect.steps)
 
 
 class TwoStageLoss:
-    """Losses of one step: detection under noise first, then FFA, then MgR with the auxiliary head."""
+    """Losses of one step: detection under noise, then FFA, then MgR with the auxiliary head."""
 
     def __init__(
         self,
@@ -98,10 +96,10 @@ class TwoStageLoss:
         self.set, self.pool = training_set, pool
         self.taps = run.ffa.taps if run.ffa.taps is not None else localizer.taps
 
-    def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, Image]:
+    def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, NDArray[np.bool_]]:
         chosen = epoch_indices(self.run.seed, step * size, size, len(self.pool))
         rng = step_rng(self.run.seed, step)
-        rows, columns = crop_window(rng, *self.set.images.shape[1:3], crop)
+        rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
         originals = self.pool.indices[chosen]
         attacked, original, mask = flip(
             rng,
@@ -124,13 +122,12 @@ class TwoStageLoss:
         seen = np.where(clean[:, None, None, None], original, attacked)
         guess = self.head(self.ansm.features(to_tensor(seen)), mask.shape[1:3])
         loss = bce_dice_loss(guess, mask_to_tensor(mask))
-        assert isinstance(loss, Tensor)
         return {"auxiliary": loss, "loss": loss}
 
     def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
         # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
-        return channelwise_kl(
-            defended, original, alpha=self.run.ffa.alpha, reduction="channelmean"
+        return FeatureAlignment(alpha=self.run.ffa.alpha, reduction="channelmean")(
+            defended, original
         )
 
     def _refine(
@@ -164,8 +161,9 @@ class TwoStageLoss:
         features = self.ansm.features(both)
         perturbation = self.ansm.perturbation(features, size)
         defended = clamp_project(both, perturbation, self.ansm.eps_d)
-        losses: dict[str, Tensor] = {"saturated": (perturbation.abs() > 0.98 * self.ansm.eps_d)
-                                     .float().mean()}
+        losses: dict[str, Tensor] = {
+            "saturated": (perturbation.abs() > 0.98 * self.ansm.eps_d).float().mean()
+        }
         in_ffa = step < self.run.detect.steps + ffa.steps
         weight_ffa = ffa.weight if in_ffa else ffa.weight_in_mgr
         with FeatureTaps(self.localizer, self.taps) as taps:
@@ -198,11 +196,13 @@ def _validation(run: ANSMRun, localizer: BuiltinLocalizer) -> dict[str, tuple]:
     for objective in ("untargeted", "hide"):
         attack = Attack("pgd", 4 / 255, steps=10, objective=objective)
         parts = [
-            attack(localizer, image[i : i + 8], mask[i : i + 8], sample_ids=range(i, i + 8))
-            for i in range(0, len(image) - len(image) % 8, 8)
+            attack(
+                localizer, image[i : i + 8], mask[i : i + 8], sample_ids=range(i, len(image))[:8]
+            )
+            for i in range(0, len(image), 8)
         ]
         pixels = (torch.cat(parts) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        sets[f"pgd_{objective}"] = (pixels, data.masks[: len(pixels)])
+        sets[f"pgd_{objective}"] = (pixels, data.masks)
     return sets
 
 
@@ -210,7 +210,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/ansm.safetensors``."""
     out = Path(out)
     torch.manual_seed(run.seed)
-    localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)
+    localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training_set = MemorySet(run.data.train)
     keys = ("attacks", "pool_size", "seed", "data")
     pool = build_pool(
@@ -226,11 +226,11 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
     if run.warm_start:
         warm_start(ansm, head, localizer)
-    ansm = ansm.to(memory_format=torch.channels_last)
+    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def validate(module: nn.Module) -> dict[str, float]:
         assert isinstance(module, ANSM)
-        figures = {}
+        figures: dict[str, float] = {}
         for name, (images, masks) in sets.items():
             found = mask_figures(lambda x: localizer(module.defend(x)), images, masks)
             figures |= {f"{name}_{key}": value for key, value in found.items()}

@@ -58,10 +58,9 @@ def epoch_indices(seed: int, position: int, count: int, size: int) -> NDArray[np
     return np.array(taken)
 
 
-def crop_window(
-    rng: np.random.Generator, height: int, width: int, crop: int
-) -> tuple[slice, slice]:
-    """A random crop on the even grid that the pixel-unshuffled networks see."""
+def crop_window(rng: np.random.Generator, size: tuple[int, int], crop: int) -> tuple[slice, slice]:
+    """A random crop of (height, width) on the even grid that the pixel-unshuffled networks see."""
+    height, width = size
     crop_y, crop_x = min(crop, height), min(crop, width)
     top = 2 * int(rng.integers(0, (height - crop_y) // 2 + 1))
     left = 2 * int(rng.integers(0, (width - crop_x) // 2 + 1))

@@ -52,7 +52,9 @@ class LocalizerBatches:
         position += (step - start) * phase.batch_size
         chosen = epoch_indices(self.run.seed, position, phase.batch_size, len(self.set))
         rng = step_rng(self.run.seed, step)
-        rows, columns = crop_window(rng, *self.set.images.shape[1:3], phase.crop)
+        rows, columns = crop_window(
+            rng, (self.set.images.shape[1], self.set.images.shape[2]), phase.crop
+        )
         images = self.set.images[chosen][:, rows, columns]
         masks = self.set.masks[chosen][:, rows, columns]
         images, masks = flip(rng, images, masks)
@@ -65,7 +67,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     torch.manual_seed(run.seed)
     training_set = MemorySet(run.data.train)
     validation = MemorySet(run.data.validation, run.data.validation_count)
-    localizer = BuiltinLocalizer(LocalizerConfig(run.widths)).to(memory_format=torch.channels_last)
+    localizer = BuiltinLocalizer(LocalizerConfig(run.widths)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
     def loss(step: int) -> dict[str, Tensor]:

@@ -69,7 +69,9 @@ class Task:
         return nn.ModuleList([self.module] + ([self.extra] if self.extra is not None else []))
 
 
-def _pack_state(learning: nn.Module, optimizer: torch.optim.Optimizer, ema: AveragedWeights) -> dict:
+def _pack_state(
+    learning: nn.Module, optimizer: torch.optim.Optimizer, ema: AveragedWeights
+) -> dict:
     tensors = {f"model/{k}": v for k, v in learning.state_dict().items()}
     tensors |= {f"ema/{k}": v for k, v in ema.state.items()}
     for index, entry in optimizer.state_dict()["state"].items():

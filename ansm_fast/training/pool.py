@@ -40,8 +40,12 @@ def _attack_of(shares: list[AttackShare], rng: np.random.Generator, seed: int) -
     share = shares[int(rng.choice(len(shares), p=weights / weights.sum()))]
     eps = round(float(rng.uniform(*share.eps))) / 255
     return Attack(
-        share.name, eps, steps=share.steps, alpha=eps / 3 if share.steps < 10 else eps / 5,
-        objective=share.objective, seed=seed,
+        share.name,
+        eps,
+        steps=share.steps,
+        alpha=eps / 3 if share.steps < 10 else eps / 5,
+        objective=share.objective,
+        seed=seed,
     )
 
 

@@ -200,7 +200,8 @@ void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
       const A exp_first = exp_nonpositive(e.first);
       const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
       if constexpr (kFirst)
-        to_first[i] = factor * gradient_first(row, e.difference, exp_first, exp_second, alpha, kSmoothed);
+        to_first[i] =
+            factor * gradient_first(row, e.difference, exp_first, exp_second, alpha, kSmoothed);
       if constexpr (kSecond)
         to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
     }

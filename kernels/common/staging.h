@@ -32,15 +32,10 @@ inline const A* fetch(const Field& field, int64_t at, int64_t n, A* room) {
     case ElementType::kFloat64:
       if constexpr (std::is_same_v<A, double>) return static_cast<const double*>(field.data) + at;
       return converted<double>(field.data, at, n, room);
-    case ElementType::kFloat16:
-      widen_float16(halves, n, room);
-      return room;
-    case ElementType::kBFloat16:
-      widen_bfloat16(halves, n, room);
-      return room;
+    case ElementType::kFloat16: widen_float16(halves, n, room); return room;
+    case ElementType::kBFloat16: widen_bfloat16(halves, n, room); return room;
     case ElementType::kUInt8:
-    case ElementType::kBool:
-      return converted<uint8_t>(field.data, at, n, room);
+    case ElementType::kBool: return converted<uint8_t>(field.data, at, n, room);
   }
   return room;
 }

@@ -24,9 +24,9 @@ struct Inputs {
 // Sums over the pixels of one sample that are not ignored.
 struct Sums {
   double bce = 0;
-  double overlap = 0;      // of probability * mask
+  double overlap = 0;  // of probability * mask
   double probability = 0;
-  double area = 0;         // of the mask
+  double area = 0;  // of the mask
   double count = 0;
 };
 

@@ -19,8 +19,8 @@ struct Pack {
   Field image;
   Layout layout = Layout::kPlanar;
   int64_t pixels = 0;
-  bool reverse = true;           // the bytes are BGR, the image RGB
-  const void* table = nullptr;   // level / 255 of each of the 256 levels, in the image's type
+  bool reverse = true;          // the bytes are BGR, the image RGB
+  const void* table = nullptr;  // level / 255 of each of the 256 levels, in the image's type
 };
 
 struct Unpack {

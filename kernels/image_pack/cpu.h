@@ -51,12 +51,9 @@ inline void pack_run(const Pack& io, int64_t begin, int64_t end) {
 // `T` is any type of the image's element size: the table holds its bits.
 inline void pack_chunk(const Pack& io, int64_t begin, int64_t end) {
   switch (io.image.type) {
-    case ElementType::kFloat32:
-      return pack_run<uint32_t>(io, begin, end);
-    case ElementType::kFloat64:
-      return pack_run<uint64_t>(io, begin, end);
-    default:
-      return pack_run<uint16_t>(io, begin, end);
+    case ElementType::kFloat32: return pack_run<uint32_t>(io, begin, end);
+    case ElementType::kFloat64: return pack_run<uint64_t>(io, begin, end);
+    default: return pack_run<uint16_t>(io, begin, end);
   }
 }
 

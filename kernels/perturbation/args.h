@@ -60,8 +60,8 @@ struct ProjectionGradient {
 };
 
 struct ProjectionScale {
-  double offset = 1;   // min(1, eps / |perturbation|_2)
-  double radial = 0;   // (perturbation . passed gradient) / |perturbation|_2^2 where offset < 1
+  double offset = 1;  // min(1, eps / |perturbation|_2)
+  double radial = 0;  // (perturbation . passed gradient) / |perturbation|_2^2 where offset < 1
 };
 
 struct ProjectionSums {

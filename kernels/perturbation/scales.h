@@ -19,12 +19,12 @@ inline StepScale step_scale(const StepSums& s, const Limits& limits, Norm norm, 
   if (momentum) scale.grad = inverse_norm(s.absolute_grad);
   if (norm == Norm::kLinf) return scale;
   const double c = scale.grad, m = momentum ? decay : 0.0;
-  const double squared = m * m * s.momentum_momentum + 2 * m * c * s.grad_momentum +
-                         c * c * s.grad_grad;
+  const double squared =
+      m * m * s.momentum_momentum + 2 * m * c * s.grad_momentum + c * c * s.grad_grad;
   const double along = m * s.momentum_offset + c * s.grad_offset;
   scale.direction = limits.alpha * inverse_norm(std::sqrt(squared < 0 ? 0.0 : squared));
-  const double offset = s.offset_offset + 2 * scale.direction * along +
-                        scale.direction * scale.direction * squared;
+  const double offset =
+      s.offset_offset + 2 * scale.direction * along + scale.direction * scale.direction * squared;
   scale.offset = shrink(std::sqrt(offset < 0 ? 0.0 : offset), limits.eps);
   return scale;
 }

@@ -23,7 +23,8 @@ void check_same(const Array& a, const Array& b) {
 }
 
 // Rows (channels, pixels); returns (KL of each row, gradient of input, gradient of target).
-py::tuple channelwise_kl(const Array& input, const Array& target, double temperature, double alpha) {
+py::tuple channelwise_kl(const Array& input, const Array& target, double temperature,
+                         double alpha) {
   if (input.ndim() != 2) throw py::value_error("input must have shape (channels, pixels)");
   check_same(input, target);
   const auto rows = input.shape(0), pixels = input.shape(1);
@@ -59,8 +60,8 @@ py::array_t<double> clamp_project(const Array& image, const Array& perturbation,
   using namespace ansm_fast::perturbation;
   check_same(image, perturbation);
   py::array_t<double> out(image.size());
-  const Projection io{field(image), field(perturbation),
-                      {out.mutable_data(), ElementType::kFloat64}};
+  const Projection io{
+      field(image), field(perturbation), {out.mutable_data(), ElementType::kFloat64}};
   host::perturbation::project_chunk<double>(io, Norm::kLinf, {eps, 0, 0, 1}, {}, 0, image.size());
   return out;
 }

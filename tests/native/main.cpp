@@ -5,7 +5,8 @@ int main() {
   const std::string isa = ANSM_FAST_ISA_NAME;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (isa == "avx2" && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return 77;
+  if (isa == "avx2" && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")))
+    return 77;
   if (isa == "avx512" && !__builtin_cpu_supports("avx512bw")) return 77;
 #endif
   test_common();

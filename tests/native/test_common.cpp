@@ -12,7 +12,8 @@ static void test_exp() {
   double worst_single = 0, worst_double = 0;
   for (int i = 0; i <= 200000; ++i) {
     const double x = -87.0 * i / 200000;
-    worst_single = std::fmax(worst_single, relative(exp_nonpositive(float(x)), std::exp(double(float(x)))));
+    worst_single =
+        std::fmax(worst_single, relative(exp_nonpositive(float(x)), std::exp(double(float(x)))));
     worst_double = std::fmax(worst_double, relative(exp_nonpositive(8 * x), std::exp(8 * x)));
   }
   CHECK(worst_single < 2 * 1.2e-7);
@@ -26,7 +27,8 @@ static void test_log() {
   double worst = 0;
   for (double x = 1.2e-38; x < 1e38; x *= 1.0003) {
     const double truth = std::log(double(float(x)));
-    if (std::fabs(truth) > 1e-3) worst = std::fmax(worst, std::fabs(log_positive(float(x)) / truth - 1));
+    if (std::fabs(truth) > 1e-3)
+      worst = std::fmax(worst, std::fabs(log_positive(float(x)) / truth - 1));
   }
   CHECK(worst < 4 * 1.2e-7);
   CHECK(log_positive(1.0f) == 0.0f && log_positive(0.0f) == -INFINITY);

@@ -10,7 +10,9 @@ using namespace ansm_fast::perturbation;
 
 namespace {
 
-double clip(double value, double low, double high) { return std::fmin(std::fmax(value, low), high); }
+double clip(double value, double low, double high) {
+  return std::fmin(std::fmax(value, low), high);
+}
 
 double sign(double value) { return value > 0 ? 1 : value < 0 ? -1 : 0; }
 
@@ -40,7 +42,8 @@ void project(size_t n, Norm norm, double eps, double bound) {
   const double size = length({noise.begin(), noise.end()});
   for (size_t i = 0; i < n; ++i) {
     const double p = noise[i];
-    const double kept = norm == Norm::kLinf ? clip(p, -eps, eps) : p * (size > eps ? eps / size : 1);
+    const double kept =
+        norm == Norm::kLinf ? clip(p, -eps, eps) : p * (size > eps ? eps / size : 1);
     truth[i] = clip(double(image[i]) + kept, 0, 1);
   }
   CHECK(error(out, truth) < bound);
@@ -57,7 +60,8 @@ void step(size_t n, Norm norm, bool momentum, double bound) {
   double mean = 0;
   for (size_t i = 0; i < n; ++i) mean += std::fabs(double(grad[i])) / double(n);
   for (size_t i = 0; i < n; ++i)
-    direction[i] = momentum ? decay * double(velocity[i]) + double(grad[i]) / mean : double(grad[i]);
+    direction[i] =
+        momentum ? decay * double(velocity[i]) + double(grad[i]) / mean : double(grad[i]);
   const double size = length(direction);
   for (size_t i = 0; i < n; ++i) {
     moved[i] = norm == Norm::kLinf ? sign(direction[i]) : direction[i] / size;

@@ -170,9 +170,7 @@ def test_special_values_propagate_as_in_the_reference(layout, where, special) ->
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_empty(shape, reduction) -> None:
     input, target = torch.empty(shape), torch.empty(shape)
-    found = [
-        channelwise_kl(input, target, reduction=reduction, backend=name) for name in BACKENDS
-    ]
+    found = [channelwise_kl(input, target, reduction=reduction, backend=name) for name in BACKENDS]
     torch.testing.assert_close(*found, equal_nan=True)
     _, gradient, _ = with_gradients(input, target, reduction=reduction, backend="cpu")
     assert gradient.shape == shape

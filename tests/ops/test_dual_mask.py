@@ -90,9 +90,7 @@ def test_half_is_at_most_twice_as_wrong_as_eager(dtype) -> None:
     theirs = [loss, *torch.autograd.grad(loss, (a, b))]
     mine = with_gradients(adv, orig, mask, backend="cpu")
     true = with_gradients(adv.double(), orig.double(), mask, backend="reference")
-    for ours, other, exact in zip(
-        [mine[0], *mine[2:]], theirs, [true[0], *true[2:]], strict=True
-    ):
+    for ours, other, exact in zip([mine[0], *mine[2:]], theirs, [true[0], *true[2:]], strict=True):
         assert error(ours, exact) <= 2 * error(other, exact) + torch.finfo(dtype).eps
 
 

@@ -220,6 +220,6 @@ def test_errors(arguments, kind, words) -> None:
     with pytest.raises(kind) as caught:
         clamp_project(**given)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+    given["grad"] = given.pop("perturbation")
     with pytest.raises((ValueError, TypeError)):
-        given["grad"] = given.pop("perturbation")
         pgd_step_(given["image"].clone(), alpha=0.1, **given)

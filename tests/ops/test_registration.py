@@ -213,9 +213,7 @@ def test_channelwise_kl_allocates_one_gradient() -> None:
     ]) as profile:  # fmt: skip
         channelwise_kl(a, b).backward()
     allocated = sum(
-        event.self_cpu_memory_usage
-        for event in profile.events()
-        if event.self_cpu_memory_usage > 0
+        event.self_cpu_memory_usage for event in profile.events() if event.self_cpu_memory_usage > 0
     )
     assert size <= allocated < 1.1 * size
 

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OWN = ("build", "dist", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "*.egg-info")
+OWN = (
+    "build",
+    "dist",
+    ".git",
+    ".venv",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    "*.egg-info",
+)
 
 pytestmark = [
     pytest.mark.slow,

@@ -31,7 +31,11 @@ def workspace(tmp_path_factory):
         cv2.imwrite(str(photographs / f"{index}.png"), image)
     synthesize(photographs, root / "set", 16, size=64, seed=3)
     common = {
-        "data": {"train": str(root / "set"), "validation": str(root / "set"), "validation_count": 8},
+        "data": {
+            "train": str(root / "set"),
+            "validation": str(root / "set"),
+            "validation_count": 8,
+        },
         "photographs": "generated",
         "steps": 4,
         "validate_every": 2,

@@ -84,9 +84,7 @@ def _cover(rng: np.random.Generator, image: Image, size: int) -> Image:
     return image[top : top + size, left : left + size]
 
 
-def _paste(
-    rng: np.random.Generator, host: Image, donor: Image, mask: NDArray[np.bool_]
-) -> Image:
+def _paste(rng: np.random.Generator, host: Image, donor: Image, mask: NDArray[np.bool_]) -> Image:
     """Blend ``donor`` into ``host`` where ``mask`` is set, with a hard or slightly soft edge."""
     weight = mask.astype(np.float32)
     feather = (0.0, 0.0, 0.6, 1.0)[int(rng.integers(4))]

@@ -13,7 +13,9 @@ _INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 def jpeg(image: Image, quality: int) -> Image:
     """Compress to JPEG in memory and decode again."""
     encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[:, :, ::-1])
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[:, :, ::-1])
 
 
 def gaussian_noise(rng: np.random.Generator, image: Image, sigma: float) -> Image:

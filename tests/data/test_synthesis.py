@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.synthesis import ForgeryMix, make_forgery, synthesize
+from ansm_fast.errors import InputError
+
+ONLY = {
+    kind: ForgeryMix(**{name: float(name == kind) for name in
+                        ("splice", "copy_move", "removal", "pristine")})
+    for kind in ("splice", "copy_move", "removal", "pristine")
+}  # fmt: skip
+
+
+def photograph(rng: np.random.Generator) -> np.ndarray:
+    """Smooth structures with fine noise, as photographs have."""
+    coarse = rng.integers(0, 255, (12, 14, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (360, 320), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+    return (image + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for index in range(3):
+        image = photograph(np.random.default_rng(index))
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["splice", "copy_move", "removal"])
+def test_forgeries_have_a_mask(kind) -> None:
+    for seed in range(6):
+        forgery = make_forgery(np.random.default_rng(seed), photograph, size=128, mix=ONLY[kind])
+        assert forgery.image.shape == (128, 128, 3) and forgery.mask.shape == (128, 128)
+        assert 0 < forgery.mask.mean() < 0.6 and forgery.kind == kind.replace("_", "-")
+
+
+def test_pristine_has_an_empty_mask() -> None:
+    forgery = make_forgery(np.random.default_rng(0), photograph, size=128, mix=ONLY["pristine"])
+    assert not forgery.mask.any()
+
+
+def test_a_seed_fixes_every_pixel() -> None:
+    one, other = (
+        make_forgery(np.random.default_rng(5), photograph, size=96, mix=ForgeryMix())
+        for _ in range(2)
+    )
+    assert np.array_equal(one.image, other.image) and np.array_equal(one.mask, other.mask)
+
+
+def test_folder_is_the_same_for_any_number_of_workers_and_after_a_break(
+    photographs, tmp_path
+) -> None:
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    synthesize(photographs, whole, 6, seed=3, size=96, workers=1)
+    synthesize(photographs, again, 6, seed=3, size=96, workers=2)
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*.png"))
+    assert len(files) == 12
+    for file in files:
+        assert (whole / file).read_bytes() == (again / file).read_bytes()
+    removed = again / files[0]
+    before = removed.read_bytes()
+    removed.unlink()
+    synthesize(photographs, again, 6, seed=3, size=96)
+    assert removed.read_bytes() == before
+    lines = (whole / "metadata.jsonl").read_text().splitlines()
+    assert len(lines) == 6 and all(json.loads(line) for line in lines)
+
+
+def test_other_settings_are_refused_in_the_same_folder(photographs, tmp_path) -> None:
+    synthesize(photographs, tmp_path / "set", 2, seed=3, size=96)
+    with pytest.raises(InputError):
+        synthesize(photographs, tmp_path / "set", 2, seed=4, size=96)
+
+
+def test_folder_dataset_matches_by_name(photographs, tmp_path) -> None:
+    synthesize(photographs, tmp_path / "set", 3, seed=3, size=96)
+    dataset = FolderDataset(tmp_path / "set" / "images", tmp_path / "set" / "masks")
+    assert len(dataset) == 3
+    sample = dataset[1]
+    assert sample["image"].dtype == np.uint8 and sample["mask"].dtype == bool
+    assert np.array_equal(sample["mask"], dataset.mask(1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda images, masks: next(masks.iterdir()).unlink(), "have no mask"),
+        (lambda images, masks: cv2.imwrite(str(sorted(masks.iterdir())[0]),
+                                           np.zeros((9, 9), np.uint8)), "is 9x9"),
+        (lambda images, masks: sorted(images.iterdir())[0].write_bytes(b"no image"), "decode"),
+        (lambda images, masks: [path.unlink() for path in images.iterdir()], "no image in"),
+    ],
+)  # fmt: skip
+def test_folders_that_do_not_match(photographs, tmp_path, spoil, words) -> None:
+    synthesize(photographs, tmp_path / "set", 2, seed=3, size=96)
+    images, masks = tmp_path / "set" / "images", tmp_path / "set" / "masks"
+    spoil(images, masks)
+    with pytest.raises(InputError) as caught:
+        FolderDataset(images, masks)[0]
+    assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ansm_fast.cli.attack import command as attack
+from ansm_fast.cli.evaluate import command
+from ansm_fast.errors import InputError
+from ansm_fast.evaluation import ATTACKS, markdown, write_markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(small_set: Path, checkpoints: dict[str, Path], *extra: str | Path, **changed) -> Result:
+    options = {
+        "--images": small_set / "images", "--masks": small_set / "masks", "--steps": 2,
+        "--localizer": checkpoints["localizer"], "--weights": checkpoints["ansm"],
+        "--attacks": "none,pgd,hide,wrong-mask", "--eps": "4/255",
+    } | {f"--{key}": value for key, value in changed.items()}  # fmt: skip
+    arguments = [str(part) for option in options.items() for part in option]
+    return CliRunner().invoke(command, [*arguments, *(str(part) for part in extra)])
+
+
+def test_rows(small_set, checkpoints, tmp_path) -> None:
+    result = run(
+        small_set, checkpoints, "--json", tmp_path / "e.json", "--markdown", tmp_path / "e.md",
+        "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "e.json").read_text())
+    rows = document["rows"]
+    assert [(row["attack"], row["defence"]) for row in rows] == [
+        (attack, defence)
+        for attack in ("none", "pgd", "hide", "wrong-mask")
+        for defence in ("none", "jpeg", "median", "ansm")
+    ]
+    for row in rows:
+        assert row["n"] == 3 and row["n_pristine"] == 1
+        assert all(0 <= row[key] <= 1 for key in ("f1", "iou", "auc", "area_pristine"))
+        assert row["eps"] == (0 if row["attack"] == "none" else pytest.approx(4 / 255))
+    assert {"command", "localizer", "ansm", "seed", "version"} <= set(document)
+    assert markdown(rows, document["command"]) == (tmp_path / "e.md").read_text()
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_second_run_attacks_nothing_again(small_set, checkpoints, tmp_path) -> None:
+    for name in ("a.json", "b.json"):
+        result = run(
+            small_set, checkpoints, "--cache", tmp_path / "cache", "--json", tmp_path / name,
+            attacks="pgd",
+        )  # fmt: skip
+        assert result.exit_code == 0
+        stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.png")}
+        if name == "a.json":
+            first = stamps
+    assert stamps == first
+    a, b = (json.loads((tmp_path / name).read_text())["rows"] for name in ("a.json", "b.json"))
+    assert a == b
+
+
+def test_several_budgets_and_every_attack(small_set, checkpoints, tmp_path) -> None:
+    result = run(
+        small_set, checkpoints, "--json", tmp_path / "e.json", "--limit", 2,
+        attacks=",".join(ATTACKS), eps="2/255, 0.02", defences="none",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "e.json").read_text())["rows"]
+    assert len(rows) == 1 + 2 * (len(ATTACKS) - 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"images": "missing"}, "no such folder"),
+        ({"eps": "-4/255"}, "eps must be in [0, 1]"),
+        ({"eps": "four"}, "eps must be a number like 4/255"),
+        ({"attacks": "pgd,magic"}, "--attacks must be of none, pgd"),
+        ({"defences": "ansm,prayer"}, "--defences must be of none, jpeg"),
+        ({"attacks": ","}, "--attacks is empty"),
+        ({"json": "missing/e.json"}, "give --json a file in a writable folder"),
+    ],
+)
+def test_errors(small_set, checkpoints, changed, words) -> None:
+    result = run(small_set, checkpoints, **changed)
+    assert isinstance(result.exception, InputError), result.output
+    assert words in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_kinds_of_weights_are_not_confused(small_set, checkpoints) -> None:
+    for changed in (
+        {"weights": checkpoints["localizer"]}, {"localizer": checkpoints["ansm"]},
+    ):  # fmt: skip
+        result = run(small_set, checkpoints, **changed)
+        assert isinstance(result.exception, InputError) and "checkpoint, but" in str(
+            result.exception
+        )
+
+
+def test_attack_command(small_set, checkpoints, tmp_path) -> None:
+    arguments = [
+        "--images", small_set / "images", "--masks", small_set / "masks", "--steps", 2,
+        "-o", tmp_path / "out", "--localizer", checkpoints["localizer"],
+    ]  # fmt: skip
+    for _ in range(2):
+        result = CliRunner().invoke(attack, [str(part) for part in arguments])
+        assert result.exit_code == 0 and "4 attacked images" in result.output
+    assert len(list((tmp_path / "out" / "images").glob("*.png"))) == 4
+    for extra, words in (
+        (["--eps", "-1"], "eps must be in"),
+        (["--eps", "2/255"], "other settings"),
+        (["-o", str(small_set / "images")], "holds the originals"),
+    ):
+        result = CliRunner().invoke(attack, [*(str(part) for part in arguments), *extra])
+        assert isinstance(result.exception, InputError) and words in str(result.exception)
+
+
+def test_markdown_goes_between_its_marks(tmp_path) -> None:
+    path = tmp_path / "R.md"
+    path.write_text("before\n<!-- table:evaluation -->\nold\n<!-- /table:evaluation -->\nafter\n")
+    write_markdown(path, "new\n")
+    assert path.read_text() == (
+        "before\n<!-- table:evaluation -->\nnew\n<!-- /table:evaluation -->\nafter\n"
+    )
+    (tmp_path / "other.md").write_text("no marks")
+    with pytest.raises(InputError, match="without the marks"):
+        write_markdown(tmp_path / "other.md", "new")
+    assert (tmp_path / "other.md").read_text() == "no marks"
+
+
+def between(name: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.partition(f"<!-- table:{name} -->\n")[2].partition(f"<!-- /table:{name} -->")[0]
+
+
+def test_readme_shows_the_committed_evaluation() -> None:
+    document = json.loads(
+        (ROOT / "ansm_fast" / "weights" / "evaluation.json").read_text(encoding="utf-8")
+    )
+    assert between("evaluation") == markdown(document["rows"], document["command"])

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import BuiltinLocalizer, load_localizer, save_localizer
+from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
+from ansm_fast.models.checkpoint import load_checkpoint
+
+
+def trained(variant: str = "tiny") -> ANSM:
+    """Weights that use the whole range of the perturbation."""
+    torch.manual_seed(0)
+    ansm = ANSM(ANSMConfig(variant))
+    torch.nn.init.normal_(ansm.head.weight, std=1.0)
+    return ansm.eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (17, 64), (33, 50)])
+@pytest.mark.parametrize("variant", ["tiny", "base"])
+def test_any_size_and_a_bounded_output(size, variant) -> None:
+    ansm, image = trained(variant), torch.rand(2, 3, *size)
+    with torch.no_grad():
+        perturbation, defended = ansm(image), ansm.defend(image)
+    assert perturbation.shape == image.shape == defended.shape
+    assert perturbation.abs().max() <= ansm.eps_d
+    assert defended.min() >= 0 and defended.max() <= 1
+    torch.testing.assert_close(defended, (image + perturbation).clamp(0, 1))
+
+
+def test_an_untrained_module_changes_nothing() -> None:
+    image = torch.rand(1, 3, 20, 20)
+    with torch.no_grad():
+        assert torch.equal(ANSM().eval().defend(image), image)
+
+
+def test_nothing_beyond_the_receptive_field_matters() -> None:
+    """What the tiles of the defence rely on."""
+    ansm, image = trained(), torch.rand(1, 3, 256, 320)
+    changed = image.clone()
+    changed[..., 0:16] = 1 - changed[..., 0:16]
+    with torch.no_grad():
+        before, after = ansm(image), ansm(changed)
+    beyond = 16 + ansm.receptive_field
+    assert torch.equal(before[..., beyond:], after[..., beyond:])
+    assert not torch.equal(before[..., :16], after[..., :16])
+
+
+def test_shifting_by_the_stride_shifts_the_output() -> None:
+    ansm, image = trained(), torch.rand(1, 3, 256, 256)
+    shifted = image.roll(ansm.stride, -1)
+    inside = slice(ansm.receptive_field + ansm.stride, -ansm.receptive_field)
+    with torch.no_grad():
+        one, other = ansm(image).roll(ansm.stride, -1), ansm(shifted)
+    torch.testing.assert_close(
+        one[..., inside, inside], other[..., inside, inside], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_gradients_reach_every_weight() -> None:
+    ansm = trained().train()
+    ansm.defend(torch.rand(2, 3, 32, 32) * 0.8 + 0.1).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in ansm.parameters())
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (torch.rand(1, 1, 8, 8), ValueError),
+        (torch.rand(3, 8, 8), ValueError),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError),
+    ],
+)
+def test_bad_images(image, kind) -> None:
+    with pytest.raises(kind, match="image"):
+        ANSM()(image)
+
+
+def test_bad_configurations() -> None:
+    for arguments in ({"variant": "huge"}, {"eps_d": 0.0}, {"eps_d": 2.0}):
+        with pytest.raises(ValueError, match="must be"):
+            ANSMConfig(**arguments)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    ansm = trained("base")
+    mark = save_ansm(tmp_path / "a.safetensors", ansm, {"config": {"seed": 3}})
+    loaded = load_ansm(tmp_path / "a.safetensors")
+    assert loaded.config == ansm.config and loaded.fingerprint == mark and not loaded.training
+    image = torch.rand(1, 3, 24, 24)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), ansm(image))
+    _, _, metadata = load_checkpoint(tmp_path / "a.safetensors", "ansm")
+    assert '"seed": 3' in metadata["provenance"]
+
+
+def test_fingerprint_follows_the_weights(tmp_path: Path) -> None:
+    ansm = trained()
+    one = save_ansm(tmp_path / "a.safetensors", ansm)
+    ansm.head.bias.data[0] += 1e-6
+    assert save_ansm(tmp_path / "b.safetensors", ansm) != one
+
+
+def test_files_that_are_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    save_ansm(good, trained())
+    content = good.read_bytes()
+    altered = bytearray(content)
+    altered[-1] ^= 1
+    cases = {
+        "truncated": (content[: len(content) // 2], "truncated"),
+        "empty": (b"", "truncated"),
+        "pickled": (pickle.dumps({"weights": 1}), "pickled"),
+        "zipped": (b"PK\x03\x04rest", "pickled"),
+        "altered": (bytes(altered), "altered"),
+        "text": (b"this is no checkpoint at all", "truncated or no safetensors"),
+    }
+    for name, (data, words) in cases.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(data)
+        with pytest.raises(InputError) as caught:
+            load_ansm(path)
+        assert words in str(caught.value), name
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    torch.save({"weights": torch.ones(2)}, tmp_path / "torch.pt")
+    with pytest.raises(InputError, match="pickled"):
+        load_ansm(tmp_path / "torch.pt")
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_ansm(tmp_path / "missing.safetensors")
+
+
+def test_kinds_are_not_confused(tmp_path: Path) -> None:
+    save_localizer(tmp_path / "l.safetensors", BuiltinLocalizer())
+    with pytest.raises(InputError, match="holds a 'localizer' checkpoint, but 'ansm' is needed"):
+        load_ansm(tmp_path / "l.safetensors")
+    save_ansm(tmp_path / "a.safetensors", trained())
+    with pytest.raises(InputError, match="holds a 'ansm' checkpoint, but 'localizer' is needed"):
+        load_localizer(tmp_path / "a.safetensors")
+
+
+def test_bundled_weights() -> None:
+    ansm, localizer = load_ansm(), load_localizer()
+    assert ansm.config.variant == "tiny"
+    _, _, metadata = load_checkpoint(
+        Path(__file__).parents[2] / "ansm_fast" / "weights" / "ansm_tiny.safetensors", "ansm"
+    )
+    assert f'"localizer": "{localizer.fingerprint}"' in metadata["provenance"]
