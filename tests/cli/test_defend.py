@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import ansm_fast
 from ansm_fast.cli.defend import command
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, save_localizer
@@ -112,7 +113,8 @@ def test_the_command_prints_one_line_and_no_traceback(tmp_path: Path) -> None:
         [sys.executable, "-m", "ansm_fast.cli.main", *arguments],
         capture_output=True,
         text=True,
-        env=os.environ,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(ansm_fast.__file__).parents[1])},
         check=False,
     )
     assert result.returncode == 2 and result.stdout == ""

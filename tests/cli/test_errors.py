@@ -12,7 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+import ansm_fast
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
+
+
+PACKAGE = Path(ansm_fast.__file__).parents[1]
 
 
 @pytest.fixture
@@ -66,7 +70,8 @@ def test_one_line_and_a_way_out(world, line, words) -> None:
     arguments = line.format(**world).split()
     done = subprocess.run(
         [sys.executable, "-m", "ansm_fast.cli.main", *arguments],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, cwd=world["in"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE)},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("ansm-fast: error: ") and done.stderr.count("\n") == 1
