@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from torch.nn import functional as F
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, FeatureTaps, load_localizer
 from ansm_fast.losses import FeatureAlignment
-from ansm_fast.models import ANSM, ANSMConfig, save_ansm
+from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
+from ansm_fast.models.checkpoint import load_checkpoint
 from ansm_fast.models.unet import BODY_CHANNELS
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
 from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
@@ -52,6 +55,21 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: BuiltinLocalizer)
     ansm.body.load_state_dict(own | fitting)
     if len(fitting) == len(own):
         head.classifier.load_state_dict(localizer.classifier.state_dict())
+
+
+def begin_from(ansm: ANSM, path: Path) -> None:
+    """Go on from a trained ANSM; the auxiliary head, which no checkpoint holds, begins anew.
+
+    Raises:
+        InputError: no such checkpoint, or one of another variant or bound.
+    """
+    initial = load_ansm(path)
+    if initial.config != ansm.config:
+        raise InputError(
+            f"{path} is a {initial.config.variant} ANSM with eps_d {initial.eps_d * 255:g}/255, "
+            f"the config says {ansm.config.variant} with {ansm.eps_d * 255:g}/255; change one"
+        )
+    ansm.load_state_dict(initial.state_dict())
 
 
 def transplant(rng: np.random.Generator, attacked: Image, original: Image, share: float) -> Image:
@@ -226,6 +244,8 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
     if run.warm_start:
         warm_start(ansm, head, localizer)
+    if run.initial is not None:
+        begin_from(ansm, run.initial)
     ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def validate(module: nn.Module) -> dict[str, float]:
@@ -253,10 +273,15 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     trained = loop.run()
     assert isinstance(trained, ANSM)
     path = out / "ansm.safetensors"
-    provenance = {
+    provenance: dict[str, object] = {
         "config": dict(settings),
         "localizer": localizer.fingerprint,
         "seconds": round(loop.seconds),
     }
+    if run.initial is not None:
+        _, _, metadata = load_checkpoint(run.initial, "ansm")
+        provenance["initial"] = json.loads(metadata["provenance"]) | {
+            "fingerprint": metadata["fingerprint"]
+        }
     save_ansm(path, trained, provenance)
     return path

@@ -128,6 +128,7 @@ class ANSMRun(_Run):
     variant: Literal["tiny", "base"] = "tiny"
     eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
     warm_start: bool = True
+    initial: Path | None = Field(None, description="ANSM checkpoint to go on from, as it is")
     crop: Positive = 192
     batch_size: Positive = 6
     pool: Path

@@ -15,7 +15,6 @@ import pytest
 import ansm_fast
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 
-
 PACKAGE = Path(ansm_fast.__file__).parents[1]
 
 

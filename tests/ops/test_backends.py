@@ -3,14 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
 from pathlib import Path
 
 import pytest
 import torch
 
 import ansm_fast
-
 from ansm_fast.ops import backends, channelwise_kl
 from ansm_fast.ops.backends import BACKENDS, OPS, BackendError
 

@@ -13,7 +13,8 @@ from ansm_fast.data.synthesis import synthesize
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import load_ansm
-from ansm_fast.training.ansm import AuxiliaryMaskHead, train_ansm, warm_start
+from ansm_fast.models.checkpoint import load_checkpoint
+from ansm_fast.training.ansm import AuxiliaryMaskHead, train_ansm, transplant, warm_start
 from ansm_fast.training.batches import epoch_indices
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.localizer import train_localizer
@@ -108,3 +109,41 @@ def test_epochs_cover_every_index_once():
     assert sorted(taken[:10]) == list(range(10))
     assert sorted(taken[10:20]) == list(range(10))
     assert not np.array_equal(taken[:10], taken[10:20])
+
+
+def test_detection_stage_then_a_run_that_goes_on_from_it(workspace):
+    root, _, values = workspace
+    staged = values | {
+        "steps": 5, "transplant_share": 0.5,
+        "detect": {"steps": 2, "crop": 32, "batch_size": 4}, "ffa": {"steps": 1},
+    }  # fmt: skip
+    run = parse_run(staged, "test")
+    first = train_ansm(run, root / "staged", run.model_dump(mode="json"))
+    rows = [json.loads(line) for line in (root / "staged" / "metrics.jsonl").open()]
+    assert "mgr" not in rows[0] and "auxiliary" in rows[0] and "mgr" in rows[-1]
+    assert "val_pgd_hide_auxiliary_f1" in rows[0]
+
+    more = parse_run(values | {"initial": str(first), "optimizer": {"lr": 1e-9}}, "test")
+    second = train_ansm(more, root / "more", more.model_dump(mode="json"))
+    _, _, metadata = load_checkpoint(second, "ansm")
+    initial = json.loads(metadata["provenance"])["initial"]
+    assert initial["config"]["detect"]["steps"] == 2
+    assert initial["fingerprint"] == load_ansm(first).fingerprint
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(
+        load_ansm(second)(image), load_ansm(first)(image), rtol=1e-3, atol=1e-4
+    )
+    other = parse_run(values | {"initial": str(first), "eps_d": 4.0}, "test")
+    with pytest.raises(InputError, match="change one"):
+        train_ansm(other, root / "other", other.model_dump(mode="json"))
+
+
+def test_transplant_moves_noise_between_images():
+    rng = np.random.default_rng(0)
+    original = rng.integers(50, 200, (4, 8, 8, 3)).astype(np.uint8)
+    attacked = original + rng.integers(0, 5, original.shape).astype(np.uint8)
+    assert transplant(rng, attacked, original, 0.0) is attacked
+    moved = transplant(rng, attacked, original, 1.0)
+    shift = moved.astype(int) - original
+    assert np.abs(shift).max() <= 6 and not np.array_equal(moved, attacked)
+    assert np.array_equal(attacked, original + (attacked - original))
