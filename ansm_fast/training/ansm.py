@@ -162,6 +162,7 @@ class TwoStageLoss:
                 weight_orig=mgr.weight_orig,
                 bce_weight=mgr.bce_weight,
                 dice_weight=mgr.dice_weight,
+                pos_weight=mgr.pos_weight,
                 bce_target=torch.lerp(mask, own_mask, mgr.own_mask_share_adv),
                 bce_target_orig=torch.lerp(mask, own_mask, mgr.own_mask_share_orig),
             ),

@@ -118,6 +118,7 @@ class MgRConfig(_Strict):
     own_mask_share_adv: Share = 0.5
     own_mask_share_orig: Share = 0.8
     auxiliary_weight: Weight = 1.0
+    pos_weight: Weight = Field(1.0, description="below 1, doubtful pixels count as pristine")
 
 
 class ANSMRun(_Run):
