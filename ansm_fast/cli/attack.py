@@ -6,14 +6,19 @@ from pathlib import Path
 
 import click
 
-from ansm_fast.cli.options import EPS
+from ansm_fast.cli.options import EPS, check_apart
 
 
 @click.command()
-@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Instead of a folder that holds images/ and masks/.",
+)
 @click.option(
     "--masks",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Masks with the images' names; bright is forged.",
@@ -40,8 +45,9 @@ from ansm_fast.cli.options import EPS
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
 def command(
-    images: Path,
-    masks: Path,
+    folder: Path | None,
+    images: Path | None,
+    masks: Path | None,
     output: Path,
     name: str,
     objective: str,
@@ -53,11 +59,12 @@ def command(
     limit: int | None,
     batch_size: int,
 ) -> None:
-    """Attack the localizer on every image and write images/, masks/ and metadata to OUTPUT.
+    """Attack the localizer on every image of DIR/images, with its mask of DIR/masks.
 
-    The attacked images are 8-bit PNG within eps of the originals. Interrupted? The same command
-    goes on where it stopped.
+    Writes images/, masks/, metadata.jsonl and attack.json to OUTPUT. The attacked images are 8-bit
+    PNG within eps of the originals. Interrupted? The same command goes on where it stopped.
     """
+    from rich.console import Console
     from rich.progress import Progress
 
     from ansm_fast.attacks import make_attack
@@ -66,9 +73,14 @@ def command(
     from ansm_fast.errors import InputError
     from ansm_fast.localizers import load_localizer
 
+    if folder is not None and images is None and masks is None:
+        images, masks = folder / "images", folder / "masks"
+    elif folder is not None or images is None or masks is None:
+        raise InputError(
+            "give either DIR, which holds images/ and masks/, or both --images and --masks"
+        )
     dataset = FolderDataset(images, masks)
-    if output.resolve() in {images.resolve(), masks.resolve(), images.resolve().parent}:
-        raise InputError(f"output {output} holds the originals; give another folder to -o")
+    check_apart(output, "-o", images, masks)
     try:
         attack = make_attack(
             name, eps=eps, steps=steps, alpha=alpha, objective=objective, seed=seed
@@ -77,7 +89,7 @@ def command(
         raise InputError(str(error)) from error
     victim = load_localizer(localizer)
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    with Progress() as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("attack", total=count)
         write_attacked_set(
             dataset,

@@ -12,15 +12,15 @@ from typing import Any
 
 import click
 
-from ansm_fast.cli.options import EPS, split_names
+from ansm_fast.cli.options import EPS, check_apart, split_names
 from ansm_fast.errors import InputError
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    from ansm_fast.data.atomic import write_text
+
     try:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(document, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error
 
@@ -100,12 +100,15 @@ def command(
     F1 and IoU (threshold 0.5) and AUC are means over forged images; pristine images give the mean
     area that is marked all the same.
     """
+    import torch
+    from rich.console import Console
     from rich.progress import Progress
 
     from ansm_fast import __version__
     from ansm_fast.data import FolderDataset
     from ansm_fast.evaluation import ATTACKS, DEFENCES, Protocol, evaluate, markdown
-    from ansm_fast.evaluation.tables import write_markdown
+    from ansm_fast.evaluation.tables import check_markdown, write_markdown
+    from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
 
@@ -121,10 +124,17 @@ def command(
     for path, option in ((json_file, "--json"), (markdown_file, "--markdown")):
         if path is not None:
             _check_writable(path, option)
+    if markdown_file is not None:
+        check_markdown(markdown_file)
     dataset = FolderDataset(images, masks)
+    if cache is not None:
+        check_apart(cache, "--cache", images, masks)
     judge = load_localizer(localizer)
     ansm = load_ansm(weights) if "ansm" in protocol.defences else None
-    with tempfile.TemporaryDirectory() as temporary, Progress() as progress:
+    if cache is not None:
+        prepare_folder(cache, "--cache")
+    bar = Progress(console=Console(stderr=True))
+    with tempfile.TemporaryDirectory() as temporary, bar as progress:
         task = progress.add_task("")
         rows = evaluate(
             dataset,
@@ -146,6 +156,7 @@ def command(
             "steps": steps,
             "seed": seed,
             "version": __version__,
+            "torch": torch.__version__,
         }
         _write_json(json_file, document)
     if markdown_file is not None:

@@ -41,13 +41,30 @@ def cli() -> None:
     """Defend image-forgery localization against adversarial noise."""
 
 
+def _complain(error: click.ClickException) -> None:
+    """Click's own complaint in one line; where it is the whole help text, that."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None or message == context.get_help():
+        error.show()
+        return
+    text = " ".join(message.split()).rstrip(".")
+    click.echo(f"ansm-fast: error: {text}; see {context.command_path} --help", err=True)
+
+
 def main() -> None:
     """Run the command line; bad input ends with one line on stderr and status 2."""
     try:
-        cli(prog_name="ansm-fast")
+        sys.exit(cli(prog_name="ansm-fast", standalone_mode=False))
     except InputError as error:
         click.echo(f"ansm-fast: error: {error}", err=True)
         sys.exit(2)
+    except click.ClickException as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
     except OSError as error:
         if error.filename is None:
             raise

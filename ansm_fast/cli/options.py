@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,20 +12,32 @@ from ansm_fast.errors import InputError
 
 
 class EpsType(click.ParamType):
-    """A budget in units of the image: "4/255" or "0.0157"."""
+    """A budget or step in units of the image: "4/255" or "0.0157"."""
 
     name = "eps"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        name = getattr(param, "name", None) or "eps"
         try:
-            eps = float(Fraction(str(value)))
-        except (ValueError, ZeroDivisionError) as error:
+            budget = float(Fraction(str(value)))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
             raise InputError(
-                f"eps must be a number like 4/255 or 0.0157, got {str(value)!r}"
+                f"{name} must be a number like 4/255 or 0.0157, got {str(value)!r}"
             ) from error
-        if not 0 <= eps <= 1:
-            raise InputError(f"eps must be in [0, 1], got {value}; four grey levels are 4/255")
-        return eps
+        if not 0 <= budget <= 1:
+            raise InputError(f"{name} must be in [0, 1], got {value}; four grey levels are 4/255")
+        return budget
+
+
+def check_apart(output: Path, option: str, *inputs: Path) -> None:
+    """Raise InputError if results below ``output`` would lie among the originals."""
+    for folder in inputs:
+        for place in (output, output / "images", output / "masks"):
+            if place.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{output} holds the originals or lies among them; "
+                    f"give another folder to {option}"
+                )
 
 
 EPS = EpsType()

@@ -1,58 +1,99 @@
 """Attacked versions of a folder of forgeries: images/, masks/, metadata.jsonl and attack.json.
 
-Writing is resumable: an image that is there is complete, and is not made again. Images are PNG, so
-that what was within the budget when it was rounded to 8 bits stays so.
+``attack.json`` holds what the whole set was made with, ``metadata.jsonl`` one line an image with
+the digest of what it was made from. A line is written when its image is complete: a run that was
+killed goes on from there, and no image is ever taken for the attacked version of another one.
+Images are PNG, so that what was within the budget when it was rounded to 8 bits stays so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ansm_fast.attacks import Attack
 from ansm_fast.attacks.gradient import LocalizerFunction
+from ansm_fast.data.atomic import write_png, write_text
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
 
-
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write RGB (H, W, 3) or grey (H, W) as PNG, under a temporary name that is then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, encoded = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-    if not done:
-        raise OSError(f"PNG encoder failed on an image of shape {pixels.shape}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(encoded.tobytes())
-    os.replace(temporary, path)
+Record = dict[str, Any]
 
 
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def _digest(dataset: FolderDataset, index: int) -> str:
+    """SHA-256 over the two files, shortened to 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in dataset.pairs[index]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
-def wrong_mask(dataset: FolderDataset, index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The mask that the objective "wrong-mask" asks for: the next other image's that isn't empty.
+def _read_records(path: Path) -> dict[str, Record]:
+    """Lines by image name; those that a killed run left cut short are passed over."""
+    records: dict[str, Record] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and {"name", "sha256"} <= record.keys():
+                records[record["name"]] = record
+    return records
 
-    A mask of another size is brought to ``shape``; without any other forgery, the image's own mask
-    turned upside down serves.
-    """
-    for step in range(1, len(dataset)):
-        mask = dataset.mask((index + step) % len(dataset))
-        if mask.any():
-            if mask.shape != shape:
-                resized = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=0)
-                mask = resized.astype(bool)
-            return mask
-    return dataset.mask(index)[::-1].copy()
+
+def _lines(records: dict[str, Record]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records.values())
+
+
+def _open(out: Path, card: Record) -> dict[str, Record]:
+    """Make the folder, or see that the set in it has the same settings; records of what is done."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    card_file = out / "attack.json"
+    if not card_file.exists():
+        if any((out / "images").iterdir()):
+            raise InputError(f"{out} holds other images; give another output folder")
+        write_text(card_file, json.dumps(card, indent=2) + "\n")
+        return {}
+    try:
+        found = json.loads(card_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{card_file} is damaged; give another output folder or remove {out}"
+        ) from error
+    if found != card:
+        raise InputError(
+            f"{out} holds a set attacked with other settings (see {card_file}); "
+            "give another output folder or remove this one"
+        )
+    return _read_records(out / "metadata.jsonl")
+
+
+def _missing(
+    dataset: FolderDataset, out: Path, digests: list[str], records: dict[str, Record]
+) -> list[int]:
+    """Indices of the images that are still to be made."""
+    found: list[int] = []
+    for index, digest in enumerate(digests):
+        name = dataset.names[index]
+        if any(not (out / part / f"{name}.png").exists() for part in ("images", "masks")):
+            records.pop(name, None)
+        if name not in records:
+            found.append(index)
+        elif records[name]["sha256"] != digest:
+            raise InputError(
+                f"{out} holds the attacked version of another image named {name}; "
+                "give another output folder or remove this one"
+            )
+    return found
 
 
 def _batches(
@@ -74,6 +115,22 @@ def _batches(
         yield waiting, np.stack(images), np.stack(masks)
 
 
+def _attack(
+    dataset: FolderDataset,
+    localizer: LocalizerFunction,
+    attack: Attack,
+    indices: list[int],
+    images: Image,
+    masks: NDArray[np.bool_],
+) -> Image:
+    wrong = None
+    if attack.objective == "wrong-mask":
+        wrong = mask_to_tensor(np.stack([wrong_mask(dataset, index) for index in indices]))
+    attacked = attack(localizer, to_tensor(images), mask_to_tensor(masks), wrong, indices)
+    pixels = (attacked * 255).round().byte().permute(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels.numpy())
+
+
 def write_attacked_set(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
@@ -85,64 +142,57 @@ def write_attacked_set(
     batch_size: int = 8,
     on_progress: Callable[[int], None] | None = None,
 ) -> FolderDataset:
-    """Attack every image of ``dataset`` and return the attacked set.
+    """Attack the images of ``dataset`` and return the attacked set.
 
     Args:
         localizer: image to logits, differentiable.
         out: folder of the set; one that holds a part of the same set is completed.
         localizer_fingerprint: of the attacked localizer, for the record.
-        limit: only the first so many images.
+        limit: only the first so many images. A folder that holds more of them keeps them.
         batch_size: images of one size attacked together; does not change the result.
         on_progress: called with the number of images done, now or before.
 
     Raises:
         InputError: ``out`` holds another set, or cannot be written.
     """
-    out = Path(out)
+    out, report = Path(out), on_progress or (lambda done: None)
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    card = {"attack": attack.settings(), "localizer": localizer_fingerprint, "images": count}
+    digests = [_digest(dataset, index) for index in range(count)]
+    metadata = out / "metadata.jsonl"
     try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        card_file = out / "attack.json"
-        if card_file.exists():
-            if json.loads(card_file.read_text(encoding="utf-8")) != card:
-                raise InputError(
-                    f"{out} holds a set attacked with other settings (see {card_file}); "
-                    "give another output folder or remove this one"
-                )
-        elif any((out / "images").iterdir()):
-            raise InputError(f"{out} holds other images; give another output folder")
-        else:
-            _write_text(card_file, json.dumps(card, indent=2) + "\n")
-        targets = [out / "images" / f"{name}.png" for name in dataset.names[:count]]
-        missing = [index for index, target in enumerate(targets) if not target.exists()]
-        if on_progress is not None and len(missing) < count:
-            on_progress(count - len(missing))
-        for indices, images, masks in _batches(dataset, missing, batch_size):
-            wrong = None
-            if attack.objective == "wrong-mask":
-                wrong = np.stack([wrong_mask(dataset, i, masks.shape[1:]) for i in indices])
-            attacked = attack(
-                localizer,
-                to_tensor(images),
-                mask_to_tensor(masks),
-                None if wrong is None else mask_to_tensor(wrong),
-                indices,
-            )
-            pixels = (attacked * 255).round().byte().permute(0, 2, 3, 1).numpy()
-            for index, image, mask in zip(indices, pixels, masks, strict=True):
-                name = dataset.names[index]
-                write_png(out / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
-                write_png(targets[index], np.ascontiguousarray(image))
-            if on_progress is not None:
-                on_progress(len(indices))
-        lines = [
-            json.dumps({"image": name, "source": str(dataset.pairs[index][0])} | attack.settings())
-            for index, name in enumerate(dataset.names[:count])
-        ]
-        _write_text(out / "metadata.jsonl", "\n".join(lines) + "\n")
+        records = _open(out, {"attack": attack.settings(), "localizer": localizer_fingerprint})
+        missing = _missing(dataset, out, digests, records)
+        write_text(metadata, _lines(records))
+        if len(missing) < count:
+            report(count - len(missing))
+        with metadata.open("a", encoding="utf-8") as file:
+            for indices, images, masks in _batches(dataset, missing, batch_size):
+                attacked = _attack(dataset, localizer, attack, indices, images, masks)
+                for index, image, mask in zip(indices, attacked, masks, strict=True):
+                    name = dataset.names[index]
+                    write_png(out / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
+                    write_png(out / "images" / f"{name}.png", image)
+                    records[name] = _record(dataset, index, attack, digests[index])
+                    file.write(_lines({name: records[name]}))
+                    file.flush()
+                report(len(indices))
+        order = {name: position for position, name in enumerate(dataset.names)}
+        ordered = sorted(records.values(), key=lambda record: order.get(record["name"], len(order)))
+        write_text(metadata, _lines({record["name"]: record for record in ordered}))
     except OSError as error:
         raise InputError(
-            f"cannot write to {out} ({error.strerror or error}); give another output folder"
+            f"cannot write to {error.filename or out} ({error.strerror or error}); "
+            "give another output folder"
         ) from error
     return FolderDataset(out / "images", out / "masks")
+
+
+def _record(dataset: FolderDataset, index: int, attack: Attack, digest: str) -> Record:
+    settings = attack.settings()
+    return {
+        "name": dataset.names[index],
+        "attack": settings.pop("name"),
+        **settings,
+        "source": str(dataset.pairs[index][0]),
+        "sha256": digest,
+    }

@@ -9,6 +9,7 @@ another image's mask.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Protocol:
                 found.append((name, None))
                 continue
             base, objective = ATTACKS[name]
-            for eps in self.eps:
+            for eps in dict.fromkeys(self.eps):
                 if not 0 <= eps <= 1:
                     raise InputError(f"eps must be in [0, 1], got {eps}; try 4/255")
                 found.append(
@@ -82,11 +83,21 @@ class Protocol:
         return found
 
 
-def _digest(dataset: FolderDataset) -> str:
-    digest = hashlib.sha256()
-    for name, (image, mask) in zip(dataset.names, dataset.pairs, strict=True):
-        digest.update(f"{name}{image.stat().st_size}{mask.stat().st_size}".encode())
-    return digest.hexdigest()[:8]
+def cache_folder(
+    cache: Path, name: str, attack: Attack, dataset: FolderDataset, fingerprint: str
+) -> Path:
+    """Where the attacked images are kept: one folder for each attack, localizer and image set.
+
+    The set is told by names and file sizes; that the images are the same too is seen to when the
+    folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
+    """
+    sizes = [
+        (one, image.stat().st_size, mask.stat().st_size)
+        for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
+    ]
+    key = json.dumps([attack.settings(), fingerprint, sizes], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return cache / f"{name}-{round(attack.eps * 255, 3):g}-{digest}"
 
 
 def _check_sizes(dataset: FolderDataset, count: int) -> None:
@@ -116,37 +127,36 @@ def evaluate(
         on_progress: called with the number of steps done.
 
     Raises:
-        InputError: an unknown attack or defence, eps out of range, unreadable images.
+        InputError: an unknown attack or defence, eps out of range, unreadable images, or
+            a cache of other images.
     """
     runs = protocol.runs()
     defences = {name: make_defence(name, ansm) for name in protocol.defences}
     count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
     _check_sizes(dataset, count)
-    mark = f"{_digest(dataset)}-{count}-{localizer.fingerprint[:8]}"
     start = on_start or (lambda title, steps: None)
     advance = on_progress or (lambda done: None)
     rows: list[Row] = []
     for name, attack in runs:
         eps = attack.eps if attack is not None else 0.0
-        images = [dataset.pairs[index][0] for index in range(count)]
-        masks = [dataset.pairs[index][1] for index in range(count)]
+        pairs = dict(zip(dataset.names, dataset.pairs, strict=True))
         if attack is not None:
             start(f"attack {name} {round(eps * 255, 3):g}/255", count)
             attacked = write_attacked_set(
                 dataset,
                 localizer,
                 attack,
-                cache / f"{name}-{round(eps * 255, 3):g}-{attack.steps}-{attack.seed}-{mark}",
+                cache_folder(cache, name, attack, dataset, localizer.fingerprint),
                 localizer_fingerprint=localizer.fingerprint,
                 limit=count,
                 batch_size=protocol.batch_size,
                 on_progress=advance,
             )
-            images = [pair[0] for pair in attacked.pairs]
-            masks = [pair[1] for pair in attacked.pairs]
+            pairs = dict(zip(attacked.names, attacked.pairs, strict=True))
         start(f"judge {name}", count)
         figures = {defence: Figures() for defence in defences}
-        for image_path, mask_path in zip(images, masks, strict=True):
+        for one in dataset.names[:count]:
+            image_path, mask_path = pairs[one]
             image, mask = read_rgb(image_path), torch.from_numpy(read_mask(mask_path))
             for defence, apply in defences.items():
                 figures[defence].add(_probability(localizer, apply(image)), mask)

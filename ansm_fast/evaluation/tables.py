@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.defences import TITLES
 from ansm_fast.evaluation.protocol import Row
@@ -69,6 +69,29 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _place(path: Path, text: str, name: str) -> str:
+    """The document at ``path`` with ``text`` between its marks; ``text`` if there is none."""
+    if not path.exists():
+        return text
+    begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
+    head, mark, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closing, tail = rest.partition(end)
+    if not mark or not closing:
+        raise InputError(
+            f"{path} exists without the marks {begin} and {end}; add them or give another file"
+        )
+    return f"{head}{begin}\n{text}{end}{tail}"
+
+
+def check_markdown(path: str | Path, name: str = "evaluation") -> None:
+    """Raise InputError if ``write_markdown`` would find no place in the file: before the work."""
+    path = Path(path)
+    try:
+        _place(path, "", name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no readable text file; give another file") from error
+
+
 def write_markdown(path: str | Path, text: str, name: str = "evaluation") -> None:
     """Write ``text`` between ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->`` of the file.
 
@@ -78,20 +101,7 @@ def write_markdown(path: str | Path, text: str, name: str = "evaluation") -> Non
         InputError: the file exists without these marks, or cannot be written.
     """
     path = Path(path)
-    begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
     try:
-        if path.exists():
-            old = path.read_text(encoding="utf-8")
-            head, mark, rest = old.partition(begin)
-            _, closing, tail = rest.partition(end)
-            if not mark or not closing:
-                raise InputError(
-                    f"{path} exists without the marks {begin} and {end}; "
-                    "add them or give another file"
-                )
-            text = f"{head}{begin}\n{text}{end}{tail}"
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, _place(path, text, name))
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ansm_fast.attacks import Attack
-from ansm_fast.data import FolderDataset, read_rgb
-from ansm_fast.data.attacked_set import write_attacked_set, write_png, wrong_mask
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.atomic import write_png
+from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig
 
@@ -52,9 +53,12 @@ def test_files_keep_names_sizes_masks_and_the_budget(
         shift = after["image"].astype(int) - before["image"].astype(int)
         assert 0 < np.abs(shift).max() <= 3
         assert np.array_equal(after["mask"], before["mask"])
-    line = json.loads((tmp_path / "out" / "metadata.jsonl").read_text().splitlines()[0])
-    assert line["objective"] == objective and line["image"] == "sub/0"
-    assert line["name"] == "pgd" and line["eps"] == 3 / 255
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
+    assert [line["name"] for line in lines] == dataset.names
+    assert lines[0]["source"] == str(dataset.pairs[0][0])
+    for key, value in {"attack": "pgd", "eps": 3 / 255, "steps": 3, "objective": objective,
+                       "seed": 0}.items():  # fmt: skip
+        assert all(line[key] == value for line in lines)
 
 
 def test_the_result_does_not_depend_on_the_batch(dataset, localizer, tmp_path) -> None:
@@ -82,24 +86,46 @@ def test_resumes_and_keeps_what_is_there(dataset, localizer, tmp_path) -> None:
         attacked(dataset, localizer, tmp_path)
 
 
-def test_limit(dataset, localizer, tmp_path) -> None:
-    assert len(attacked(dataset, localizer, tmp_path / "out", limit=2)) == 2
+def test_a_larger_limit_takes_over_a_smaller_one(dataset, localizer, tmp_path) -> None:
+    out, done = tmp_path / "out", []
+    assert len(attacked(dataset, localizer, out, limit=2)) == 2
+    stamp = (out / "images" / "sub" / "0.png").stat().st_mtime_ns
+    assert len(attacked(dataset, localizer, out, limit=3, on_progress=done.append)) == 3
+    assert done == [2, 1] and (out / "images" / "sub" / "0.png").stat().st_mtime_ns == stamp
+
+
+def test_other_images_of_the_same_name_and_size_are_not_taken(dataset, localizer, tmp_path) -> None:
+    """As uncompressed files of two collections may be."""
+    attacked(dataset, localizer, tmp_path / "out")
+    image = dataset[1]["image"]
+    write_png(dataset.pairs[1][0], 255 - image)
+    with pytest.raises(InputError, match="another image named sub/1; give another output folder"):
+        attacked(dataset, localizer, tmp_path / "out")
+    write_png(dataset.pairs[1][0], image)
+    attacked(dataset, localizer, tmp_path / "out")
+    write_png(dataset.pairs[1][1], np.zeros(SIZES[1], np.uint8))
+    with pytest.raises(InputError, match="another image named sub/1"):
+        attacked(dataset, localizer, tmp_path / "out")
+
+
+def test_an_image_whose_line_was_cut_short_is_made_again(dataset, localizer, tmp_path) -> None:
+    out, done = tmp_path / "out", []
+    attacked(dataset, localizer, out)
+    metadata = out / "metadata.jsonl"
+    whole = metadata.read_bytes()
+    metadata.write_bytes(whole[:-20])
+    attacked(dataset, localizer, out, on_progress=done.append)
+    assert done == [3, 1] and metadata.read_bytes() == whole
+
+
+def test_a_damaged_card(dataset, localizer, tmp_path) -> None:
+    attacked(dataset, localizer, tmp_path / "out")
+    (tmp_path / "out" / "attack.json").write_text("{")
+    with pytest.raises(InputError, match=r"attack\.json is damaged; give another output folder"):
+        attacked(dataset, localizer, tmp_path / "out")
 
 
 def test_unwritable_output(dataset, localizer, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="give another output folder"):
         attacked(dataset, localizer, tmp_path / "file")
-
-
-def test_wrong_mask_is_another_images(dataset) -> None:
-    assert np.array_equal(wrong_mask(dataset, 0, SIZES[0]), dataset.mask(1))
-    assert wrong_mask(dataset, 1, SIZES[1]).shape == SIZES[1]  # of image 2, resized
-    assert np.array_equal(wrong_mask(dataset, 2, SIZES[2]).any(), True)
-
-
-def test_images_survive_as_written(tmp_path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    write_png(tmp_path / "a" / "b.png", image)
-    assert np.array_equal(read_rgb(tmp_path / "a" / "b.png"), image)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]

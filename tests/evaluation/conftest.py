@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ansm_fast.data.attacked_set import write_png
+from ansm_fast.data.atomic import write_png
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 from ansm_fast.models import ANSM, save_ansm
 

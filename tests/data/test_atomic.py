@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from ansm_fast.data import read_rgb
+from ansm_fast.data.atomic import write_png, write_text
+
+
+def test_images_survive_as_written(tmp_path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    write_png(tmp_path / "a" / "b.png", image)
+    assert np.array_equal(read_rgb(tmp_path / "a" / "b.png"), image)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]
+
+
+@pytest.mark.parametrize("before", [None, "as it was"])
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch, before) -> None:
+    if before is not None:
+        (tmp_path / "a").write_text(before)
+
+    def full(*_arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write_text(tmp_path / "a", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ([] if before is None else ["a"])
+    assert before is None or (tmp_path / "a").read_text() == before
