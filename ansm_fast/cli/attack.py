@@ -89,6 +89,7 @@ def command(
         raise InputError(str(error)) from error
     victim = load_localizer(localizer)
     count = len(dataset) if limit is None else min(limit, len(dataset))
+    dataset.check(count)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("attack", total=count)
         write_attacked_set(

@@ -27,7 +27,8 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 
 def _check_writable(path: Path, option: str) -> None:
     """Before the work, not after it."""
-    if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"cannot write {path}; give {option} a file in a writable folder")
 
 

@@ -27,7 +27,10 @@ def _settings(kind: str, config: Path | None, overrides: tuple[str, ...]) -> dic
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"{path} is not valid YAML ({str(error).splitlines()[0]}); see "
+            "ansm_fast/training/configs for ones that are"
+        ) from error
     if not isinstance(values, dict) or values.get("kind") != kind:
         raise InputError(f"{path} is not a config of kind {kind!r}; give one that is")
     for override in overrides:

@@ -56,6 +56,11 @@ class FolderDataset:
         """The mask alone, without decoding its image."""
         return read_mask(self.pairs[index][1])
 
+    def check(self, count: int) -> None:
+        """Decode the first ``count`` images and masks: errors come before the work, not amid it."""
+        for index in range(count):
+            self[index]
+
     def __getitem__(self, index: int) -> Sample:
         image_path, mask_path = self.pairs[index]
         image, mask = read_rgb(image_path), read_mask(mask_path)

@@ -100,12 +100,6 @@ def cache_folder(
     return cache / f"{name}-{round(attack.eps * 255, 3):g}-{digest}"
 
 
-def _check_sizes(dataset: FolderDataset, count: int) -> None:
-    """Fail before hours of attacks, not in the middle of them."""
-    for index in range(count):
-        dataset[index]
-
-
 def evaluate(
     dataset: FolderDataset,
     localizer: BuiltinLocalizer,
@@ -133,7 +127,7 @@ def evaluate(
     runs = protocol.runs()
     defences = {name: make_defence(name, ansm) for name in protocol.defences}
     count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
-    _check_sizes(dataset, count)
+    dataset.check(count)
     start = on_start or (lambda title, steps: None)
     advance = on_progress or (lambda done: None)
     rows: list[Row] = []

@@ -231,6 +231,14 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     torch.manual_seed(run.seed)
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training_set = MemorySet(run.data.train)
+    ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
+    if run.warm_start:
+        warm_start(ansm, head, localizer)
+    if run.initial is not None:
+        begin_from(ansm, run.initial)
+    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sets = _validation(run, localizer)
+    # Last, since it takes long: what is wrong with the other inputs has shown by now.
     keys = ("attacks", "pool_size", "seed", "data")
     pool = build_pool(
         run.pool,
@@ -241,13 +249,6 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         run.seed,
         {key: settings[key] for key in keys} | {"victim": localizer.fingerprint},
     )
-    sets = _validation(run, localizer)
-    ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
-    if run.warm_start:
-        warm_start(ansm, head, localizer)
-    if run.initial is not None:
-        begin_from(ansm, run.initial)
-    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def validate(module: nn.Module) -> dict[str, float]:
         assert isinstance(module, ANSM)

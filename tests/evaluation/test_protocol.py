@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -41,7 +43,7 @@ def test_rows(small_set, checkpoints, tmp_path) -> None:
         assert row["n"] == 3 and row["n_pristine"] == 1
         assert all(0 <= row[key] <= 1 for key in ("f1", "iou", "auc", "area_pristine"))
         assert row["eps"] == (0 if row["attack"] == "none" else pytest.approx(4 / 255))
-    assert {"command", "localizer", "ansm", "seed", "version"} <= set(document)
+    assert {"command", "localizer", "ansm", "seed", "version", "torch"} <= set(document)
     assert markdown(rows, document["command"]) == (tmp_path / "e.md").read_text()
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
@@ -59,6 +61,65 @@ def test_a_second_run_attacks_nothing_again(small_set, checkpoints, tmp_path) ->
     assert stamps == first
     a, b = (json.loads((tmp_path / name).read_text())["rows"] for name in ("a.json", "b.json"))
     assert a == b
+
+
+def test_a_longer_run_takes_over_a_shorter_one(small_set, checkpoints, tmp_path) -> None:
+    rows = []
+    for limit in (2, 4, 2):
+        result = run(
+            small_set, checkpoints, "--cache", tmp_path / "cache", "--limit", limit,
+            "--json", tmp_path / "e.json", attacks="pgd", defences="none",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        rows.append(json.loads((tmp_path / "e.json").read_text())["rows"][0])
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert [row["n"] + row["n_pristine"] for row in rows] == [2, 4, 2] and rows[0] == rows[2]
+
+
+def test_a_cache_is_never_taken_for_other_images(checkpoints, tmp_path) -> None:
+    """Uncompressed, so that names and sizes are the same."""
+    rng = np.random.default_rng(0)
+    for name in ("one", "other"):
+        for part in ("images", "masks"):
+            (tmp_path / name / part).mkdir(parents=True)
+        image, mask = rng.integers(0, 256, (32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+        mask[4:12, 4:12] = 255
+        cv2.imwrite(str(tmp_path / name / "images" / "a.bmp"), image)
+        cv2.imwrite(str(tmp_path / name / "masks" / "a.bmp"), mask)
+    options = {"attacks": "pgd", "defences": "none", "cache": tmp_path / "cache"}
+    assert run(tmp_path / "one", checkpoints, **options).exit_code == 0
+    result = run(tmp_path / "other", checkpoints, **options)
+    assert isinstance(result.exception, InputError)
+    assert "another image named a" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"eps": "2/255"}, {"eps": "0.015686275"}, {"steps": 3}, {"seed": 1}]
+)
+def test_other_attacks_are_cached_apart(small_set, checkpoints, tmp_path, changed) -> None:
+    for options in ({}, changed):
+        result = run(
+            small_set, checkpoints, "--cache", tmp_path / "cache",
+            **({"attacks": "pgd", "defences": "none"} | options),
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_tables_alone_on_stdout(small_set, checkpoints, tmp_path) -> None:
+    result = run(
+        small_set, checkpoints, "--markdown", tmp_path / "e.md", attacks="none", defences="none"
+    )
+    assert result.stdout == (tmp_path / "e.md").read_text() + "\n"
+
+
+def test_the_ansm_weights_are_needed_only_for_their_defence(small_set, checkpoints) -> None:
+    missing = {"weights": "missing.safetensors", "attacks": "none"}
+    result = run(small_set, checkpoints, **missing, defences="none,jpeg")
+    assert result.exit_code == 0, result.output
+    result = run(small_set, checkpoints, **missing, defences="none,ansm")
+    assert isinstance(result.exception, InputError)
+    assert "no such checkpoint: missing.safetensors; give" in str(result.exception)
 
 
 def test_several_budgets_and_every_attack(small_set, checkpoints, tmp_path) -> None:
@@ -97,6 +158,19 @@ def test_kinds_of_weights_are_not_confused(small_set, checkpoints) -> None:
         assert isinstance(result.exception, InputError) and "checkpoint, but" in str(
             result.exception
         )
+
+
+def test_attack_takes_a_folder(small_set, checkpoints, tmp_path) -> None:
+    localizer = str(checkpoints["localizer"])
+    for name, given in (
+        ("one", [small_set]),
+        ("two", ["--images", small_set / "images", "--masks", small_set / "masks"]),
+    ):
+        arguments = [*given, "-o", tmp_path / name, "--steps", 1, "--localizer", localizer]
+        result = CliRunner().invoke(attack, [str(part) for part in arguments])
+        assert result.exit_code == 0, result.output
+    for path in (tmp_path / "one" / "images").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / "images" / path.name).read_bytes()
 
 
 def test_attack_command(small_set, checkpoints, tmp_path) -> None:
