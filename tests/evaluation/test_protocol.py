@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from ansm_fast.cli.attack import command as attack
 from ansm_fast.cli.evaluate import command
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation import ATTACKS, markdown, write_markdown
+from ansm_fast.evaluation import ATTACKS, Protocol, markdown, write_markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,6 +104,19 @@ def test_other_attacks_are_cached_apart(small_set, checkpoints, tmp_path, change
         )  # fmt: skip
         assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_names_stand_for_attacks_and_objectives() -> None:
+    expected = {
+        "pgd": ("pgd", "untargeted"), "fgsm": ("fgsm", "untargeted"),
+        "mifgsm": ("mifgsm", "untargeted"), "hide": ("pgd", "hide"),
+        "wrong-mask": ("pgd", "wrong-mask"),
+    }  # fmt: skip
+    protocol = Protocol(tuple(expected), (4 / 255,), steps=7, seed=3)
+    runs = {name: attack for name, attack in protocol.runs() if attack is not None}
+    assert {name: (run.name, run.objective) for name, run in runs.items()} == expected
+    assert all((run.eps, run.steps, run.seed) == (4 / 255, 7, 3) for run in runs.values())
+    assert [attack for _, attack in Protocol(("none",), (4 / 255, 8 / 255)).runs()] == [None]
 
 
 def test_tables_alone_on_stdout(small_set, checkpoints, tmp_path) -> None:
