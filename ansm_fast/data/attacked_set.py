@@ -149,7 +149,9 @@ def write_attacked_set(
         out: folder of the set; one that holds a part of the same set is completed.
         localizer_fingerprint: of the attacked localizer, for the record.
         limit: only the first so many images. A folder that holds more of them keeps them.
-        batch_size: images of one size attacked together; does not change the result.
+        batch_size: images of one size attacked together. It and the number of threads change
+            the order of sums; where a gradient is near zero its sign may flip, and a long attack
+            then takes another path, as strong. The same bits need the same of both.
         on_progress: called with the number of images done, now or before.
 
     Raises:

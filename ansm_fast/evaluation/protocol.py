@@ -53,7 +53,7 @@ class Protocol:
         defences: of "none", "jpeg", "median", "ansm".
         seed: of random starts.
         limit: only the first so many images.
-        batch_size: of the attacks; does not change the figures.
+        batch_size: of the attacks; changes the figures by rounding alone.
     """
 
     attacks: Sequence[str]

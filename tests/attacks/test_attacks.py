@@ -86,6 +86,14 @@ def test_seeds_and_sample_ids_fix_the_start(localizer, batch, name) -> None:
     assert (whole != other).float().mean() > 0.3
 
 
+@pytest.mark.parametrize("name", ["pgd", "noise"])
+def test_every_sample_starts_elsewhere(localizer, batch, name) -> None:
+    image, mask, _ = batch
+    twins, same = image[:1].repeat(2, 1, 1, 1), mask[:1].repeat(2, 1, 1, 1)
+    one, other = Attack(name, 8 / 255, steps=1, alpha=1 / 255)(localizer, twins, same)
+    assert (one != other).float().mean() > 0.5
+
+
 def test_the_localizer_is_left_alone(localizer, batch) -> None:
     image, mask, _ = batch
     before = {name: value.clone() for name, value in localizer.state_dict().items()}
@@ -94,6 +102,13 @@ def test_the_localizer_is_left_alone(localizer, batch) -> None:
     assert torch.equal(image, copy)
     assert all(torch.equal(before[k], v) for k, v in localizer.state_dict().items())
     assert all(parameter.grad is None for parameter in localizer.parameters())
+
+
+def test_rounds_to_the_nearest_level() -> None:
+    image = torch.full((1, 1, 1, 4), 100 / 255)
+    attacked = image + torch.tensor([0.6, -0.6, 0.4, -0.4]) / 255
+    levels = (round_to_levels(attacked, image, 4 / 255) * 255).round().flatten()
+    assert levels.tolist() == [101, 99, 100, 100]
 
 
 def test_rounding_never_leaves_the_budget() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,18 @@ def test_defences_keep_shape_and_change_what_they_should() -> None:
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 200
     assert recompress(red)[..., 0].mean() > 150  # channels stay in place
+
+
+def test_jpeg_is_quality_75_and_median_is_three_by_three() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 75]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    expected = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.array_equal(make_defence("jpeg", None)(image), expected)
+    found = make_defence("median", None)(image)
+    for row, column in ((1, 1), (12, 20), (22, 30)):
+        window = image[row - 1 : row + 2, column - 1 : column + 2].reshape(9, 3)
+        assert found[row, column].tolist() == np.median(window, axis=0).tolist()
 
 
 def test_the_ansm_defence_is_within_its_budget() -> None:
