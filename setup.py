@@ -35,6 +35,8 @@ HOST_FLAGS = [
     "-fopenmp-simd",
     "-fno-math-errno",
     "-fno-trapping-math",
+    # The same bits from every compiler and instruction set: multiply_add says where to fuse.
+    "-ffp-contract=off",
     "-fvisibility=hidden",
 ]
 TORCH_FLAGS = [
@@ -120,7 +122,7 @@ def native() -> dict:
             f"ansm_fast_{name}",
             {
                 "sources": sources,
-                "obj_deps": {"": headers},
+                "obj_deps": {"": [*headers, __file__]},  # the flags stand in this file
                 "include_dirs": ["kernels", "csrc"],
                 "macros": [("ANSM_FAST_ISA", name)],
                 "cflags": [*HOST_FLAGS, *flags],
@@ -157,7 +159,7 @@ def native() -> dict:
         include_dirs=[str(ROOT / "kernels"), str(ROOT / "csrc")],
         define_macros=[("ANSM_FAST_X86_VARIANTS", str(int("avx2" in INSTRUCTION_SETS)))],
         extra_compile_args={"cxx": TORCH_FLAGS},
-        depends=[*headers, *map(str, (ROOT / "csrc").glob("*.h"))],
+        depends=[*headers, __file__, *map(str, (ROOT / "csrc").glob("*.h"))],
         py_limited_api=True,
     )
     return {

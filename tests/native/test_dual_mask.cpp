@@ -1,66 +1,158 @@
 #include "dual_mask/cpu.h"
 
 #include "check.h"
+#include "typed.h"
 
 namespace kernel = ansm_fast::ANSM_FAST_ISA::dual_mask;
-using ansm_fast::ElementType;
-using ansm_fast::Field;
 using namespace ansm_fast::dual_mask;
 
 namespace {
 
-template <class A>
-void run(size_t n, double pos_weight, bool ignore, double bound) {
-  auto logits = normal<A>(n, 1, 4);
-  auto target = uniform<A>(n, 2);
-  std::vector<uint8_t> mask(n);
-  for (size_t i = 0; i < n; ++i) mask[i] = uint8_t(i % (ignore ? 3 : 2));
-  std::vector<A> gradient(n, A(9));
-  const auto type = sizeof(A) == 4 ? ElementType::kFloat32 : ElementType::kFloat64;
-  Inputs in;
-  in.logits[0] = {logits.data(), type};
-  in.mask[0] = {mask.data(), ElementType::kUInt8};
-  in.target[0] = {target.data(), type};
-  in.pos_weight = pos_weight;
-  in.has_ignore = ignore;
-  in.ignore = 2;
+constexpr double kIgnored = 2;
+constexpr Coefficients kCoefficients[kMaxBranches] = {{0.7, 0.2, 0.5}, {-0.3, 0.6, 0.1}};
 
-  Sums truth;
-  std::vector<double> slope(n, 0.0);
-  const Coefficients c{0.7, 0.2, 0.5};
-  for (size_t i = 0; i < n; ++i) {
-    if (ignore && mask[i] == 2) continue;
+struct Truth {
+  Numbers sums;  // as in Sums
+  Numbers slope;
+};
+
+Truth naive(const Numbers& logits, const Numbers& mask, const Numbers& target, double pos_weight,
+            bool ignore, const Coefficients& c) {
+  Truth truth{Numbers(5), Numbers(logits.size())};
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (ignore && mask[i] == kIgnored) continue;
     const double z = logits[i], t = target[i], y = mask[i];
     const double p = 1 / (1 + std::exp(-z)), complement = 1 / (1 + std::exp(z));
-    truth.bce += -(pos_weight * t * std::log(p) + (1 - t) * std::log(complement));
-    truth.overlap += p * y;
-    truth.probability += p;
-    truth.area += y;
-    truth.count += 1;
-    slope[i] = c.bce * ((1 - t) * p - pos_weight * t * complement) +
-               p * complement * (c.dice_base - c.dice_slope * y);
+    // -log p and -log(1 - p); log1p alone would overflow for logits of 1e4.
+    const double less = std::log1p(std::exp(-std::fabs(z)));
+    const double miss = less + std::fmax(-z, 0), alarm = less + std::fmax(z, 0);
+    truth.sums[0] += pos_weight * t * miss + (1 - t) * alarm;
+    truth.sums[1] += p * y;
+    truth.sums[2] += p;
+    truth.sums[3] += y;
+    truth.sums[4] += 1;
+    truth.slope[i] = c.bce * ((1 - t) * p - pos_weight * t * complement) +
+                     p * complement * (c.dice_base - c.dice_slope * y);
+  }
+  return truth;
+}
+
+struct Case {
+  size_t n;
+  ElementType type, mask_type;
+  int branches = 1;
+  bool own_mask = false;  // of the second branch
+  bool soft_target = false;
+  double pos_weight = 1;
+  bool ignore = false;
+};
+
+Numbers some_mask(const Case& c, unsigned seed) {
+  Numbers mask = uniform(c.n, seed);
+  const bool soft = width(c.mask_type) > 1;
+  for (size_t i = 0; i < c.n; ++i) {
+    if (!soft) mask[i] = mask[i] > 0.6;
+    if (c.ignore && i % 3 == seed % 3) mask[i] = kIgnored;
+  }
+  return Typed(c.mask_type, mask).values();
+}
+
+void run(const Case& c) {
+  std::vector<Typed> logits, masks, targets, gradients;
+  std::vector<Truth> truths;
+  Inputs in;
+  in.branches = c.branches;
+  in.pos_weight = c.pos_weight;
+  in.has_ignore = c.ignore;
+  in.ignore = kIgnored;
+  Numbers mask;
+  for (unsigned branch = 0; branch < unsigned(c.branches); ++branch) {
+    if (branch == 0 || c.own_mask) mask = some_mask(c, branch);
+    const Numbers target = c.soft_target ? uniform(c.n, 7 + branch) : mask;
+    logits.emplace_back(c.type, normal(c.n, 3 + branch, 4));
+    masks.emplace_back(c.mask_type, mask);
+    targets.emplace_back(c.soft_target ? ElementType::kFloat32 : c.mask_type, target);
+    gradients.emplace_back(c.type, Numbers(c.n, 9.0));
+    truths.push_back(naive(logits.back().values(), mask, targets.back().values(), c.pos_weight,
+                           c.ignore, kCoefficients[branch]));
+  }
+  Field out[kMaxBranches];
+  for (size_t branch = 0; branch < size_t(c.branches); ++branch) {
+    in.logits[branch] = logits[branch].field();
+    if (branch == 0 || c.own_mask) in.mask[branch] = masks[branch].field();
+    if (c.soft_target) in.target[branch] = targets[branch].field();
+    out[branch] = gradients[branch].field();
   }
 
   Sums sums[kMaxBranches];
-  kernel::forward_chunk<A>(in, 0, int64_t(n), sums);
-  const std::vector<double> found{sums[0].bce, sums[0].overlap, sums[0].probability, sums[0].area,
-                                  sums[0].count};
-  const std::vector<double> wanted{truth.bce, truth.overlap, truth.probability, truth.area,
-                                   truth.count};
-  CHECK(error(found, wanted) < bound);
-  const Field out[kMaxBranches] = {{gradient.data(), type}, {}};
-  const Coefficients coefficients[kMaxBranches] = {c, {}};
-  kernel::backward_chunk<A>(in, coefficients, out, 0, int64_t(n));
-  CHECK(error(gradient, slope) < bound);
+  in_arithmetic_of(c.type, [&](auto zero) {
+    using A = decltype(zero);
+    in_pieces(c.n, [&](int64_t begin, int64_t end) {
+      kernel::forward_chunk<A>(in, begin, end, sums);
+      kernel::backward_chunk<A>(in, kCoefficients, out, begin, end);
+    });
+  });
+  for (size_t branch = 0; branch < size_t(c.branches); ++branch) {
+    const Sums& s = sums[branch];
+    const Numbers found{s.bce, s.overlap, s.probability, s.area, s.count};
+    for (size_t i = 0; i < found.size(); ++i)
+      CHECK_BELOW(error({found[i]}, {truths[branch].sums[i]}), 100 * arithmetic(c.type));
+    CHECK_BELOW(error(gradients[branch].values(), truths[branch].slope),
+                10 * arithmetic(c.type) + rounding(c.type));
+  }
+}
+
+// Only the second branch asks for a gradient, and shares the first one's mask.
+void one_gradient_of_two() {
+  Typed logits(ElementType::kFloat32, normal(2000, 1)), mask(ElementType::kUInt8, Numbers(2000, 1));
+  Typed gradient(ElementType::kFloat32, Numbers(2000, 9.0));
+  Inputs in;
+  in.branches = 2;
+  in.logits[0] = in.logits[1] = logits.field();
+  in.mask[0] = mask.field();
+  const Field out[kMaxBranches] = {{}, gradient.field()};
+  kernel::backward_chunk<float>(in, kCoefficients, out, 0, 2000);
+  const Truth truth =
+      naive(logits.values(), mask.values(), mask.values(), 1, false, kCoefficients[1]);
+  CHECK_BELOW(error(gradient.values(), truth.slope), 1e-6);
+}
+
+template <class A>
+void special_values(ElementType type) {
+  const auto bce = [&](double logit, double target) {
+    Typed logits(type, {logit}), mask(type, {target}), gradient(type, {9.0});
+    Inputs in;
+    in.logits[0] = logits.field();
+    in.mask[0] = mask.field();
+    Sums sums[kMaxBranches];
+    kernel::forward_chunk<A>(in, 0, 1, sums);
+    const Field out[kMaxBranches] = {gradient.field(), {}};
+    kernel::backward_chunk<A>(in, kCoefficients, out, 0, 1);
+    const double slope = gradient.values()[0];
+    CHECK(std::isnan(logit) ? std::isnan(slope) : std::fabs(slope) < 2);
+    return sums[0].bce;
+  };
+  CHECK(bce(1e4, 0) == 1e4 && bce(-1e4, 1) == 1e4);
+  CHECK(bce(1e4, 1) < 1e-30 && bce(-1e4, 0) < 1e-30);
+  // As in PyTorch, which computes (1 - t) z - log_sigmoid(z).
+  CHECK(bce(INFINITY, 0) == INFINITY && std::isnan(bce(INFINITY, 1)));
+  CHECK(std::isnan(bce(-INFINITY, 0)) && std::isnan(bce(-INFINITY, 1)));
+  CHECK(std::isnan(bce(NAN, 0)) && std::isnan(bce(NAN, 1)));
 }
 
 }  // namespace
 
 void test_dual_mask() {
-  for (const size_t n : {1u, 15u, 1024u, 5000u})
-    for (const double pos_weight : {1.0, 3.0})
-      for (const bool ignore : {false, true}) {
-        run<double>(n, pos_weight, ignore, 1e-12);
-        run<float>(n, pos_weight, ignore, 3e-6);
-      }
+  for (const ElementType type : kFloating)
+    for (const size_t n : {1u, 15u, 1024u, 5000u})
+      for (const double pos_weight : {1.0, 3.0})
+        for (const bool ignore : {false, true}) {
+          run({n, type, ElementType::kUInt8, 1, false, false, pos_weight, ignore});
+          run({n, type, ElementType::kUInt8, 2, false, true, pos_weight, ignore});
+          run({n, type, type, 2, true, false, pos_weight, ignore});
+          run({n, type, ElementType::kFloat32, 2, true, true, pos_weight, ignore});
+        }
+  one_gradient_of_two();
+  special_values<float>(ElementType::kFloat32);
+  special_values<double>(ElementType::kFloat64);
 }

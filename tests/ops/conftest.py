@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import torch
 from hypothesis import settings
@@ -15,6 +16,18 @@ settings.load_profile("ops")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALF = (torch.float16, torch.bfloat16)
 BACKENDS = ("cpu", "reference")
+
+
+class TorchRandom:
+    """Lets hypothesis seed torch before every example: what failed once fails again."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH_RANDOM = TorchRandom()
+hypothesis.register_random(TORCH_RANDOM)  # which keeps a weak reference only
 
 
 @pytest.fixture(autouse=True)

@@ -70,6 +70,22 @@ def test_unpack_equals_the_reference(size, dtype, layout, bgr, levels, per_sampl
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_halfway_between_levels(dtype) -> None:
+    """A fused multiply-add would round numbers here that the product alone rounds to a tie."""
+    halves = ((torch.arange(255) + 0.5) / 255).to(dtype)
+    around = [halves]
+    for towards in (0.0, 1.0):
+        step = halves
+        for _ in range(4):
+            step = torch.nextafter(step, torch.tensor(towards, dtype=dtype))
+            around.append(step)
+    image = torch.cat(around).expand(1, 3, 1, -1).contiguous()
+    for noise in (None, torch.zeros_like(image)):
+        found, expected = (image_unpack(image, noise, backend=name) for name in BACKENDS)
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("levels", [0, 1, 2.5, 8])
 def test_budget_holds_exactly_in_8_bits(dtype, levels) -> None:
     images = photographs((2, 50, 50))
