@@ -22,7 +22,7 @@ from ansm_fast.models.checkpoint import load_checkpoint
 from ansm_fast.models.unet import BODY_CHANNELS
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
 from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.config import ANSMRun, MgRConfig
 from ansm_fast.training.loop import Loop, Losses, Task, learning_rate
 from ansm_fast.training.pool import AttackedPool, build_pool
 from ansm_fast.training.validation import mask_figures
@@ -98,6 +98,28 @@ def stage_rate(run: ANSMRun, step: int) -> float:
     return learning_rate(run.optimizer, step - run.detect.steps, run.steps - run.detect.steps)
 
 
+def refinement(mgr: MgRConfig, logits: Tensor, own_mask: Tensor, mask: Tensor) -> Tensor:
+    """The loss of MgR for (2 B, 1, H, W) ``logits``: defended attacked, then defended original."""
+    adv, orig = logits.chunk(2)
+    forged = mask.flatten(1).any(1)
+    # Not the localizer's own mask on a pristine image: all it could add are false alarms.
+    own_mask = torch.where(forged[:, None, None, None], own_mask, mask)
+    losses = dual_mask_loss(
+        adv,
+        orig,
+        mask,
+        weight_adv=mgr.weight_adv,
+        weight_orig=mgr.weight_orig,
+        bce_weight=mgr.bce_weight,
+        dice_weight=mgr.dice_weight,
+        pos_weight=mgr.pos_weight,
+        bce_target=torch.lerp(mask, own_mask, mgr.own_mask_share_adv),
+        bce_target_orig=torch.lerp(mask, own_mask, mgr.own_mask_share_orig),
+        reduction="none",
+    )
+    return torch.where(forged, losses, mgr.pristine_weight * losses).mean()
+
+
 class TwoStageLoss:
     """Losses of one step: detection under noise, then FFA, then MgR with the auxiliary head."""
 
@@ -148,28 +170,6 @@ class TwoStageLoss:
             defended, original
         )
 
-    def _refine(
-        self, logits: Tensor, own_mask: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mgr = self.run.mgr
-        adv, orig = logits.chunk(2)
-        return (
-            dual_mask_loss(
-                adv,
-                orig,
-                mask,
-                weight_adv=mgr.weight_adv,
-                weight_orig=mgr.weight_orig,
-                bce_weight=mgr.bce_weight,
-                dice_weight=mgr.dice_weight,
-                pos_weight=mgr.pos_weight,
-                bce_target=torch.lerp(mask, own_mask, mgr.own_mask_share_adv),
-                bce_target_orig=torch.lerp(mask, own_mask, mgr.own_mask_share_orig),
-            ),
-            adv,
-            orig,
-        )
-
     def __call__(self, step: int) -> Losses:
         ffa, mgr = self.run.ffa, self.run.mgr
         if step < self.run.detect.steps:
@@ -198,7 +198,7 @@ class TwoStageLoss:
             losses["ffa"] = self._align([tap[:half] for tap in seen], list(wanted))
             total = total + weight_ffa * losses["ffa"]
         if not in_ffa:
-            losses["mgr"], _, _ = self._refine(logits, own_mask, mask)
+            losses["mgr"] = refinement(mgr, logits, own_mask, mask)
             total = total + losses["mgr"]
         if mgr.auxiliary_weight > 0:
             guess = self.head(features, size)

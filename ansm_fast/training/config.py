@@ -109,7 +109,8 @@ class MgRConfig(_Strict):
     The BCE target of both branches blends the localizer's own mask of the original image
     (``own_mask_share``) with the truth; Dice compares with the truth. The auxiliary head predicts
     the truth from the ANSM's features and is dropped after training. A ``pos_weight`` below 1 makes
-    doubtful pixels count as pristine.
+    doubtful pixels count as pristine; ``pristine_weight`` is that of an image without a forgery,
+    whose targets are the truth alone.
     """
 
     weight_adv: Weight = 1.0
@@ -120,6 +121,7 @@ class MgRConfig(_Strict):
     own_mask_share_orig: Share = 0.8
     auxiliary_weight: Weight = 1.0
     pos_weight: Weight = 1.0
+    pristine_weight: Weight = 1.0
 
 
 class ANSMRun(_Run):
