@@ -21,7 +21,17 @@ constexpr int kSums = 5;
 
 struct Weights {
   std::array<double, kMaxBranches> branch;
-  double bce, dice, smooth;
+  double bce, dice, positive, smooth;
+
+  // In the order of the op's signature.
+  explicit Weights(const std::vector<double>& given) {
+    STD_TORCH_CHECK(given.size() == 6, "ansm_fast: weights must be 6 numbers");
+    branch = {given[0], given[1]};
+    bce = given[2];
+    dice = given[3];
+    positive = given[4];
+    smooth = given[5];
+  }
 };
 
 // The tensors in one order, kept alive for the fields that point into them.
@@ -41,8 +51,8 @@ struct Call {
 
   Call(const Tensor& first, const OptionalTensor& second, const Tensor& mask,
        const OptionalTensor& mask_orig, const OptionalTensor& target,
-       const OptionalTensor& target_orig, double pos_weight,
-       const OptionalTensor& pos_weight_tensor, std::optional<int64_t> ignore) {
+       const OptionalTensor& target_orig, const OptionalTensor& pos_weight, const Weights& weights,
+       std::optional<int64_t> ignore) {
     STD_TORCH_CHECK(first.dim() >= 2, "ansm_fast: logits must have shape (B, ...)");
     check_floating(first, "logits");
     order = order_of(first);
@@ -63,7 +73,7 @@ struct Call {
       if (mask_orig) in.mask[1] = hold(*mask_orig, "mask_orig");
       if (target_orig) in.target[1] = hold(*target_orig, "bce_target_orig");
     }
-    in.pos_weight = PerSample(pos_weight, pos_weight_tensor, 1, "pos_weight")[0];
+    in.pos_weight = PerSample(weights.positive, pos_weight, 1, "pos_weight")[0];
     in.has_ignore = ignore.has_value();
     in.ignore = double(ignore.value_or(0));
   }
@@ -98,15 +108,13 @@ std::vector<BranchSums> sums_of(const Call& call) {
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& first, const OptionalTensor& second,
                                            const Tensor& mask, const OptionalTensor& mask_orig,
                                            const OptionalTensor& target,
-                                           const OptionalTensor& target_orig, double weight,
-                                           double weight_orig, double bce_weight,
-                                           double dice_weight, double pos_weight,
-                                           const OptionalTensor& pos_weight_tensor, double smooth,
+                                           const OptionalTensor& target_orig,
+                                           const OptionalTensor& pos_weight,
+                                           const std::vector<double>& given_weights,
                                            std::optional<int64_t> ignore, int64_t reduction) {
   STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
-  const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight,
-                  pos_weight_tensor, ignore);
-  const Weights weights{{weight, weight_orig}, bce_weight, dice_weight, smooth};
+  const Weights weights(given_weights);
+  const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight, weights, ignore);
   const std::vector<BranchSums> sums = sums_of(call);
 
   const int64_t branches = call.in.branches, batch = call.samples;
@@ -128,8 +136,9 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& first, const OptionalTe
       const Sums& s = sums[size_t(i)][size_t(b)];
       const double values[kSums] = {s.bce, s.overlap, s.probability, s.area, s.count};
       for (int k = 0; k < kSums; ++k) set_element(saved, (b * batch + i) * kSums + k, values[k]);
-      const double bce = bce_of(s), dice = dice_of(s, smooth);
-      per_sample[size_t(i)] += weights.branch[size_t(b)] * (bce_weight * bce + dice_weight * dice);
+      const double bce = bce_of(s), dice = dice_of(s, weights.smooth);
+      per_sample[size_t(i)] +=
+          weights.branch[size_t(b)] * (weights.bce * bce + weights.dice * dice);
       mean[size_t(2 * b)] += bce;
       mean[size_t(2 * b + 1)] += dice;
       if (each) {
@@ -156,13 +165,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& giv
                                     const Tensor& first, const OptionalTensor& second,
                                     const Tensor& mask, const OptionalTensor& mask_orig,
                                     const OptionalTensor& target, const OptionalTensor& target_orig,
-                                    double weight, double weight_orig, double bce_weight,
-                                    double dice_weight, double pos_weight,
-                                    const OptionalTensor& pos_weight_tensor, double smooth,
+                                    const OptionalTensor& pos_weight,
+                                    const std::vector<double>& given_weights,
                                     std::optional<int64_t> ignore, int64_t reduction,
                                     bool grad_first, bool grad_second) {
-  const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight,
-                  pos_weight_tensor, ignore);
+  const Weights weights(given_weights);
+  const Call call(first, second, mask, mask_orig, target, target_orig, pos_weight, weights, ignore);
   const Tensor factors = torch::stable::contiguous(grad_output);
   const Tensor saved = torch::stable::contiguous(given_sums);
   const int64_t branches = call.in.branches, batch = call.samples;
@@ -174,19 +182,19 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& giv
                   "ansm_fast: grad_output must be one number or one for each sample");
 
   const double share = reduction == kMean ? 1 / double(batch) : 1.0;
-  const std::array<double, kMaxBranches> branch{weight, weight_orig};
   std::vector<std::array<Coefficients, kMaxBranches>> coefficients(static_cast<size_t>(batch));
   for (int64_t b = 0; b < branches; ++b) {
     for (int64_t i = 0; i < batch; ++i) {
       const int64_t at = (b * batch + i) * kSums;
       const double overlap = element(saved, at + 1), probability = element(saved, at + 2);
       const double area = element(saved, at + 3), count = element(saved, at + 4);
-      const double g = branch[size_t(b)] * share * element(factors, factors.numel() == 1 ? 0 : i);
-      const double denominator = probability + area + smooth;
+      const double g =
+          weights.branch[size_t(b)] * share * element(factors, factors.numel() == 1 ? 0 : i);
+      const double denominator = probability + area + weights.smooth;
       coefficients[size_t(i)][size_t(b)] = {
-          g * bce_weight / count,
-          g * dice_weight * (2 * overlap + smooth) / denominator / denominator,
-          g * dice_weight * 2 / denominator};
+          g * weights.bce / count,
+          g * weights.dice * (2 * overlap + weights.smooth) / denominator / denominator,
+          g * weights.dice * 2 / denominator};
     }
   }
 

@@ -17,18 +17,18 @@ STABLE_TORCH_LIBRARY(ansm_fast, m) {
 
   // (loss, components, sums): one branch, or two where logits_orig is given. `sums` is what the
   // backward needs: for each branch and sample the sums of BCE, probability * mask, probability,
-  // mask, and the number of valid pixels. Reduction: 0 none, 1 sum, 2 mean.
+  // mask, and the number of valid pixels. `weights` are weight, weight_orig, bce_weight,
+  // dice_weight, pos_weight (unless given as a tensor) and smooth: few arguments, since torch
+  // spends time on each. Reduction: 0 none, 1 sum, 2 mean.
   m.def(
       "dual_mask(Tensor logits, Tensor? logits_orig, Tensor mask, Tensor? mask_orig, "
-      "Tensor? bce_target, Tensor? bce_target_orig, float weight, float weight_orig, "
-      "float bce_weight, float dice_weight, float pos_weight, Tensor? pos_weight_tensor, "
-      "float smooth, int? ignore_index, int reduction) -> (Tensor, Tensor, Tensor)");
+      "Tensor? bce_target, Tensor? bce_target_orig, Tensor? pos_weight, float[] weights, "
+      "int? ignore_index, int reduction) -> (Tensor, Tensor, Tensor)");
   m.def(
       "dual_mask_backward(Tensor grad_output, Tensor sums, Tensor logits, Tensor? logits_orig, "
-      "Tensor mask, Tensor? mask_orig, Tensor? bce_target, Tensor? bce_target_orig, float weight, "
-      "float weight_orig, float bce_weight, float dice_weight, float pos_weight, "
-      "Tensor? pos_weight_tensor, float smooth, int? ignore_index, int reduction, "
-      "bool grad_logits, bool grad_logits_orig) -> (Tensor, Tensor)");
+      "Tensor mask, Tensor? mask_orig, Tensor? bce_target, Tensor? bce_target_orig, "
+      "Tensor? pos_weight, float[] weights, int? ignore_index, int reduction, bool grad_logits, "
+      "bool grad_logits_orig) -> (Tensor, Tensor)");
 
   m.def(
       "clamp_project(Tensor image, Tensor perturbation, float eps, Tensor? sample_eps, bool l2, "

@@ -36,25 +36,26 @@ inline A multiply_add(A a, A b, A c) {
 #endif
 }
 
-// exp(x) for x <= 0, within 2 ulp; 0 below the normal numbers, NaN for NaN. Rounding by the
-// addition of 1.5 * 2^mantissa avoids float-to-int conversions, which are undefined for NaN.
-inline float exp_nonpositive(float x) {
-  const float shifted = multiply_add(x, 1.44269504088896341f, 12582912.0f);
-  const float n = shifted - 12582912.0f;
+// exp(x) where it is a normal number of at most 1 (x in [-87, 0], or [-708, 0] in double), within
+// 2 ulp; NaN for NaN. Rounding by the addition of 1.5 * 2^mantissa avoids float-to-int conversions,
+// which are undefined for NaN.
+inline float exp_normal(float x) {
+  constexpr float kShift = 12582912.0f + 127.0f;  // with the exponent's bias
+  const float shifted = multiply_add(x, 1.44269504088896341f, kShift);
+  const float n = shifted - kShift;
   float r = multiply_add(n, -0.693359375f, x);
   r = multiply_add(n, 2.12194440e-4f, r);
-  float p = 1.9875691500e-4f;
-  p = multiply_add(p, r, 1.3981999507e-3f);
-  p = multiply_add(p, r, 8.3334519073e-3f);
-  p = multiply_add(p, r, 4.1665795894e-2f);
-  p = multiply_add(p, r, 1.6666665459e-1f);
-  p = multiply_add(p, r, 5.0000001201e-1f);
-  p = multiply_add(p, r * r, r) + 1.0f;
-  const float value = p * bits<float>((bits<uint32_t>(shifted) + 127u) << 23);
-  return x < -87.0f ? 0.0f : value;
+  float p = 1.3814598e-3f;  // minimax with 1 + r fixed: 3e-9 of the result
+  p = multiply_add(p, r, 8.3687175e-3f);
+  p = multiply_add(p, r, 4.1668390e-2f);
+  p = multiply_add(p, r, 1.6666521e-1f);
+  p = multiply_add(p, r, 4.9999994e-1f);
+  p = multiply_add(p, r, 1.0f);
+  p = multiply_add(p, r, 1.0f);
+  return p * bits<float>(bits<uint32_t>(shifted) << 23);
 }
 
-inline double exp_nonpositive(double x) {
+inline double exp_normal(double x) {
   const double shifted = multiply_add(x, 1.44269504088896340736, 6755399441055744.0);
   const double n = shifted - 6755399441055744.0;
   double r = multiply_add(n, -6.93145751953125e-1, x);
@@ -72,7 +73,17 @@ inline double exp_nonpositive(double x) {
   p = multiply_add(p, r, 1.0 / 6.0);
   p = multiply_add(p, r, 0.5);
   p = multiply_add(p, r * r, r) + 1.0;
-  const double value = p * bits<double>((bits<uint64_t>(shifted) + 1023u) << 52);
+  return p * bits<double>((bits<uint64_t>(shifted) + 1023u) << 52);
+}
+
+// The same for any x <= 0, with 0 below the normal numbers.
+inline float exp_nonpositive(float x) {
+  const float value = exp_normal(x);
+  return x < -87.0f ? 0.0f : value;
+}
+
+inline double exp_nonpositive(double x) {
+  const double value = exp_normal(x);
   return x < -708.0 ? 0.0 : value;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../common/isa.h"
+#include "../common/log.h"
 #include "../common/staging.h"
 #include "args.h"
 
@@ -15,30 +16,20 @@ namespace dual_mask {
 
 using namespace ansm_fast::dual_mask;
 
-// sigma(z), 1 - sigma(z) and e = exp(-|z|): neither tail is ever the difference of close numbers.
+// sigma(z) and 1 - sigma(z): neither tail is ever the difference of close numbers.
 template <class A>
 struct Logistic {
-  A decay;
   A probability;
   A complement;
 };
 
 template <class A>
-inline Logistic<A> logistic(A logit, A inverse, A decay) {
-  const A tail = decay * inverse;
-  return {decay, logit >= A(0) ? inverse : tail, logit >= A(0) ? tail : inverse};
+inline Logistic<A> logistic(A logit, A decay) {
+  const A larger = A(1) / (A(1) + decay), smaller = decay * larger;
+  return {logit >= A(0) ? larger : smaller, logit >= A(0) ? smaller : larger};
 }
 
-// 1 / (1 + e) and log(1 + e) for e in [0, 1]. Single precision spends no division, which takes as
-// long as all the rest of a pixel: a minimax parabola with two Newton steps (within 1 ulp), and a
-// minimax polynomial of log(1 + e) / e (within 2 ulp).
-inline float inverse_of_one_plus(float e) {
-  const float b = 1.0f + e;
-  float r = multiply_add(multiply_add(3.232314336e-1f, e, -8.080798828e-1f), e, 9.898988584e-1f);
-  r = multiply_add(r, multiply_add(-b, r, 1.0f), r);
-  return multiply_add(r, multiply_add(-b, r, 1.0f), r);
-}
-
+// log(1 + e) for e in [0, 1]: a minimax polynomial of log(1 + e) / e (within 2 ulp).
 inline float log_of_one_plus(float e) {
   float q = -3.244017685e-3f;
   q = multiply_add(q, e, 1.985142862e-2f);
@@ -52,8 +43,6 @@ inline float log_of_one_plus(float e) {
   q = multiply_add(q, e, 9.999999953e-1f);
   return q * e;
 }
-
-inline double inverse_of_one_plus(double e) { return 1.0 / (1.0 + e); }
 
 // log(1 + e) = 2 atanh(s) with s = e / (2 + e), and atanh(s) / s = 1 + s^2 q(s^2): a Chebyshev fit.
 inline double log_of_one_plus(double e) {
@@ -73,33 +62,53 @@ inline double log_of_one_plus(double e) {
 
 // exp(-|z|), but never below the normal numbers, where it is nothing beside 1. NaN for NaN.
 inline float decay_of(float z) {
-  const float x = -std::fabs(z);
-  return exp_nonpositive(-87.0f > x ? -87.0f : x);
+  const float size = std::fabs(z);
+  return exp_normal(-(87.0f < size ? 87.0f : size));
 }
 
 inline double decay_of(double z) {
-  const double x = -std::fabs(z);
-  return exp_nonpositive(-708.0 > x ? -708.0 : x);
+  const double size = std::fabs(z);
+  return exp_normal(-(708.0 < size ? 708.0 : size));
+}
+
+// The sum of log(1 + e) over n numbers e >= 0, which are overwritten. As (1 + a)(1 + b) is
+// 1 + (a + b + a b), 64 numbers, whose product is at most 2^64, share one logarithm, and small ones
+// keep their relative precision.
+template <class A>
+inline double sum_of_log_of_one_plus(A* e, int64_t n) {
+  for (int folds = 0; folds < 6 && n % 2 == 0; ++folds) {
+    n /= 2;
+    const A* other = e + n;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) e[i] = multiply_add(e[i], other[i], e[i] + other[i]);
+  }
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const A small = log_of_one_plus(e[i] > A(1) ? A(1) : e[i]);
+    sum += e[i] > A(1) ? log_positive(A(1) + e[i]) : small;
+  }
+  return sum;
 }
 
 template <class A, bool kIgnore, bool kWeighted>
 inline void add_block(const A* logits, const A* mask, const A* target, int64_t n, A pos_weight,
                       A ignore, Sums& sums) {
   const A extra_weight = pos_weight - A(1);
+  A decays[kStagedBlock];
   A bce = 0, overlap = 0, probability = 0, area = 0, count = 0;
 #pragma omp simd reduction(+ : bce, overlap, probability, area, count)
   for (int64_t i = 0; i < n; ++i) {
     const A z = logits[i], y = mask[i], t = target[i];
-    const A e = decay_of(z);
-    const A inverse = inverse_of_one_plus(e), log1p = log_of_one_plus(e);
-    const A positive = z > A(0) ? z : A(0), negative = z < A(0) ? z : A(0);
-    // -log p = log1p - negative and -log(1 - p) = log1p + positive. The 0 * z keeps the reference's
-    // NaN for an infinite logit.
+    const A e = decay_of(z), p = logistic(z, e).probability;
+    // -log p is log(1 + e) - min(z, 0), and -log(1 - p) is log(1 + e) + max(z, 0).
     const A certain = kWeighted ? pos_weight * t : t;
-    const A weight = kWeighted ? multiply_add(extra_weight, t, A(1)) : A(1);
-    A loss = multiply_add(A(1) - t, positive, weight * log1p - certain * negative);
-    loss = multiply_add(A(0), negative, loss);
-    const A p = logistic(z, inverse, e).probability;
+    const A slope = kWeighted ? (z >= A(0) ? A(1) - t : -certain) : (z >= A(0) ? A(1) : A(0)) - t;
+    A loss = multiply_add(slope, z, kIgnore ? A(0) : bce);  // onto the running sum where it can be
+    if constexpr (kWeighted)
+      loss = multiply_add(multiply_add(extra_weight, t, A(1)), log_of_one_plus(e), loss);
+    else
+      decays[i] = e;
     if constexpr (kIgnore) {
       const bool keep = y != ignore;
       bce += keep ? loss : A(0);
@@ -108,13 +117,14 @@ inline void add_block(const A* logits, const A* mask, const A* target, int64_t n
       area += keep ? y : A(0);
       count += keep ? A(1) : A(0);
     } else {
-      bce += loss;
-      overlap += p * y;
+      bce = loss;
+      overlap = multiply_add(p, y, overlap);
       probability += p;
       area += y;
     }
   }
   sums.bce += bce;
+  if constexpr (!kWeighted) sums.bce += sum_of_log_of_one_plus(decays, n);
   sums.overlap += overlap;
   sums.probability += probability;
   sums.area += area;
@@ -124,14 +134,16 @@ inline void add_block(const A* logits, const A* mask, const A* target, int64_t n
 template <class A, bool kIgnore>
 inline void write_block(const A* logits, const A* mask, const A* target, int64_t n, A pos_weight,
                         A ignore, const Coefficients& c, A* gradient) {
-  const A bce = A(c.bce), base = A(c.dice_base), slope = A(c.dice_slope);
+  const A bce = A(c.bce), minus_positive = -pos_weight * bce;
+  const A base = A(c.dice_base), minus_slope = -A(c.dice_slope);
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const A z = logits[i], y = mask[i], t = target[i];
-    const A e = decay_of(z);
-    const Logistic<A> l = logistic(z, inverse_of_one_plus(e), e);
-    const A cross = (A(1) - t) * l.probability - pos_weight * t * l.complement;
-    const A g = bce * cross + l.probability * l.complement * (base - slope * y);
+    const Logistic<A> l = logistic(z, decay_of(z));
+    // p [bce (1 - t) + (1 - p) (base - slope y)] - (1 - p) bce pos_weight t
+    A g = multiply_add(-bce, t, bce);
+    g = multiply_add(l.complement, multiply_add(minus_slope, y, base), g);
+    g = multiply_add(l.probability, g, minus_positive * t * l.complement);
     gradient[i] = kIgnore && y == ignore ? A(0) : g;
   }
 }

@@ -36,7 +36,7 @@ def native(name: str) -> Any:
 def _cases() -> list[Any]:
     """(name, arguments) of every op and backward, made when the test runs."""
     mask = torch.rand(SHAPE) > 0.5
-    weights = (1.0, 1.0, 1.0, 1.0)
+    weights = [1.0] * 6
     ones = torch.ones(2, dtype=torch.float64)
     cases: list[Any] = []
     for layout in LAYOUTS:
@@ -48,13 +48,13 @@ def _cases() -> list[Any]:
             ("channelwise_kl_backward", (torch.tensor(2.0), plain)),
             ("channelwise_kl_backward", (torch.rand(2, 3), plain)),
             ("channelwise_kl_scale_", (plain.clone(), torch.tensor(2.0))),
-            ("dual_mask", (a, b, mask, None, None, None, *weights, 1.0, None, 1.0, None, 2)),
-            ("dual_mask", (a, None, mask, None, draw(), None, *weights, 1.0, ones[:1], 1.0, 1, 0)),
+            ("dual_mask", (a, b, mask, None, None, None, None, weights, None, 2)),
+            ("dual_mask", (a, None, mask, None, draw(), None, ones[:1], weights, 1, 0)),
             (
                 "dual_mask_backward",
                 (
                     torch.tensor(1.0), torch.rand(2, 2, 5, dtype=torch.float64), plain, plain, mask,
-                    None, None, None, *weights, 1.0, None, 1.0, None, 2, True, True,
+                    None, None, None, None, weights, None, 2, True, True,
                 ),
             ),
         ]  # fmt: skip

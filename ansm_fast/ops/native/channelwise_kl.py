@@ -26,7 +26,7 @@ def call(
 ) -> Tensor:
     """The loss in the accumulation dtype."""
     grad = torch.is_grad_enabled()
-    loss: Tensor = torch.ops.ansm_fast.channelwise_kl(
+    loss: Tensor = torch.ops.ansm_fast.channelwise_kl.default(
         input,
         target,
         temperature,
@@ -81,9 +81,9 @@ def _scaled(gradient: Tensor, grad_output: Tensor) -> Tensor:
     # The saved buffer may be handed out only where the graph dies with this backward, and only by
     # eager PyTorch: a compiler would see a mutation of what it holds.
     if type(gradient) is Tensor and not torch._C._autograd._get_current_graph_task_keep_graph():
-        torch.ops.ansm_fast.channelwise_kl_scale_(gradient, grad_output)
+        torch.ops.ansm_fast.channelwise_kl_scale_.default(gradient, grad_output)
         return gradient
-    scaled = torch.ops.ansm_fast.channelwise_kl_backward(grad_output, gradient)
+    scaled = torch.ops.ansm_fast.channelwise_kl_backward.default(grad_output, gradient)
     return first_order_only(scaled, "channelwise_kl")
 
 

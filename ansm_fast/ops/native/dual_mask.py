@@ -16,8 +16,7 @@ from ansm_fast.ops.native.layout import empty_in_order
 REDUCTIONS = ("none", "sum", "mean")
 _OP, _BACKWARD = "ansm_fast::dual_mask", "ansm_fast::dual_mask_backward"
 _SUMS = 5
-_TENSORS = 6  # leading arguments that are tensors: both logits, masks and targets
-_POS_WEIGHT = 11
+_TENSORS = 7  # leading arguments that are tensors: both logits, masks and targets, pos_weight
 
 
 def call(
@@ -40,10 +39,10 @@ def call(
     """Loss and components in the accumulation dtype."""
     tensor = pos_weight.detach().double() if isinstance(pos_weight, Tensor) else None
     number = 1.0 if pos_weight is None or tensor is not None else float(pos_weight)
-    loss, components, _ = torch.ops.ansm_fast.dual_mask(
-        logits, logits_orig, mask, mask_orig, bce_target, bce_target_orig,
-        weight_adv, weight_orig, bce_weight, dice_weight,
-        number, tensor, smooth, ignore_index, REDUCTIONS.index(reduction),
+    loss, components, _ = torch.ops.ansm_fast.dual_mask.default(
+        logits, logits_orig, mask, mask_orig, bce_target, bce_target_orig, tensor,
+        (weight_adv, weight_orig, bce_weight, dice_weight, number, smooth),
+        ignore_index, REDUCTIONS.index(reduction),
     )  # fmt: skip
     return loss, components
 
@@ -81,19 +80,18 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor
     _, components, sums = output
     ctx.mark_non_differentiable(components, sums)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:_TENSORS], inputs[_POS_WEIGHT], sums)
-    ctx.numbers = inputs[_TENSORS:_POS_WEIGHT], inputs[_POS_WEIGHT + 1 :]
+    ctx.save_for_backward(*inputs[:_TENSORS], sums)
+    ctx.numbers = inputs[_TENSORS:]
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    unused = (None,) * (_POS_WEIGHT + 2)
+    unused = (None,) * (_TENSORS + len(ctx.numbers) - 2)
     if grad_loss is None:
         return None, None, *unused
-    *tensors, pos_weight, sums = ctx.saved_tensors
-    before, after = ctx.numbers
+    *tensors, sums = ctx.saved_tensors
     needed = ctx.needs_input_grad[:2]
-    gradients = torch.ops.ansm_fast.dual_mask_backward(
-        grad_loss, sums, *tensors, *before, pos_weight, *after, *needed
+    gradients = torch.ops.ansm_fast.dual_mask_backward.default(
+        grad_loss, sums, *tensors, *ctx.numbers, *needed
     )
     wanted = [
         first_order_only(gradient, "dual_mask_loss") if need else None

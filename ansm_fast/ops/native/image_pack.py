@@ -11,7 +11,7 @@ from ansm_fast.ops.native.perturbation import Budget, split
 def image_pack(
     images: Tensor, bgr: bool, memory_format: torch.memory_format, dtype: torch.dtype
 ) -> Tensor:
-    result: Tensor = torch.ops.ansm_fast.image_pack(
+    result: Tensor = torch.ops.ansm_fast.image_pack.default(
         images, bgr, memory_format == torch.channels_last, dtype
     )
     return result
@@ -21,7 +21,7 @@ def image_unpack(
     image: Tensor, perturbation: Tensor | None, eps: Budget | None, bgr: bool
 ) -> Tensor:
     number, tensor = (0.0, None) if eps is None else split(eps)
-    result: Tensor = torch.ops.ansm_fast.image_unpack(
+    result: Tensor = torch.ops.ansm_fast.image_unpack.default(
         image.detach(),
         None if perturbation is None else perturbation.detach(),
         number,

@@ -24,7 +24,7 @@ def split(value: Budget) -> tuple[float, Tensor | None]:
 def clamp_project(
     image: Tensor, perturbation: Tensor, eps: Budget, norm: str, min: float, max: float
 ) -> Tensor:
-    result: Tensor = torch.ops.ansm_fast.clamp_project(
+    result: Tensor = torch.ops.ansm_fast.clamp_project.default(
         image, perturbation, *split(eps), norm == "l2", min, max
     )
     return result
@@ -41,7 +41,7 @@ def pgd_step_(
     min: float,
     max: float,
 ) -> None:
-    torch.ops.ansm_fast.pgd_step_(
+    torch.ops.ansm_fast.pgd_step_.default(
         adv, grad, image, *split(alpha), *split(eps), norm == "l2", min, max
     )
     _changed(adv)
@@ -60,7 +60,7 @@ def momentum_step_(
     min: float,
     max: float,
 ) -> None:
-    torch.ops.ansm_fast.momentum_step_(
+    torch.ops.ansm_fast.momentum_step_.default(
         adv, momentum, grad, image, *split(alpha), *split(eps), decay, norm == "l2", min, max
     )
     _changed(adv, momentum)
@@ -107,7 +107,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     image, perturbation, sample_eps = ctx.saved_tensors
     needed = ctx.needs_input_grad[:2]
-    gradients = torch.ops.ansm_fast.clamp_project_backward(
+    gradients = torch.ops.ansm_fast.clamp_project_backward.default(
         grad_output, image, perturbation, ctx.eps, sample_eps, *ctx.rest, *needed
     )
     wanted = [
