@@ -2,6 +2,7 @@
 
 csrc/*.cpp       the torch side, on LibTorch's stable ABI: one library for every torch >= 2.10
 csrc/host/*.cpp  torch-free host kernels, compiled once for each instruction set
+csrc/cuda/*.cu   the CUDA library, a file of its own (build_backend/cuda_library.py)
 
 ANSM_FAST_CUDA=0|1 leaves out or asks for CUDA; ANSM_FAST_NATIVE=0 leaves out all native code.
 """
@@ -19,7 +20,10 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_clib import build_clib
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "build_backend"))
+import cuda_library  # noqa: E402
+
 INSTRUCTION_SETS = {"baseline": []}
 if platform.machine().lower() in {"x86_64", "amd64"}:
     INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma", "-mf16c"]
@@ -65,11 +69,6 @@ def compiler() -> str | None:
 
 
 def reason_for_no_native_code() -> str | None:
-    if os.environ.get("ANSM_FAST_CUDA", "0") not in {"", "0"}:
-        sys.exit(
-            "ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, which this version does not "
-            "have yet; install without it"
-        )
     if os.environ.get("ANSM_FAST_NATIVE") == "0":
         return "ANSM_FAST_NATIVE=0"
     if not any(
@@ -86,6 +85,40 @@ def reason_for_no_native_code() -> str | None:
     if compiler() is None:
         return "no working C++ compiler"
     return None
+
+
+def cuda_is_forced() -> bool:
+    return os.environ.get("ANSM_FAST_CUDA", "") not in {"", "0"}
+
+
+def reason_for_no_cuda() -> str | None:
+    """Why the CUDA library is not even tried; one that was asked for always is."""
+    import torch
+
+    if cuda_is_forced():
+        return None
+    if os.environ.get("ANSM_FAST_CUDA") == "0":
+        return "ANSM_FAST_CUDA=0 left it out"
+    if torch.version.cuda is None:
+        return f"the torch that it was installed with, {torch.__version__}, has no CUDA"
+    return None
+
+
+def build_cuda(target: Path) -> tuple[dict | None, str | None]:
+    """The CUDA library's build information, or why there is none."""
+    target.unlink(missing_ok=True)  # of an earlier build
+    reason = reason_for_no_cuda()
+    if reason:
+        return None, reason
+    try:
+        return cuda_library.build(
+            ROOT, target, compiler() or "c++", int(os.environ["MAX_JOBS"]), say
+        ), None
+    except cuda_library.CannotBuild as error:
+        if cuda_is_forced():
+            sys.exit(f"ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, but {error}")
+        say(f"installing without the CUDA library ({error}); on GPUs Triton serves instead")
+        return None, str(error)
 
 
 def set_max_jobs() -> None:
@@ -133,6 +166,8 @@ def native() -> dict:
 
     class BuildNative(BuildExtension):
         def run(self):
+            folder = (ROOT if self.inplace else Path(self.build_lib)) / "ansm_fast"
+            cuda, no_cuda_because = build_cuda(folder / "_C_cuda.so")
             self.run_command("build_clib")
             super().run()
             info = {
@@ -141,10 +176,10 @@ def native() -> dict:
                 "compiler": self._compiler_version(),
                 "instruction_sets": list(INSTRUCTION_SETS),
                 "host_flags": HOST_FLAGS,
-                "cuda": None,
+                "cuda": cuda,
+                "no_cuda_because": no_cuda_because,
             }
-            folder = ROOT if self.inplace else Path(self.build_lib)
-            target = folder / "ansm_fast" / "_build_info.json"
+            target = folder / "_build_info.json"
             target.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
         @staticmethod
@@ -172,6 +207,8 @@ def native() -> dict:
 
 reason = reason_for_no_native_code()
 if reason and reason != "nothing is built by this command":
+    if cuda_is_forced():
+        sys.exit(f"ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, but {reason}")
     say(f"installing without native code ({reason}); the PyTorch reference will serve, slower")
 packages = ["ansm_fast", "ansm_fast.kernels"] + [
     ".".join(path.parent.relative_to(ROOT).parts)

@@ -1,16 +1,27 @@
-"""Finds and loads the compiled CPU library; says why when there is none."""
+"""Finds and loads the compiled libraries, for the CPU and for CUDA; says why when there is none."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 PACKAGE = Path(__file__).parent.parent
 
 
+def build_info() -> dict[str, Any] | None:
+    """What setup.py wrote down when it built the libraries; None if it built none."""
+    path = PACKAGE / "_build_info.json"
+    if not path.is_file():
+        return None
+    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return info
+
+
 def _load() -> tuple[Path | None, str]:
-    found = sorted(PACKAGE.glob("_C*.so"))
+    found = sorted(PACKAGE.glob("_C.*so"))
     if not found:
         return None, (
             "the compiled library is not part of this installation (it was installed without a "
@@ -23,5 +34,57 @@ def _load() -> tuple[Path | None, str]:
     return found[0], ""
 
 
-# Path of the loaded library or None, and why there is none.
+def _not_built() -> str:
+    info = build_info()
+    if info is None:
+        because = "without native code"
+    else:
+        because = info.get("no_cuda_because") or "by a version that had no CUDA library"
+    return (
+        f"the CUDA library is not part of this installation ({because}); install ansm_fast again "
+        "with ANSM_FAST_CUDA=1, where nvcc is on the PATH or in CUDA_HOME"
+    )
+
+
+def _load_cuda() -> tuple[Path | None, str]:
+    path = PACKAGE / "_C_cuda.so"
+    if not path.is_file():
+        reason = _not_built()
+        if torch.version.cuda is None:
+            reason = f"torch {torch.__version__} has no CUDA, and {reason}"
+        return None, reason
+    if torch.version.cuda is None:
+        return None, f"{path.name} is built, but torch {torch.__version__} has no CUDA"
+    if PATH is None:  # which defines the ops
+        return None, f"{path.name} is built, but {WHY_NOT}"
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        return None, f"{path.name} could not be loaded: {error}"
+    return path, ""
+
+
+def has_code_for(architectures: list[str], capability: tuple[int, int]) -> str | None:
+    """How a library built for ``architectures`` runs on a device: "machine code", "PTX", or None.
+
+    Machine code runs on the same major and later minors (that of 8.7, 8.8 and 11.0, which are
+    boards with memory shared with the CPU, only on themselves), PTX on everything later.
+    """
+    boards = {(8, 7), (8, 8), (11, 0)}
+    how = None
+    for name in architectures:
+        number = name.removesuffix("+PTX")
+        exact = number[-1:].isalpha()  # 9.0a: for that one alone
+        major, minor = map(int, number.rstrip("af").split("."))
+        same = (major, minor) == capability
+        later_minor = major == capability[0] and minor <= capability[1]
+        if same or (later_minor and not exact and not boards & {(major, minor), capability}):
+            return "machine code"
+        if name.endswith("+PTX") and not exact and (major, minor) <= capability:
+            how = "PTX"
+    return how
+
+
+# Path of each loaded library or None, and why there is none.
 PATH, WHY_NOT = _load()
+CUDA_PATH, CUDA_WHY_NOT = _load_cuda()
