@@ -32,7 +32,7 @@ print(f"torch {torch.__version__}: " + ", ".join(ops))
 def installed_library() -> Path:
     import ansm_fast
 
-    found = sorted(Path(ansm_fast.__file__).parent.glob("_C*.so"))
+    found = sorted(Path(ansm_fast.__file__).parent.glob("_C.*so"))
     if not found:
         sys.exit("check_abi: the installed ansm_fast has no compiled library; give its path")
     return found[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,44 @@ from typing import Any
 import click
 
 
-def _build() -> dict[str, Any] | None:
-    """What setup.py wrote down when it built the library."""
-    path = Path(__file__).parent.parent / "_build_info.json"
-    if not path.is_file():
-        return None
-    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return info
+def _driver() -> dict[str, str | None]:
+    """Version of the GPU driver and the newest CUDA that it supports."""
+    kernel, cuda = None, None
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+        kernel = found[0] if found else None
+    except OSError:
+        pass
+    number = ctypes.c_int(0)
+    try:
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number)) == 0:
+            cuda = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    except (OSError, AttributeError):
+        pass
+    return {"version": kernel, "cuda": cuda}
+
+
+def _devices(architectures: list[str]) -> list[dict[str, Any]]:
+    """Every GPU that torch sees, and how the CUDA library's code would run on it."""
+    import torch
+
+    from ansm_fast.ops.library import has_code_for
+
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        capability = (properties.major, properties.minor)
+        found.append(
+            {
+                "name": properties.name,
+                "capability": f"{capability[0]}.{capability[1]}",
+                "memory": properties.total_memory,
+                "multiprocessors": properties.multi_processor_count,
+                "cuda_library_code": has_code_for(architectures, capability),
+            }
+        )
+    return found
 
 
 def _packages() -> dict[str, str | None]:
@@ -52,6 +85,8 @@ def report() -> dict[str, Any]:
     from ansm_fast import __version__
     from ansm_fast.ops import backends, library
 
+    build = library.build_info()
+    cuda_build = (build or {}).get("cuda") or {}
     return {
         "version": __version__,
         "backends": {
@@ -61,15 +96,16 @@ def report() -> dict[str, Any]:
         "forced_backend": backends.FORCED,
         "library": str(library.PATH) if library.PATH else None,
         "library_missing_because": library.WHY_NOT or None,
-        "build": _build(),
+        "cuda_library": str(library.CUDA_PATH) if library.CUDA_PATH else None,
+        "cuda_library_missing_because": library.CUDA_WHY_NOT or None,
+        "build": build,
         "runtime": {
             "python": platform.python_version(),
             "system": platform.platform(terse=True),
             "torch": torch.__version__,
             "torch_cuda": torch.version.cuda,
-            "devices": [
-                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-            ],
+            "driver": _driver(),
+            "devices": _devices(cuda_build.get("architectures", [])),
             "threads": torch.get_num_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cpu_capability_limit": os.environ.get("ANSM_FAST_CPU_CAPABILITY"),
@@ -104,11 +140,28 @@ def _print(found: dict[str, Any]) -> None:
     else:
         rows.add_row("built with", f"torch {build['torch']}, {build['compiler']}")
         rows.add_row("instruction sets", ", ".join(build["instruction_sets"]))
-        rows.add_row("CUDA in the build", build["cuda"] or "none")
-        rows.add_row("library", found["library"] or found["library_missing_because"])
+        rows.add_row("CPU library", found["library"] or found["library_missing_because"])
+        cuda = build.get("cuda")
+        if cuda:
+            shown = f"nvcc {cuda['nvcc']} for {', '.join(cuda['architectures'])}"
+            rows.add_row("CUDA built with", shown)
+        because = found["cuda_library_missing_because"]
+        rows.add_row("CUDA library", found["cuda_library"] or because)
     rows.add_row("runs on", f"Python {runtime['python']}, {runtime['system']}")
     rows.add_row("torch", f"{runtime['torch']}, CUDA {runtime['torch_cuda'] or 'none'}")
-    rows.add_row("GPUs", ", ".join(runtime["devices"]) or "none")
+    driver = runtime["driver"]
+    shown = f"{driver['version'] or 'unknown version'}, CUDA up to {driver['cuda']}"
+    rows.add_row("GPU driver", shown if driver["cuda"] else "none")
+    for index, device in enumerate(runtime["devices"]):
+        code = device["cuda_library_code"] or "no code"
+        rows.add_row(
+            f"GPU {index}",
+            f"{device['name']}, {device['capability']}, {device['memory'] / 2**30:.0f} GiB, "
+            f"{device['multiprocessors']} multiprocessors"
+            + (f"; the CUDA library has {code} for it" if found["cuda_library"] else ""),
+        )
+    if not runtime["devices"]:
+        rows.add_row("GPUs", "none")
     rows.add_row("CPU", f"{runtime['cpu_capability']}, {runtime['threads']} threads")
     for name, number in found["packages"].items():
         rows.add_row(name, number or "not installed")

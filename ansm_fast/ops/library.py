@@ -29,7 +29,7 @@ def _load() -> tuple[Path | None, str]:
         )
     try:
         torch.ops.load_library(str(found[0]))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         return None, f"{found[0].name} could not be loaded: {error}"
     return found[0], ""
 
@@ -37,29 +37,28 @@ def _load() -> tuple[Path | None, str]:
 def _not_built() -> str:
     info = build_info()
     if info is None:
-        because = "without native code"
+        because = "it was installed without native code"
     else:
-        because = info.get("no_cuda_because") or "by a version that had no CUDA library"
+        because = info.get("no_cuda_because") or "it was installed before there was one"
     return (
-        f"the CUDA library is not part of this installation ({because}); install ansm_fast again "
-        "with ANSM_FAST_CUDA=1, where nvcc is on the PATH or in CUDA_HOME"
+        f"the CUDA library is not part of this installation: {because}; to get it, install "
+        "ansm_fast again with ANSM_FAST_CUDA=1 and nvcc on the PATH or CUDA_HOME set"
     )
 
 
 def _load_cuda() -> tuple[Path | None, str]:
     path = PACKAGE / "_C_cuda.so"
     if not path.is_file():
-        reason = _not_built()
         if torch.version.cuda is None:
-            reason = f"torch {torch.__version__} has no CUDA, and {reason}"
-        return None, reason
+            return None, f"torch {torch.__version__} has no CUDA, and {path.name} is not built"
+        return None, _not_built()
     if torch.version.cuda is None:
         return None, f"{path.name} is built, but torch {torch.__version__} has no CUDA"
     if PATH is None:  # which defines the ops
         return None, f"{path.name} is built, but {WHY_NOT}"
     try:
         torch.ops.load_library(str(path))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         return None, f"{path.name} could not be loaded: {error}"
     return path, ""
 
