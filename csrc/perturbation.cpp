@@ -1,12 +1,12 @@
 // Clamp-and-project and the attack steps on the CPU: checks, allocation, threads. Arithmetic:
 // kernels/perturbation.
-#include <cmath>
 #include <tuple>
 #include <vector>
 
 #include "isa.h"
 #include "layout.h"
 #include "perturbation/scales.h"
+#include "perturbation_call.h"
 #include "perturbation_host.h"
 #include "threads.h"
 
@@ -14,15 +14,6 @@ namespace ansm_fast {
 namespace {
 
 using namespace perturbation;
-
-int64_t elements_of(const Tensor& tensor) {
-  return tensor.size(0) > 0 ? tensor.numel() / tensor.size(0) : 0;
-}
-
-void check_images(const Tensor& image) {
-  STD_TORCH_CHECK(image.dim() >= 2, "ansm_fast: images must have shape (B, ...)");
-  check_floating(image, "image");
-}
 
 std::vector<Limits> limits_of(int64_t samples, const PerSample& alpha, const PerSample& eps,
                               double min, double max) {
@@ -56,45 +47,36 @@ std::vector<Sums> sums_of(const Pieces& pieces, const SumPiece& sum_piece) {
 
 // --- clamp_project ----------------------------------------------------------------------------
 
-// Shared by forward and backward: what one sample's l2 projection multiplies by, and its norm.
-struct Shrunk {
-  std::vector<ProjectionScale> scale;
-  std::vector<double> norm;
-};
-
-Shrunk shrink_all(const Field& noise, bool wide, bool l2, const std::vector<Limits>& limits,
-                  const Pieces& pieces) {
-  Shrunk result{std::vector<ProjectionScale>(limits.size()), std::vector<double>(limits.size())};
-  if (!l2) return result;
-  const auto sums = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
+// What an l2 projection multiplies each sample by; `squared` keeps the sums of squares.
+std::vector<ProjectionScale> shrink_all(const Field& noise, bool wide,
+                                        const std::vector<Limits>& limits, const Pieces& pieces,
+                                        std::vector<ProjectionSums>& squared) {
+  std::vector<ProjectionScale> scales(limits.size());
+  squared = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
     ANSM_FAST_HOST(perturbation_squared_sum, noise, wide, p.begin, p.end, s);
   });
-  for (size_t i = 0; i < limits.size(); ++i) {
-    result.norm[i] = std::sqrt(sums[i].squared);
-    result.scale[i].offset = shrink(result.norm[i], limits[i].eps);
-  }
-  return result;
+  for (size_t i = 0; i < limits.size(); ++i)
+    scales[i] = projection_scale(squared[i], limits[i].eps);
+  return scales;
 }
 
 Tensor clamp_project(const Tensor& given_image, const Tensor& given_noise, double eps,
                      const OptionalTensor& sample_eps, bool l2, double min, double max) {
-  check_images(given_image);
-  check_floating(given_noise, "perturbation");
-  check_shape(given_noise, given_image, "perturbation");
-  const Order order = order_of(given_image);
-  const Tensor image = in_order(given_image, order), noise = in_order(given_noise, order);
-  Tensor out = place_for(image, order);
-  const bool wide = is_double(image);
-  const int64_t samples = image.size(0);
-  const Pieces pieces(samples, elements_of(image));
+  const ProjectionCall call(given_image, given_noise);
+  Tensor out = place_for(call.image, call.order);
+  const bool wide = is_double(call.image);
+  const int64_t samples = call.image.size(0);
+  const Pieces pieces(samples, elements_of(call.image));
   const auto limits = limits_of(samples, PerSample(0, {}, samples, ""),
                                 PerSample(eps, sample_eps, samples, "eps"), min, max);
-  const Projection io{field(image), field(noise), field(out)};
+  const Projection io{field(call.image), field(call.noise), field(out)};
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
-  const Shrunk shrunk = shrink_all(io.perturbation, wide, l2, limits, pieces);
+  std::vector<ProjectionSums> squared;
+  std::vector<ProjectionScale> scales(limits.size());
+  if (l2) scales = shrink_all(io.perturbation, wide, limits, pieces, squared);
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_project, io, wide, norm, limits[sample], shrunk.scale[sample],
+    ANSM_FAST_HOST(perturbation_project, io, wide, norm, limits[sample], scales[sample],
                    piece.begin, piece.end);
   });
   return out;
@@ -106,41 +88,31 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
                                                   const OptionalTensor& sample_eps, bool l2,
                                                   double min, double max, bool grad_image,
                                                   bool grad_noise) {
-  check_images(given_image);
-  check_floating(given_grad, "grad_output");
-  check_shape(given_noise, given_image, "perturbation");
-  check_shape(given_grad, given_image, "grad_output");
-  const Order order = order_of(given_image);
-  const Tensor image = in_order(given_image, order), noise = in_order(given_noise, order);
-  const Tensor grad = in_order(given_grad, order);
-  Tensor to_image = grad_image ? place_for(image, order) : nothing(image);
-  Tensor to_noise = grad_noise ? place_for(noise, order) : nothing(noise);
-  const bool wide = is_double(image);
-  const int64_t samples = image.size(0);
-  const Pieces pieces(samples, elements_of(image));
+  const ProjectionBackwardCall call(given_grad, given_image, given_noise, grad_image, grad_noise);
+  const bool wide = is_double(call.image);
+  const int64_t samples = call.image.size(0);
+  const Pieces pieces(samples, elements_of(call.image));
   const auto limits = limits_of(samples, PerSample(0, {}, samples, ""),
                                 PerSample(eps, sample_eps, samples, "eps"), min, max);
-  ProjectionGradient io{field(grad), field(image), field(noise), {}, {}};
-  if (grad_image) io.grad_image = field(to_image);
-  if (grad_noise) io.grad_perturbation = field(to_noise);
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
-  Shrunk shrunk = shrink_all(io.perturbation, wide, l2, limits, pieces);
+  std::vector<ProjectionSums> squared;
+  std::vector<ProjectionScale> scales(limits.size());
+  if (l2) scales = shrink_all(call.io.perturbation, wide, limits, pieces, squared);
   if (l2 && grad_noise) {
     const auto sums = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
       const size_t sample = size_t(p.sample);
-      ANSM_FAST_HOST(perturbation_project_backward_sums, io, wide, limits[sample],
-                     shrunk.scale[sample], p.begin, p.end, s);
+      ANSM_FAST_HOST(perturbation_project_backward_sums, call.io, wide, limits[sample],
+                     scales[sample], p.begin, p.end, s);
     });
     for (size_t i = 0; i < sums.size(); ++i)
-      if (shrunk.norm[i] > limits[i].eps)
-        shrunk.scale[i].radial = sums[i].along / shrunk.norm[i] / shrunk.norm[i];
+      scales[i] = projection_scale({squared[i].squared, sums[i].along}, limits[i].eps);
   }
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_project_backward, io, wide, norm, limits[sample],
-                   shrunk.scale[sample], piece.begin, piece.end);
+    ANSM_FAST_HOST(perturbation_project_backward, call.io, wide, norm, limits[sample],
+                   scales[sample], piece.begin, piece.end);
   });
-  return {to_image, to_noise};
+  return {call.to_image, call.to_noise};
 }
 
 // --- attack steps -----------------------------------------------------------------------------
@@ -168,35 +140,14 @@ void run_step(const Step& step, bool wide, bool l2, const std::vector<Limits>& l
   });
 }
 
-// `adv` (and `momentum`) are written in place; where they have gaps, through one copy.
-void take_step(Tensor adv, std::optional<Tensor> momentum, const Tensor& given_grad,
-               const Tensor& given_image, const PerSample& alpha, const PerSample& eps,
-               double decay, bool l2, double min, double max) {
-  check_images(adv);
-  check_floating(given_grad, "grad");
-  check_floating(given_image, "image");
-  check_shape(given_grad, adv, "grad");
-  check_shape(given_image, adv, "image");
-  const Order order = order_of(adv);
-  Tensor to_adv = in_order(adv, order);
-  const Tensor grad = in_order(given_grad, order), image = in_order(given_image, order);
-  Step step;
-  step.adv = field(to_adv);
-  step.grad = field(grad);
-  step.image = field(image);
-  step.decay = decay;
-  Tensor to_momentum = momentum ? in_order(*momentum, order) : nothing(adv);
-  if (momentum) {
-    check_floating(*momentum, "momentum");
-    check_shape(*momentum, adv, "momentum");
-    step.momentum = field(to_momentum);
-  }
-  const int64_t samples = adv.size(0);
-  run_step(step, is_double(adv), l2, limits_of(samples, alpha, eps, min, max),
-           Pieces(samples, elements_of(adv)));
-  if (to_adv.data_ptr() != adv.data_ptr()) torch::stable::copy_(adv, to_adv);
-  if (momentum && to_momentum.data_ptr() != momentum->data_ptr())
-    torch::stable::copy_(*momentum, to_momentum);
+void take_step(const Tensor& adv, const std::optional<Tensor>& momentum, const Tensor& grad,
+               const Tensor& image, const PerSample& alpha, const PerSample& eps, double decay,
+               bool l2, double min, double max) {
+  step_in_place(adv, momentum, grad, image, decay, [&](const Step& step) {
+    const int64_t samples = adv.size(0);
+    run_step(step, is_double(adv), l2, limits_of(samples, alpha, eps, min, max),
+             Pieces(samples, elements_of(adv)));
+  });
 }
 
 void pgd_step_(const Tensor& adv, const Tensor& grad, const Tensor& image, double alpha,

@@ -1,0 +1,165 @@
+// Samples cut into tiles, one for a block to take at a time, and sums over samples in two stages:
+// over pieces of fixed length, then over a sample's pieces, in an order that no device changes.
+#pragma once
+
+#include <utility>
+
+#include "reduce.cuh"
+#include "vector.cuh"
+
+namespace ansm_fast {
+namespace gpu {
+
+constexpr int kTileThreads = 256;
+constexpr int64_t kMaxGridRows = 65535;
+
+// Elements of a sample that give one partial sum.
+constexpr int64_t kPieceElements = 4096;
+
+// `count` samples of `elements`, one after the other. `aligned`: every tensor's every tile starts
+// where its vectors may.
+struct Samples {
+  int64_t count = 0;
+  int64_t elements = 0;
+  bool aligned = false;
+};
+
+// A number for all samples, or one for each in device memory.
+struct SampleNumber {
+  double number = 0;
+  const double* numbers = nullptr;
+  int64_t step = 0;  // 0: one for all
+
+  __device__ __forceinline__ double operator[](int64_t sample) const {
+    return numbers ? numbers[sample * step] : number;
+  }
+};
+
+inline int64_t size_of(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat32: return 4;
+    case ElementType::kFloat64: return 8;
+    case ElementType::kFloat16:
+    case ElementType::kBFloat16: return 2;
+    default: return 1;
+  }
+}
+
+// Whether every sample of the field starts where vectors of `width` elements may.
+inline bool rows_aligned(const Field& field, int64_t samples, int64_t elements, int width) {
+  const int64_t bytes = width * size_of(field.type);
+  return bytes <= kVectorBytes && is_aligned(field.data, int(bytes)) &&
+         (samples == 1 || elements % width == 0);
+}
+
+// Columns of blocks share a sample, rows of them are samples (with a loop where they are too many).
+inline dim3 sample_grid(const Samples& samples, int64_t elements_per_block) {
+  const int64_t rows = samples.count < kMaxGridRows ? samples.count : kMaxGridRows;
+  return dim3(unsigned(blocks_for(samples.elements, elements_per_block)), unsigned(rows));
+}
+
+// function(a value of the floating type), for its type alone.
+template <class Function>
+void for_floating(ElementType type, const Function& function) {
+  switch (type) {
+    case ElementType::kFloat32: return function(float());
+    case ElementType::kFloat64: return function(double());
+    case ElementType::kFloat16: return function(Half());
+    case ElementType::kBFloat16: return function(BFloat16());
+    default: return;
+  }
+}
+
+// V elements for each thread of a block. In a whole, aligned tile they are neighbors and move in
+// one instruction; in any other, a thread's elements lie a block's width apart, so that a warp's
+// accesses are contiguous all the same.
+template <int V>
+struct Tile {
+  static constexpr int kElements = kTileThreads * V;
+
+  int64_t origin;  // its first element, counted through all samples
+  int count;       // its elements
+  bool vector;
+
+  __device__ __forceinline__ Tile(const Samples& samples, int64_t sample, int64_t begin) {
+    const int64_t left = samples.elements - begin;
+    origin = sample * samples.elements + begin;
+    count = int(left < kElements ? left : kElements);
+    vector = samples.aligned && count == kElements;
+  }
+
+  __device__ __forceinline__ int at(int i) const {
+    return vector ? int(threadIdx.x) * V + i : i * kTileThreads + int(threadIdx.x);
+  }
+
+  __device__ __forceinline__ bool has(int i) const { return vector || at(i) < count; }
+
+  // Zeros where the tile has no element.
+  template <class T>
+  __device__ __forceinline__ Vector<T, V> load(const void* tensor) const {
+    const T* tile = static_cast<const T*>(tensor) + origin;
+    Vector<T, V> result;
+    if constexpr (sizeof(T) * V <= kVectorBytes) {
+      if (vector) return reinterpret_cast<const Vector<T, V>*>(tile)[threadIdx.x];
+    }
+#pragma unroll
+    for (int i = 0; i < V; ++i) result.value[i] = has(i) ? tile[at(i)] : T();
+    return result;
+  }
+
+  template <class T>
+  __device__ __forceinline__ void store(void* tensor, const Vector<T, V>& values) const {
+    T* tile = static_cast<T*>(tensor) + origin;
+    if (vector) {
+      reinterpret_cast<Vector<T, V>*>(tile)[threadIdx.x] = values;
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+      if (has(i)) tile[at(i)] = values.value[i];
+  }
+};
+
+// Partial sums lie [sum][sample][piece]; thread 0 writes those of this block's piece.
+template <int kCount, class A>
+__device__ __forceinline__ void write_partials(A (&sums)[kCount], A* room, int64_t sample,
+                                               int64_t samples, double* partials) {
+  block_sum<kTileThreads>(sums, room);
+  if (threadIdx.x != 0) return;
+#pragma unroll
+  for (int k = 0; k < kCount; ++k)
+    partials[(k * samples + sample) * int64_t(gridDim.x) + blockIdx.x] = double(sums[k]);
+}
+
+constexpr int kRoomPerSum = kTileThreads / kWarp;
+
+// One block for a sample: adds its pieces' sums and gives them to finish(sample, sums).
+template <int kCount, class Finish>
+__global__ void __launch_bounds__(kTileThreads)
+    combine_kernel(const double* partials, int64_t samples, int64_t pieces, Finish finish) {
+  ANSM_FAST_SHARED(double, room, kCount* kRoomPerSum);
+  for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
+    double sums[kCount] = {};
+    for (int64_t piece = threadIdx.x; piece < pieces; piece += kTileThreads) {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) sums[k] += partials[(k * samples + sample) * pieces + piece];
+    }
+    block_sum<kTileThreads>(sums, room);
+    if (threadIdx.x == 0) finish(sample, sums);
+    __syncthreads();
+  }
+}
+
+inline int64_t pieces_of(int64_t elements) { return blocks_for(elements, kPieceElements); }
+
+template <int kCount, class Finish>
+void combine(const double* partials, int64_t samples, int64_t pieces, const Finish& finish,
+             cudaStream_t stream) {
+  if (samples == 0) return;
+  const int64_t blocks = samples < kMaxBlocks ? samples : kMaxBlocks;
+  ANSM_FAST_LAUNCH((combine_kernel<kCount, Finish>), dim3(unsigned(blocks)), dim3(kTileThreads),
+                   stream, partials, samples, pieces, finish);
+}
+
+}  // namespace gpu
+}  // namespace ansm_fast
