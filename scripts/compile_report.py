@@ -39,11 +39,12 @@ REGISTER_TOLERANCE = 4
 FLAGS = [flag for flag in cuda_library.FLAGS if not flag.startswith(("-D", "-Xcompiler"))]
 HEADER = """# What the kernels take of a GPU
 
-Each room's `cuda.cuh` compiled alone with nvcc {version}; where the architectures differ, the numbers
-are those of {architectures}. No kernel spills registers or has a stack frame. Block is
-the largest that the kernel is compiled for. Occupancy is the share of a multiprocessor's warps that
-registers and static shared memory allow for blocks of that size, in theory: nothing here was measured
-on a GPU. Loads and stores are instructions for global memory, the 128-bit ones of all.
+Each room's `cuda.cuh` compiled alone with nvcc {version}; where the architectures differ, the
+numbers are those of {architectures}. No kernel spills registers or has a stack
+frame. Block is the largest that the kernel is compiled for. Occupancy is the share of a
+multiprocessor's warps that registers and static shared memory allow for blocks of that size, in
+theory: nothing here was measured on a GPU. Loads and stores are instructions for global memory,
+the 128-bit ones of all.
 
 Made by `python scripts/compile_report.py --update`; without `--update` it compares.
 """
