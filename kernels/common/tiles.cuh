@@ -137,7 +137,7 @@ constexpr int kRoomPerSum = kTileThreads / kWarp;
 template <int kCount, class Finish>
 __global__ void __launch_bounds__(kTileThreads)
     combine_kernel(const double* partials, int64_t samples, int64_t pieces, Finish finish) {
-  ANSM_FAST_SHARED(double, room, kCount* kRoomPerSum);
+  ANSM_FAST_SHARED(double, room, (kCount * kRoomPerSum));
   for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
     double sums[kCount] = {};
     for (int64_t piece = threadIdx.x; piece < pieces; piece += kTileThreads) {

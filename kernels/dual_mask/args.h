@@ -9,6 +9,7 @@ namespace ansm_fast {
 namespace dual_mask {
 
 constexpr int kMaxBranches = 2;
+constexpr int kSums = 5;  // numbers in Sums
 
 // A missing mask is the previous branch's; a missing target is the branch's mask.
 struct Inputs {
@@ -19,6 +20,13 @@ struct Inputs {
   double pos_weight = 1;
   double ignore = 0;
   bool has_ignore = false;
+};
+
+struct Weights {
+  double branch[kMaxBranches] = {1, 1};
+  double bce = 1;
+  double dice = 1;
+  double smooth = 1;
 };
 
 // Sums over the pixels of one sample that are not ignored.

@@ -24,13 +24,13 @@ struct Logistic {
 };
 
 template <class A>
-inline Logistic<A> logistic(A logit, A decay) {
+ANSM_FAST_ELEMENT Logistic<A> logistic(A logit, A decay) {
   const A larger = A(1) / (A(1) + decay), smaller = decay * larger;
   return {logit >= A(0) ? larger : smaller, logit >= A(0) ? smaller : larger};
 }
 
 // log(1 + e) for e in [0, 1]: a minimax polynomial of log(1 + e) / e (within 2 ulp).
-inline float log_of_one_plus(float e) {
+ANSM_FAST_ELEMENT float log_of_one_plus(float e) {
   float q = -3.244017685e-3f;
   q = multiply_add(q, e, 1.985142862e-2f);
   q = multiply_add(q, e, -5.695947092e-2f);
@@ -45,7 +45,7 @@ inline float log_of_one_plus(float e) {
 }
 
 // log(1 + e) = 2 atanh(s) with s = e / (2 + e), and atanh(s) / s = 1 + s^2 q(s^2): a Chebyshev fit.
-inline double log_of_one_plus(double e) {
+ANSM_FAST_ELEMENT double log_of_one_plus(double e) {
   const double s = e / (2.0 + e), u = s * s;
   double q = 8.269148471851348604e-2;
   q = multiply_add(q, u, 4.301989634727325652e-2);
@@ -62,12 +62,12 @@ inline double log_of_one_plus(double e) {
 
 // exp(-|z|), but never below the normal numbers, where it is nothing beside 1. NaN for NaN. The
 // sign is set as a bit: compilers make more of -fabs.
-inline float decay_of(float z) {
+ANSM_FAST_ELEMENT float decay_of(float z) {
   const float x = bits<float>(bits<uint32_t>(z) | 1u << 31);
   return exp_normal(-87.0f > x ? -87.0f : x);
 }
 
-inline double decay_of(double z) {
+ANSM_FAST_ELEMENT double decay_of(double z) {
   const double x = bits<double>(bits<uint64_t>(z) | uint64_t(1) << 63);
   return exp_normal(-708.0 > x ? -708.0 : x);
 }

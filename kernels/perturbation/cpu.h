@@ -16,17 +16,17 @@ namespace perturbation {
 using namespace ansm_fast::perturbation;
 
 template <class A>
-inline A clamped(A value, A low, A high) {  // NaN stays NaN
+ANSM_FAST_ELEMENT A clamped(A value, A low, A high) {  // NaN stays NaN
   value = value < low ? low : value;
   return value > high ? high : value;
 }
 
 template <class A>
-inline A sign_times(A value, A size) {  // 0 for NaN, as torch.sign
+ANSM_FAST_ELEMENT A sign_times(A value, A size) {  // 0 for NaN, as torch.sign
   return (value > A(0) ? size : A(0)) - (value < A(0) ? size : A(0));
 }
 
-inline uint16_t toward(uint16_t raw, float value, float goal) {
+ANSM_FAST_ELEMENT uint16_t toward(uint16_t raw, float value, float goal) {
   const uint16_t across = value > goal ? 0x8001u : 0x0001u;
   const uint16_t step = (value > goal) == (value > 0.0f) ? 0xffffu : 0x0001u;
   return value == 0.0f ? across : uint16_t(raw + step);
@@ -164,7 +164,7 @@ void squared_sum_chunk(const Field& field, int64_t begin, int64_t end, Projectio
 }
 
 template <class A>
-inline A projected(A value, Norm norm, A eps, A shrink) {
+ANSM_FAST_ELEMENT A projected(A value, Norm norm, A eps, A shrink) {
   return norm == Norm::kLinf ? clamped(value, -eps, eps) : value * shrink;
 }
 

@@ -76,7 +76,7 @@ template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     step_sums_kernel(Step step, Samples samples, double* partials) {
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(double, room, kStepSums* kRoomPerSum);
+  ANSM_FAST_SHARED(double, room, (kStepSums * kRoomPerSum));
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     double sums[kStepSums] = {};
     for_each_tile<V>(samples, sample, [&](const Tile<V>& tile) {
