@@ -13,9 +13,6 @@
 #include "simt/half.h"
 #include "simt/machine.h"
 
-// Loops are unrolled by other pragmas here, if at all.
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"
-
 #define __global__
 #define __device__
 #define __host__
