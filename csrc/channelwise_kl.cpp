@@ -29,6 +29,12 @@ int64_t channel_block_of(int64_t batch, int64_t channels) {
   return std::clamp(rounded, kNarrowest, channelwise_kl::kMaxChannelBlock);
 }
 
+// A gradient that the caches cannot hold until somebody reads it goes past them to memory.
+bool outgrows_the_caches(const Tensor& gradient) {
+  constexpr int64_t kBytes = 8 << 20;
+  return gradient.numel() * int64_t(gradient.element_size()) > kBytes;
+}
+
 double divisor_of(int64_t reduction, double batch, double channels, double pixels) {
   switch (reduction) {
     case kBatchMean: return batch;
@@ -70,6 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
   in.inverse_temperature = 1 / temperature;
   in.alpha = alpha;
   in.gradient_scale = 1 / temperature / divisor;
+  in.streamed = outgrows_the_caches(grad_input ? to_input : to_target);
 
   std::vector<double> kl(size_t(batch * channels), 0.0);
   if (pixels > 0 && !kl.empty()) {

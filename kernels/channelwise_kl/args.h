@@ -9,6 +9,7 @@ namespace ansm_fast {
 namespace channelwise_kl {
 
 constexpr int64_t kMaxChannelBlock = 256;
+constexpr int64_t kKeptPixels = 8192;  // of a row whose exponentials are kept in the cache
 
 // KL(first || second) of rows normalized over `pixels`; the caller swaps input and target for the
 // other direction. Gradients of the sum over rows, times `gradient_scale`; null where not wanted.
@@ -23,6 +24,7 @@ struct Inputs {
   double inverse_temperature = 1;
   double alpha = 0;
   double gradient_scale = 1;
+  bool streamed = false;  // gradients are larger than the caches
 };
 
 // out = gradient * factor[row]; `out` may be `gradient`.

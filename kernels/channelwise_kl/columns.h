@@ -14,7 +14,7 @@ constexpr int64_t kPixelBlock = 64;  // pixels read twice from the cache, once f
 
 template <class A>
 struct Columns {
-  A max_first[kChannelBlock], max_second[kChannelBlock];
+  A shift_first[kChannelBlock], shift_second[kChannelBlock];
   A inverse_first[kChannelBlock], inverse_second[kChannelBlock];
   A offset[kChannelBlock];  // log_ratio + kl
   A mean_first[kChannelBlock], mean_second[kChannelBlock];
@@ -40,13 +40,17 @@ inline Tile<A> fetch_tile(const Field& field, int64_t at, int64_t stride, int64_
 template <class A>
 struct BlockSums {
   A a[kChannelBlock], b[kChannelBlock], c[kChannelBlock];
+  A max_first[kChannelBlock], max_second[kChannelBlock];
   double total_a[kChannelBlock], total_b[kChannelBlock], total_c[kChannelBlock];
 
   void clear(int64_t n) {
     for (int64_t i = 0; i < n; ++i) total_a[i] = total_b[i] = total_c[i] = 0;
   }
   void open(int64_t n) {
-    for (int64_t i = 0; i < n; ++i) a[i] = b[i] = c[i] = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      a[i] = b[i] = c[i] = 0;
+      max_first[i] = max_second[i] = kLowest<A>;
+    }
   }
   void close(int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
@@ -62,34 +66,13 @@ struct BlockSums {
 constexpr int kRowsAtOnce = 4;
 
 template <class A>
-inline A larger(A a, A b) {  // b where a is NaN
-  return a > b ? a : b;
-}
-
-template <class A, int kRows>
-inline void raise(Tile<A> tile, int64_t row, int64_t n, A* maximum) {
-  const int64_t stride = tile.stride;
-  const A* x = tile.data + row * stride;
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    A top = larger(x[i], maximum[i]);
-    if constexpr (kRows == kRowsAtOnce) {
-      top = larger(x[stride + i], top);
-      top = larger(x[2 * stride + i], top);
-      top = larger(x[3 * stride + i], top);
-    }
-    maximum[i] = top;
-  }
-}
-
-template <class A>
 struct Terms {
   A first, second, difference;
 };
 
 template <class A>
-inline Terms<A> terms(A first, A second, A max_first, A max_second, A scale) {
-  const Element<A> e = element(first, second, max_first, max_second, scale);
+ANSM_FAST_ELEMENT Terms<A> terms(A first, A second, A shift_first, A shift_second, A scale) {
+  const Element<A> e = element(first, second, shift_first, shift_second, scale);
   const A exp_first = exp_nonpositive(e.first);
   return {exp_first, exp_nonpositive(e.second), weighted(exp_first, e.difference)};
 }
@@ -102,12 +85,15 @@ inline void add_terms(Tile<A> first, Tile<A> second, int64_t row, int64_t n, A s
   const A* y = second.data + row * across;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    const A top_x = columns.max_first[i], top_y = columns.max_second[i];
-    const Terms<A> p = terms(x[i], y[i], top_x, top_y, scale);
+    const A shift_x = columns.shift_first[i], shift_y = columns.shift_second[i];
+    const Terms<A> p = terms(x[i], y[i], shift_x, shift_y, scale);
+    A top_x = larger(x[i], sums.max_first[i]), top_y = larger(y[i], sums.max_second[i]);
     if constexpr (kRows == kRowsAtOnce) {
-      const Terms<A> q = terms(x[over + i], y[across + i], top_x, top_y, scale);
-      const Terms<A> r = terms(x[2 * over + i], y[2 * across + i], top_x, top_y, scale);
-      const Terms<A> s = terms(x[3 * over + i], y[3 * across + i], top_x, top_y, scale);
+      const Terms<A> q = terms(x[over + i], y[across + i], shift_x, shift_y, scale);
+      const Terms<A> r = terms(x[2 * over + i], y[2 * across + i], shift_x, shift_y, scale);
+      const Terms<A> s = terms(x[3 * over + i], y[3 * across + i], shift_x, shift_y, scale);
+      top_x = larger(x[over + i], larger(x[2 * over + i], larger(x[3 * over + i], top_x)));
+      top_y = larger(y[across + i], larger(y[2 * across + i], larger(y[3 * across + i], top_y)));
       sums.a[i] += (p.first + q.first) + (r.first + s.first);
       sums.b[i] += (p.second + q.second) + (r.second + s.second);
       sums.c[i] += (p.difference + q.difference) + (r.difference + s.difference);
@@ -116,6 +102,8 @@ inline void add_terms(Tile<A> first, Tile<A> second, int64_t row, int64_t n, A s
       sums.b[i] += p.second;
       sums.c[i] += p.difference;
     }
+    sums.max_first[i] = top_x;
+    sums.max_second[i] = top_y;
   }
 }
 
@@ -126,7 +114,8 @@ inline void add_smoothed_terms(Tile<A> first, Tile<A> second, int64_t row, int64
   const A* y = second.data + row * second.stride;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    const A u = (x[i] - columns.max_first[i]) * scale, v = (y[i] - columns.max_second[i]) * scale;
+    const A u = (x[i] - columns.shift_first[i]) * scale,
+            v = (y[i] - columns.shift_second[i]) * scale;
     const A p = exp_nonpositive(u) * columns.inverse_first[i];
     const A q = exp_nonpositive(v) * columns.inverse_second[i];
     const A term = p * smoothed_log_ratio(p, q, alpha);
@@ -136,42 +125,61 @@ inline void add_smoothed_terms(Tile<A> first, Tile<A> second, int64_t row, int64
   }
 }
 
-// Raises the running maxima to those of a tile and brings the totals to them, so that one read from
-// memory serves maxima and sums.
+// Brings the totals to the shifts that the maxima of a tile ask for.
 template <class A>
-void raise_maxima(Tile<A> first, Tile<A> second, int64_t rows, int64_t n, A scale,
-                  Columns<A>& columns, BlockSums<A>& sums) {
-  A max_first[kChannelBlock], max_second[kChannelBlock];
-  A factor_first[kChannelBlock], factor_second[kChannelBlock], shift[kChannelBlock];
-  for (int64_t i = 0; i < n; ++i) {
-    max_first[i] = columns.max_first[i];
-    max_second[i] = columns.max_second[i];
-  }
-  int64_t row = 0;
-  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce) {
-    raise<A, kRowsAtOnce>(first, row, n, max_first);
-    raise<A, kRowsAtOnce>(second, row, n, max_second);
-  }
-  for (; row < rows; ++row) {
-    raise<A, 1>(first, row, n, max_first);
-    raise<A, 1>(second, row, n, max_second);
-  }
+void raise_shifts(int64_t n, A scale, Columns<A>& columns, BlockSums<A>& sums) {
+  A factor_first[kChannelBlock], factor_second[kChannelBlock], moved[kChannelBlock];
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    const A down_first = (columns.max_first[i] - max_first[i]) * scale;
-    const A down_second = (columns.max_second[i] - max_second[i]) * scale;
+    const A first = larger(sums.max_first[i], columns.shift_first[i]);
+    const A second = larger(sums.max_second[i], columns.shift_second[i]);
+    const A down_first = (columns.shift_first[i] - first) * scale;
+    const A down_second = (columns.shift_second[i] - second) * scale;
     factor_first[i] = exp_nonpositive(down_first);
     factor_second[i] = exp_nonpositive(down_second);
-    shift[i] = down_first - down_second;
-    columns.max_first[i] = max_first[i];
-    columns.max_second[i] = max_second[i];
+    moved[i] = down_first - down_second;
+    columns.shift_first[i] = first;
+    columns.shift_second[i] = second;
   }
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    const double z = sums.total_a[i], moved = z == 0 ? 0.0 : z * double(shift[i]);
-    sums.total_c[i] = double(factor_first[i]) * (sums.total_c[i] + moved);
+    const double z = sums.total_a[i], rise = z == 0 ? 0.0 : z * double(moved[i]);
+    sums.total_c[i] = double(factor_first[i]) * (sums.total_c[i] + rise);
     sums.total_a[i] = double(factor_first[i]) * z;
     sums.total_b[i] = double(factor_second[i]) * sums.total_b[i];
+  }
+}
+
+template <class A>
+inline bool outgrown(int64_t n, A scale, const Columns<A>& columns, const BlockSums<A>& sums) {
+  int found = 0;
+#pragma omp simd reduction(| : found)
+  for (int64_t i = 0; i < n; ++i)
+    found |= int(outgrown(sums.max_first[i], columns.shift_first[i], scale)) |
+             int(outgrown(sums.max_second[i], columns.shift_second[i], scale));
+  return found != 0;
+}
+
+template <class A>
+void add_tile(Tile<A> first, Tile<A> second, int64_t rows, int64_t n, A scale,
+              const Columns<A>& columns, BlockSums<A>& sums) {
+  sums.open(n);
+  int64_t row = 0;
+  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
+    add_terms<A, kRowsAtOnce>(first, second, row, n, scale, columns, sums);
+  for (; row < rows; ++row) add_terms<A, 1>(first, second, row, n, scale, columns, sums);
+}
+
+// The maxima alone, of the first tile: from there on they come with the sums.
+template <class A>
+void take_maxima(Tile<A> first, Tile<A> second, int64_t rows, int64_t n, BlockSums<A>& sums) {
+  sums.open(n);
+  for (int64_t row = 0; row < rows; ++row) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      sums.max_first[i] = larger(first.data[row * first.stride + i], sums.max_first[i]);
+      sums.max_second[i] = larger(second.data[row * second.stride + i], sums.max_second[i]);
+    }
   }
 }
 
@@ -179,9 +187,7 @@ template <class A>
 void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& columns) {
   A first_room[kPixelBlock * kChannelBlock], second_room[kPixelBlock * kChannelBlock];
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
-  // Not -inf: a tile of nothing but -inf must leave the sums at 0 and not at NaN.
-  constexpr A kLowest = std::numeric_limits<A>::lowest();
-  for (int64_t i = 0; i < n; ++i) columns.max_first[i] = columns.max_second[i] = kLowest;
+  for (int64_t i = 0; i < n; ++i) columns.shift_first[i] = columns.shift_second[i] = kLowest<A>;
 
   BlockSums<A> sums;
   sums.clear(n);
@@ -190,12 +196,15 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
     const int64_t at = begin + block * in.channels;
     const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_room);
     const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_room);
-    raise_maxima(first, second, rows, n, scale, columns, sums);
-    sums.open(n);
-    int64_t row = 0;
-    for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
-      add_terms<A, kRowsAtOnce>(first, second, row, n, scale, columns, sums);
-    for (; row < rows; ++row) add_terms<A, 1>(first, second, row, n, scale, columns, sums);
+    if (block == 0) {
+      take_maxima(first, second, rows, n, sums);
+      raise_shifts(n, scale, columns, sums);
+    }
+    add_tile(first, second, rows, n, scale, columns, sums);
+    if (outgrown(n, scale, columns, sums)) {
+      raise_shifts(n, scale, columns, sums);
+      add_tile(first, second, rows, n, scale, columns, sums);
+    }
     sums.close(n);
   }
   for (int64_t i = 0; i < n; ++i) {
@@ -228,10 +237,10 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
 
 // The factors of one channel, as numbers.
 template <class A>
-inline Row<A> row_of(const Columns<A>& columns, int64_t i) {
+ANSM_FAST_ELEMENT Row<A> row_of(const Columns<A>& columns, int64_t i) {
   Row<A> row;
-  row.max_first = columns.max_first[i];
-  row.max_second = columns.max_second[i];
+  row.shift_first = columns.shift_first[i];
+  row.shift_second = columns.shift_second[i];
   row.inverse_first = columns.inverse_first[i];
   row.inverse_second = columns.inverse_second[i];
   row.kl = columns.offset[i];
@@ -246,8 +255,9 @@ struct Gradients {
 };
 
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
-inline Gradients<A> gradients(const Row<A>& row, A first, A second, A scale, A alpha, A factor) {
-  const A u = (first - row.max_first) * scale, v = (second - row.max_second) * scale;
+ANSM_FAST_ELEMENT Gradients<A> gradients(const Row<A>& row, A first, A second, A scale, A alpha,
+                                         A factor) {
+  const A u = (first - row.shift_first) * scale, v = (second - row.shift_second) * scale;
   const A exp_first = exp_nonpositive(u);
   const A exp_second = kSecond || kSmoothed ? exp_nonpositive(v) : A(0);
   A to_first = 0, to_second = 0;
@@ -267,8 +277,10 @@ void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<
     const int64_t at = begin + k * in.channels;
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
-    A* to_first = kFirst ? destination(in.grad_first, at, out_first_room) : out_first_room;
-    A* to_second = kSecond ? destination(in.grad_second, at, out_second_room) : out_second_room;
+    A* to_first = out_first_room;
+    A* to_second = out_second_room;
+    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_room);
+    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_room);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
       const Gradients<A> g = gradients<A, kFirst, kSecond, kSmoothed>(
@@ -276,9 +288,10 @@ void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<
       if constexpr (kFirst) to_first[i] = g.first;
       if constexpr (kSecond) to_second[i] = g.second;
     }
-    if constexpr (kFirst) commit(in.grad_first, at, n, to_first);
-    if constexpr (kSecond) commit(in.grad_second, at, n, to_second);
+    if constexpr (kFirst) put(in, in.grad_first, at, n, to_first);
+    if constexpr (kSecond) put(in, in.grad_second, at, n, to_second);
   }
+  if (in.streamed) finish_streams();
 }
 
 inline int64_t column_blocks(const Inputs& in) {

@@ -7,54 +7,91 @@ namespace ansm_fast {
 namespace ANSM_FAST_ISA {
 namespace channelwise_kl {
 
-// Where the gradient of `first` alone is wanted, its place holds exp(first) until then: what the
-// cache keeps need not be computed twice.
+// Where the gradient of `first` alone is wanted, exp(first) is kept in the cache until then: in the
+// gradient's place or, where that is to be streamed, in a room. Null where it cannot be.
 template <class A>
-inline A* kept_exponentials(const Inputs& in, int64_t begin) {
-  const bool alone = in.grad_first.data && !in.grad_second.data && in.alpha <= 0;
+inline A* kept_exponentials(const Inputs& in, int64_t begin, A* room) {
+  if (!in.grad_first.data || in.grad_second.data || in.alpha > 0) return nullptr;
+  if (in.streamed) return in.pixels <= kKeptPixels ? room : nullptr;
   A* nowhere = nullptr;
-  return alone ? destination(in.grad_first, begin, nowhere) : nowhere;
+  return destination(in.grad_first, begin, nowhere);
+}
+
+template <class A>
+struct RowSums {
+  A first = 0, second = 0, difference = 0;
+  A max_first = kLowest<A>, max_second = kLowest<A>;
+};
+
+// One block of a row: its sums under the given shifts, and its maxima.
+template <class A, bool kKeep>
+inline RowSums<A> block_sums(const A* first, const A* second, int64_t n, A shift_first,
+                             A shift_second, A scale, A* kept) {
+  A z_first = 0, z_second = 0, difference = 0;
+  A max_first = kLowest<A>, max_second = kLowest<A>;
+#pragma omp simd reduction(+ : z_first, z_second, difference) reduction(max : max_first, max_second)
+  for (int64_t i = 0; i < n; ++i) {
+    max_first = larger(first[i], max_first);
+    max_second = larger(second[i], max_second);
+    const Element<A> e = element(first[i], second[i], shift_first, shift_second, scale);
+    const A exp_first = exp_nonpositive(e.first);
+    if constexpr (kKeep) kept[i] = exp_first;
+    z_first += exp_first;
+    z_second += exp_nonpositive(e.second);
+    difference += weighted(exp_first, e.difference);
+  }
+  return {z_first, z_second, difference, max_first, max_second};
+}
+
+template <class A>
+inline A maximum(const A* values, int64_t n) {
+  A result = kLowest<A>;
+#pragma omp simd reduction(max : result)
+  for (int64_t i = 0; i < n; ++i) result = larger(values[i], result);
+  return result;
 }
 
 template <class A, bool kKeep>
-Row<A> row_statistics(const Inputs& in, int64_t begin) {
+Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
   A first_room[kStagedBlock], second_room[kStagedBlock];
   const int64_t end = begin + in.pixels;
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
   Row<A> row;
-  A max_first = row.max_first, max_second = row.max_second;
-  for (int64_t at = begin; at < end; at += kStagedBlock) {
-    const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
-#pragma omp simd reduction(max : max_first, max_second)
-    for (int64_t i = 0; i < n; ++i) {
-      max_first = first[i] > max_first ? first[i] : max_first;
-      max_second = second[i] > max_second ? second[i] : max_second;
-    }
-  }
-  row.max_first = max_first;
-  row.max_second = max_second;
-
   double total_first = 0, total_second = 0, total_difference = 0;
+
+  // Brings the totals, and what is kept of the row before `at`, to larger shifts.
+  const auto raise = [&](A shift_first, A shift_second, int64_t at) {
+    const A down_first = (row.shift_first - shift_first) * scale;
+    const A down_second = (row.shift_second - shift_second) * scale;
+    const A factor = exp_nonpositive(down_first);
+    if (total_first != 0) total_difference += total_first * double(down_first - down_second);
+    total_difference *= double(factor);
+    total_first *= double(factor);
+    total_second *= double(exp_nonpositive(down_second));
+    if constexpr (kKeep)
+      for (int64_t i = 0; i < at - begin; ++i) exponentials[i] *= factor;
+    row.shift_first = shift_first;
+    row.shift_second = shift_second;
+  };
+
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
-    A* kept = kKeep ? kept_exponentials<A>(in, at) : nullptr;
-    A z_first = 0, z_second = 0, difference = 0;
-#pragma omp simd reduction(+ : z_first, z_second, difference)
-    for (int64_t i = 0; i < n; ++i) {
-      const Element<A> e = element(first[i], second[i], max_first, max_second, scale);
-      const A exp_first = exp_nonpositive(e.first);
-      if constexpr (kKeep) kept[i] = exp_first;
-      z_first += exp_first;
-      z_second += exp_nonpositive(e.second);
-      difference += weighted(exp_first, e.difference);
+    A* kept = kKeep ? exponentials + (at - begin) : nullptr;
+    prefetch(in.first, at + n);
+    prefetch(in.second, at + n);
+    if (at == begin) raise(maximum(first, n), maximum(second, n), at);
+    RowSums<A> sums =
+        block_sums<A, kKeep>(first, second, n, row.shift_first, row.shift_second, scale, kept);
+    if (outgrown(sums.max_first, row.shift_first, scale) ||
+        outgrown(sums.max_second, row.shift_second, scale)) {
+      raise(larger(sums.max_first, row.shift_first), larger(sums.max_second, row.shift_second), at);
+      sums = block_sums<A, kKeep>(first, second, n, row.shift_first, row.shift_second, scale, kept);
     }
-    total_first += z_first;
-    total_second += z_second;
-    total_difference += difference;
+    total_first += sums.first;
+    total_second += sums.second;
+    total_difference += sums.difference;
   }
   finish(row, total_first, total_second, total_difference);
   if (in.alpha <= 0) return row;
@@ -67,7 +104,7 @@ Row<A> row_statistics(const Inputs& in, int64_t begin) {
     A block_kl = 0, block_first = 0, block_second = 0;
 #pragma omp simd reduction(+ : block_kl, block_first, block_second)
     for (int64_t i = 0; i < n; ++i) {
-      const Element<A> e = element(first[i], second[i], max_first, max_second, scale);
+      const Element<A> e = element(first[i], second[i], row.shift_first, row.shift_second, scale);
       const A p = exp_nonpositive(e.first) * row.inverse_first;
       const A q = exp_nonpositive(e.second) * row.inverse_second;
       const A term = p * smoothed_log_ratio(p, q, alpha);
@@ -85,9 +122,9 @@ Row<A> row_statistics(const Inputs& in, int64_t begin) {
   return row;
 }
 
-// The gradient of `first` where its place holds exp(first).
+// The gradient of `first` from kept exponentials.
 template <class A>
-void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin) {
+void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin, A* exponentials) {
   A first_room[kStagedBlock], second_room[kStagedBlock];
   const Row<A> row = given;  // a copy that no store can alias
   const int64_t end = begin + in.pixels;
@@ -96,12 +133,13 @@ void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin) 
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
-    A* gradient = kept_exponentials<A>(in, at);
+    A* gradient = exponentials + (at - begin);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      const Element<A> e = element(first[i], second[i], row.max_first, row.max_second, scale);
+      const Element<A> e = element(first[i], second[i], row.shift_first, row.shift_second, scale);
       gradient[i] = factor * gradient_first(row, e.difference, gradient[i], A(0), A(0), false);
     }
+    if (in.streamed) put(in, in.grad_first, at, n, gradient);
   }
 }
 
@@ -116,11 +154,13 @@ void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
-    A* to_first = kFirst ? destination(in.grad_first, at, out_first_room) : out_first_room;
-    A* to_second = kSecond ? destination(in.grad_second, at, out_second_room) : out_second_room;
+    A* to_first = out_first_room;
+    A* to_second = out_second_room;
+    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_room);
+    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_room);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      const Element<A> e = element(first[i], second[i], row.max_first, row.max_second, scale);
+      const Element<A> e = element(first[i], second[i], row.shift_first, row.shift_second, scale);
       const A exp_first = exp_nonpositive(e.first);
       const A exp_second = kSecond || kSmoothed ? exp_nonpositive(e.second) : A(0);
       if constexpr (kFirst)
@@ -129,8 +169,8 @@ void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
       if constexpr (kSecond)
         to_second[i] = factor * gradient_second(row, exp_first, exp_second, alpha, kSmoothed);
     }
-    if constexpr (kFirst) commit(in.grad_first, at, n, to_first);
-    if constexpr (kSecond) commit(in.grad_second, at, n, to_second);
+    if constexpr (kFirst) put(in, in.grad_first, at, n, to_first);
+    if constexpr (kSecond) put(in, in.grad_second, at, n, to_second);
   }
 }
 
@@ -138,13 +178,15 @@ void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
 template <class A>
 void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
   const bool first = in.grad_first.data, second = in.grad_second.data, smoothed = in.alpha > 0;
+  alignas(64) A room[kKeptPixels];
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = r * in.pixels;
-    const bool kept = kept_exponentials<A>(in, at) != nullptr;
-    const Row<A> row = kept ? row_statistics<A, true>(in, at) : row_statistics<A, false>(in, at);
+    A* kept = kept_exponentials(in, at, room);
+    const Row<A> row =
+        kept ? row_statistics<A, true>(in, at, kept) : row_statistics<A, false>(in, at, kept);
     kl[r] = double(row.kl);
     if (kept)
-      row_gradient_of_kept(in, row, at);
+      row_gradient_of_kept(in, row, at, kept);
     else if (first && second)
       smoothed ? row_gradients<A, true, true, true>(in, row, at)
                : row_gradients<A, true, true, false>(in, row, at);
@@ -155,6 +197,7 @@ void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
       smoothed ? row_gradients<A, false, true, true>(in, row, at)
                : row_gradients<A, false, true, false>(in, row, at);
   }
+  if (in.streamed) finish_streams();
 }
 
 }  // namespace channelwise_kl

@@ -6,15 +6,17 @@
 namespace ansm_fast {
 namespace ANSM_FAST_ISA {
 
-inline float float_from_bfloat16(uint16_t value) { return bits<float>(uint32_t(value) << 16); }
+ANSM_FAST_ELEMENT float float_from_bfloat16(uint16_t value) {
+  return bits<float>(uint32_t(value) << 16);
+}
 
-inline uint16_t bfloat16_from_float(float value) {
+ANSM_FAST_ELEMENT uint16_t bfloat16_from_float(float value) {
   const uint32_t raw = bits<uint32_t>(value);
   const uint32_t rounded = (raw + 0x7fffu + ((raw >> 16) & 1u)) >> 16;
   return uint16_t(value != value ? 0x7fc0u : rounded);
 }
 
-inline float float_from_float16(uint16_t value) {
+ANSM_FAST_ELEMENT float float_from_float16(uint16_t value) {
 #if defined(__F16C__)
   return _cvtsh_ss(value);
 #else
@@ -28,7 +30,7 @@ inline float float_from_float16(uint16_t value) {
 #endif
 }
 
-inline uint16_t float16_from_float(float value) {
+ANSM_FAST_ELEMENT uint16_t float16_from_float(float value) {
 #if defined(__F16C__)
   return uint16_t(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
 #else

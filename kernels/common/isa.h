@@ -15,11 +15,18 @@
 #define ANSM_FAST_ISA baseline
 #endif
 
+// The arithmetic of one element: never a call, or the loop around it is not vectorized.
+#if defined(__GNUC__)
+#define ANSM_FAST_ELEMENT inline __attribute__((always_inline))
+#else
+#define ANSM_FAST_ELEMENT inline
+#endif
+
 namespace ansm_fast {
 namespace ANSM_FAST_ISA {
 
 template <class To, class From>
-inline To bits(From value) {
+ANSM_FAST_ELEMENT To bits(From value) {
   static_assert(sizeof(To) == sizeof(From), "same width");
   To result;
   std::memcpy(&result, &value, sizeof(result));
@@ -28,7 +35,7 @@ inline To bits(From value) {
 
 // Fused where the hardware has it; std::fma elsewhere would be a library call an element.
 template <class A>
-inline A multiply_add(A a, A b, A c) {
+ANSM_FAST_ELEMENT A multiply_add(A a, A b, A c) {
 #if defined(__FMA__) || defined(__aarch64__)
   return std::fma(a, b, c);
 #else
@@ -39,7 +46,7 @@ inline A multiply_add(A a, A b, A c) {
 // exp(x) where it is a normal number of at most 1 (x in [-87, 0], or [-708, 0] in double), within
 // 2 ulp; NaN for NaN. Rounding by the addition of 1.5 * 2^mantissa avoids float-to-int conversions,
 // which are undefined for NaN.
-inline float exp_normal(float x) {
+ANSM_FAST_ELEMENT float exp_normal(float x) {
   constexpr float kShift = 12582912.0f + 127.0f;  // with the exponent's bias
   const float shifted = multiply_add(x, 1.44269504088896341f, kShift);
   const float n = shifted - kShift;
@@ -55,7 +62,7 @@ inline float exp_normal(float x) {
   return p * bits<float>(bits<uint32_t>(shifted) << 23);
 }
 
-inline double exp_normal(double x) {
+ANSM_FAST_ELEMENT double exp_normal(double x) {
   const double shifted = multiply_add(x, 1.44269504088896340736, 6755399441055744.0);
   const double n = shifted - 6755399441055744.0;
   double r = multiply_add(n, -6.93145751953125e-1, x);
@@ -77,12 +84,12 @@ inline double exp_normal(double x) {
 }
 
 // The same for any x <= 0, with 0 below the normal numbers.
-inline float exp_nonpositive(float x) {
+ANSM_FAST_ELEMENT float exp_nonpositive(float x) {
   const float value = exp_normal(x);
   return x < -87.0f ? 0.0f : value;
 }
 
-inline double exp_nonpositive(double x) {
+ANSM_FAST_ELEMENT double exp_nonpositive(double x) {
   const double value = exp_normal(x);
   return x < -708.0 ? 0.0 : value;
 }

@@ -7,7 +7,7 @@ namespace ansm_fast {
 namespace ANSM_FAST_ISA {
 
 // log(x) for normal positive x, within 2 ulp (after Cephes); -inf for 0, NaN for NaN.
-inline float log_positive(float x) {
+ANSM_FAST_ELEMENT float log_positive(float x) {
   const uint32_t raw = bits<uint32_t>(x);
   // Mantissa in [sqrt(1/2), sqrt(2)), so that log(1 + r) has a small argument on both sides of 1.
   const uint32_t shifted = raw - 0x3f3504f3u;
@@ -30,7 +30,7 @@ inline float log_positive(float x) {
   return x > 0.0f ? value : (x == 0.0f ? -INFINITY : NAN);
 }
 
-inline double log_positive(double x) { return std::log(x); }
+ANSM_FAST_ELEMENT double log_positive(double x) { return std::log(x); }
 
 }  // namespace ANSM_FAST_ISA
 }  // namespace ansm_fast

@@ -8,6 +8,7 @@
 #include "field.h"
 #include "half.h"
 #include "isa.h"
+#include "stream.h"
 
 namespace ansm_fast {
 namespace ANSM_FAST_ISA {
@@ -40,6 +41,18 @@ inline const A* fetch(const Field& field, int64_t at, int64_t n, A* room) {
   return room;
 }
 
+// Asks for the block from `at` on, which may lie beyond the end: the hardware's own prefetching
+// stops at every page.
+inline void prefetch(const Field& field, int64_t at) {
+#if defined(__GNUC__)
+  constexpr int64_t kLine = 64;
+  const int64_t size = bytes_of(field.type);
+  const char* block = static_cast<const char*>(field.data) + at * size;
+  for (int64_t byte = 0; byte < kStagedBlock * size; byte += kLine)
+    __builtin_prefetch(block + byte);
+#endif
+}
+
 // Where a block of results is to be computed; `commit` brings it to the field.
 template <class A>
 inline A* destination(const Field& field, int64_t at, A* room) {
@@ -52,6 +65,16 @@ inline void commit(const Field& field, int64_t at, int64_t n, const A* values) {
   auto* halves = static_cast<uint16_t*>(field.data) + at;
   if (field.type == ElementType::kFloat16) narrow_float16(values, n, halves);
   if (field.type == ElementType::kBFloat16) narrow_bfloat16(values, n, halves);
+}
+
+// The same for results that shall not stay in the caches: they are always computed in a room.
+template <class A>
+inline void commit_streamed(const Field& field, int64_t at, int64_t n, const A* values) {
+  constexpr auto kOwn = std::is_same_v<A, float> ? ElementType::kFloat32 : ElementType::kFloat64;
+  if (field.type == kOwn)
+    stream_bytes(values, n * int64_t(sizeof(A)), static_cast<A*>(field.data) + at);
+  else
+    commit(field, at, n, values);
 }
 
 }  // namespace ANSM_FAST_ISA

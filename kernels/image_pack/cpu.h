@@ -58,16 +58,16 @@ inline void pack_chunk(const Pack& io, int64_t begin, int64_t end) {
 }
 
 // Round half to even of a number in [0, 255]: 1.5 * 2^mantissa leaves the integer in the low bits.
-inline uint8_t nearest_level(float value) {
+ANSM_FAST_ELEMENT uint8_t nearest_level(float value) {
   return uint8_t(bits<uint32_t>(value + 12582912.0f) & 0xffu);
 }
 
-inline uint8_t nearest_level(double value) {
+ANSM_FAST_ELEMENT uint8_t nearest_level(double value) {
   return uint8_t(bits<uint64_t>(value + 6755399441055744.0) & 0xffu);
 }
 
 template <class A>
-inline A scaled_level(A value) {  // NaN gives 0
+ANSM_FAST_ELEMENT A scaled_level(A value) {  // NaN gives 0
   value = value > A(0) ? value : A(0);
   return (value < A(1) ? value : A(1)) * A(255);
 }
@@ -80,10 +80,7 @@ inline void quantize(const A* image, const A* noise, int64_t n, const Unpack& io
     return;
   }
   const A eps = io.bounded ? A(io.eps) : A(INFINITY);
-  // Rounding must not spend what is left of a budget between two levels, hence whole levels. The
-  // slack forgives an eps that was itself rounded to a half type.
-  const double whole = std::floor(io.eps * 255.0 * (1.0 + 1.0 / 1024.0));
-  const int budget = io.bounded && whole < 255.0 ? int(whole) : 255;
+  const int budget = io.bounded ? whole_levels(io.eps) : 255;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     A p = noise[i] < -eps ? -eps : noise[i];

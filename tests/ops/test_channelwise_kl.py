@@ -151,6 +151,45 @@ def test_ties_and_one_pixel() -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+@pytest.mark.parametrize("slope", [-0.5, 1e-3, 0.01, 0.5, 30.0])
+def test_maxima_that_move_along_the_row(layout, alpha, slope) -> None:
+    """The kernels' shifts follow the maxima of what they have read."""
+    rise = torch.arange(50 * 70).mul(slope).view(50, 70)
+    input, target = torch.randn(2, 3, 50, 70) + rise, torch.randn(2, 3, 50, 70)
+    target[:, 1] += 0.7 * rise
+    target[1] = input[1]
+    for a, b in ((input, target), (target, input)):
+        found = with_gradients(
+            laid_out(a, layout), laid_out(b, layout), backend="cpu", reduction="none", alpha=alpha
+        )
+        exact = truth(a, b, reduction="none", alpha=alpha)
+        assert not found[0][1].any()
+        assert alpha > 0 or not any(gradient[1].any() for gradient in found[1:])
+        for value, true in zip(found, exact, strict=True):
+            # Logits of this size are rounded before any arithmetic on them.
+            rounded = 1e-7 * float(rise.abs().max())
+            assert error(value, true) < 1e-5 + rounded
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "misaligned"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [(2, 5, 643, 661), (2, 96, 101, 103)])
+def test_gradients_larger_than_the_caches(layout, dtype, size) -> None:
+    """Which are stored past them, with and without exponentials kept."""
+    input, target = (laid_out(torch.randn(size).to(dtype), layout) for _ in range(2))
+    alone = input.clone(memory_format=torch.preserve_format).requires_grad_()
+    channelwise_kl(alone, target, reduction="sum", backend="cpu").backward()
+    _, to_input, to_target = with_gradients(input, target, 1.0, reduction="sum", backend="cpu")
+    _, true_input, true_target = truth(input, target, 1.0, reduction="sum")
+    assert alone.grad is not None
+    bound = 4 * torch.finfo(dtype).eps if dtype == torch.bfloat16 else 2e-5
+    assert error(alone.grad, true_input) < bound
+    assert error(to_input, true_input) < bound
+    assert error(to_target, true_target) < bound
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("where", ["input", "target", "both"])
 @pytest.mark.parametrize("special", [-math.inf, math.inf, math.nan])
 def test_special_values_propagate_as_in_the_reference(layout, where, special) -> None:
