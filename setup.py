@@ -87,40 +87,6 @@ def reason_for_no_native_code() -> str | None:
     return None
 
 
-def cuda_is_forced() -> bool:
-    return os.environ.get("ANSM_FAST_CUDA", "") not in {"", "0"}
-
-
-def reason_for_no_cuda() -> str | None:
-    """Why the CUDA library is not even tried; one that was asked for always is."""
-    import torch
-
-    if cuda_is_forced():
-        return None
-    if os.environ.get("ANSM_FAST_CUDA") == "0":
-        return "ANSM_FAST_CUDA=0 left it out"
-    if torch.version.cuda is None:
-        return f"the torch that it was installed with, {torch.__version__}, has no CUDA"
-    return None
-
-
-def build_cuda(target: Path) -> tuple[dict | None, str | None]:
-    """The CUDA library's build information, or why there is none."""
-    target.unlink(missing_ok=True)  # of an earlier build
-    reason = reason_for_no_cuda()
-    if reason:
-        return None, reason
-    try:
-        return cuda_library.build(
-            ROOT, target, compiler() or "c++", int(os.environ["MAX_JOBS"]), say
-        ), None
-    except cuda_library.CannotBuild as error:
-        if cuda_is_forced():
-            sys.exit(f"ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, but {error}")
-        say(f"installing without the CUDA library ({error}); on GPUs Triton serves instead")
-        return None, str(error)
-
-
 def set_max_jobs() -> None:
     """One compiler for every 2 GiB of memory, unless MAX_JOBS says otherwise."""
     if "MAX_JOBS" not in os.environ:
@@ -167,7 +133,9 @@ def native() -> dict:
     class BuildNative(BuildExtension):
         def run(self):
             folder = (ROOT if self.inplace else Path(self.build_lib)) / "ansm_fast"
-            cuda, no_cuda_because = build_cuda(folder / "_C_cuda.so")
+            cuda, no_cuda_because = cuda_library.build_where_wanted(
+                ROOT, folder / "_C_cuda.so", compiler() or "c++", int(os.environ["MAX_JOBS"]), say
+            )
             self.run_command("build_clib")
             super().run()
             info = {
@@ -207,8 +175,8 @@ def native() -> dict:
 
 reason = reason_for_no_native_code()
 if reason and reason != "nothing is built by this command":
-    if cuda_is_forced():
-        sys.exit(f"ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, but {reason}")
+    if cuda_library.is_forced():
+        sys.exit(f"ansm_fast: {cuda_library.FORCED_BUT} {reason}")
     say(f"installing without native code ({reason}); the PyTorch reference will serve, slower")
 packages = ["ansm_fast", "ansm_fast.kernels"] + [
     ".".join(path.parent.relative_to(ROOT).parts)

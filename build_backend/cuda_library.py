@@ -46,6 +46,7 @@ FROM_TORCH_CUDA = (
     "torch_c10_cuda_check_msg",
     "torch_c10_cuda_free_error_msg",
 )
+FORCED_BUT = "ANSM_FAST_CUDA=1 asks for the CUDA library, but"
 NINJA_FILE = """ninja_required_version = 1.5
 nvcc = {nvcc}
 flags = {flags}
@@ -58,13 +59,47 @@ rule stub
   command = {compiler} -shared -fPIC -Wl,-soname,libtorch_cuda.so $in -o $out
   description = stub of libtorch_cuda.so
 rule link
-  command = $nvcc {link} $objects -o $out {libraries}
+  command = $nvcc {link} $in -o $out {libraries}
   description = link $out
 """
 
 
 class CannotBuild(Exception):
     """Why there will be no CUDA library, in one line."""
+
+
+def is_forced() -> bool:
+    return os.environ.get("ANSM_FAST_CUDA", "") not in {"", "0"}
+
+
+def reason_not_to_try() -> str | None:
+    """One that was asked for is always tried, else one that this environment's torch can load."""
+    import torch
+
+    if is_forced():
+        return None
+    if os.environ.get("ANSM_FAST_CUDA") == "0":
+        return "ANSM_FAST_CUDA=0 left it out"
+    if torch.version.cuda is None:
+        return f"the torch that it was installed with, {torch.__version__}, has no CUDA"
+    return None
+
+
+def build_where_wanted(
+    root: Path, target: Path, compiler: str, jobs: int, say
+) -> tuple[dict | None, str | None]:
+    """The CUDA library's build information, or why there is none; exits if one was asked for."""
+    target.unlink(missing_ok=True)  # of an earlier build
+    reason = reason_not_to_try()
+    if reason:
+        return None, reason
+    try:
+        return build(root, target, compiler, jobs, say), None
+    except CannotBuild as error:
+        if is_forced():
+            sys.exit(f"ansm_fast: {FORCED_BUT} {error}")
+        say(f"installing without the CUDA library ({error}); on GPUs Triton serves instead")
+        return None, str(error)
 
 
 @dataclass
@@ -223,12 +258,11 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
         ),
     )
     stub, library = folder / "libtorch_cuda.so", folder / target.name
-    objects = {source: folder / f"{source.stem}.o" for source in sources}
-    for source, made in objects.items():
-        text += f"build {escape(made)}: compile {escape(source)}\n"
+    objects = [escape(folder / f"{source.stem}.o") for source in sources]
+    for source, made in zip(sources, objects, strict=True):
+        text += f"build {made}: compile {escape(source)}\n"
     text += f"build {escape(stub)}: stub {escape(folder / 'stub.cpp')}\n"
-    made = " ".join(map(escape, objects.values()))
-    text += f"build {escape(library)}: link {made} | {escape(stub)}\n  objects = {made}\n"
+    text += f"build {escape(library)}: link {' '.join(objects)} | {escape(stub)}\n"
     write_if_changed(folder / "build.ninja", text)
 
     say(f"building {target.name} with nvcc {toolkit.version} for {' '.join(architectures)}")
@@ -236,7 +270,6 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
     if done.returncode != 0:
         raise CannotBuild(f"nvcc {toolkit.version} could not compile or link it, see above")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)  # a running process may have the old one mapped
     shutil.copy(library, target)
     return {"nvcc": toolkit.version, "architectures": architectures, "flags": FLAGS}
 

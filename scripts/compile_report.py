@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "build_backend"))
 import cuda_library  # noqa: E402
 
+ROOMS = sorted(path.parent.name for path in ROOT.glob("kernels/*/cuda.cuh"))
 TABLE = ROOT / "docs" / "kernel_resources.md"
 ARCHITECTURES = (80, 90, 100)
 SHARED_PER_MULTIPROCESSOR = {80: 164 << 10, 90: 228 << 10, 100: 228 << 10}
@@ -244,7 +245,7 @@ def main() -> None:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"compile_report: {error}")
-    rooms = arguments.rooms or sorted(p.parent.name for p in ROOT.glob("kernels/*/cuda.cuh"))
+    rooms = arguments.rooms or [name for name in ROOMS if name != "common"]
     results: dict[str, dict[str, dict[int, Kernel]]] = {room: {} for room in rooms}
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)

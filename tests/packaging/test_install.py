@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CUDA_HOME = os.environ.get("CUDA_HOME")
+NVCC = shutil.which("nvcc", path=f"{CUDA_HOME}/bin" if CUDA_HOME else None)
 OWN = (
     "build",
     "dist",
@@ -79,7 +81,9 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for wanted in (
         "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/ops.cpp",
-        "csrc/host/channelwise_kl.cpp", "kernels/channelwise_kl/cpu.h", "README.md", "LICENSE",
+        "csrc/host/channelwise_kl.cpp", "build_backend/cuda_library.py", "csrc/cuda/device.h",
+        "kernels/common/cuda.cuh", "scripts/check_cuda_link.py", "kernels/channelwise_kl/cpu.h",
+        "README.md", "LICENSE",
         "ansm_fast/weights/localizer.safetensors", "ansm_fast/weights/ansm_tiny.safetensors",
         "ansm_fast/training/configs/ansm.yaml", "tests/native/main.cpp", "tests/test_losses.py",
     ):  # fmt: skip
@@ -87,14 +91,53 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
     assert not any(name.endswith(".so") for name in names)
 
 
-def test_wheel_of_an_environment_with_torch(sdist, tmp_path) -> None:
-    wheel, output = wheel_of(sdist, tmp_path)
+@pytest.fixture(scope="module")
+def built(sdist, tmp_path_factory) -> tuple[Path, str]:
+    """A wheel, unpacked, and pip's output; with CUDA for one architecture where nvcc is."""
+    folder = tmp_path_factory.mktemp("built")
+    cuda = {"ANSM_FAST_CUDA": "1", "TORCH_CUDA_ARCH_LIST": "8.0"} if NVCC else {}
+    wheel, output = wheel_of(sdist, folder, **cuda)
     assert "cp310-abi3" in wheel.name
+    return folder, output
+
+
+def test_wheel_of_an_environment_with_torch(built) -> None:
+    folder, output = built
     assert "Collecting torch" not in output  # the environment's own is used
-    assert sum(path.stat().st_size for path in (tmp_path / "unpacked").rglob("*.safetensors")) < 6e6
-    report = doctor(tmp_path)
+    assert sum(path.stat().st_size for path in (folder / "unpacked").rglob("*.safetensors")) < 6e6
+    report = doctor(folder)
     assert report["build"]["torch"] == report["runtime"]["torch"]
     assert all(states["cpu"] == "available" for states in report["backends"].values())
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+def test_wheel_with_the_cuda_library(built) -> None:
+    folder, _ = built
+    library = folder / "unpacked" / "ansm_fast" / "_C_cuda.so"
+    assert library.is_file()
+    run(sys.executable, ROOT / "scripts" / "check_cuda_link.py", library)
+    report = doctor(folder)
+    assert report["build"]["cuda"]["architectures"] == ["8.0"]
+    assert "-fmad=false" in report["build"]["cuda"]["flags"]
+    if report["runtime"]["torch_cuda"] is None:
+        assert report["cuda_library"] is None
+        because = report["cuda_library_missing_because"]
+        assert "is built, but torch" in because and "has no CUDA" in because
+
+
+def test_cuda_asked_for_where_no_nvcc_is(sdist, tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path, sdist],
+        capture_output=True, text=True,
+        env=os.environ | {"ANSM_FAST_CUDA": "1", "CUDA_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode != 0
+    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "nvcc" in line]
+    assert said == [
+        "ansm_fast: ANSM_FAST_CUDA=1 asks for the CUDA library, but there is no nvcc in "
+        f"CUDA_HOME={tmp_path}"
+    ]
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_wheel_without_a_compiler(sdist, tmp_path) -> None:
