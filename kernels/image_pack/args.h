@@ -1,9 +1,11 @@
 // What the image packing kernels of every instruction set take and give.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "../common/field.h"
+#include "../common/host_device.h"
 
 namespace ansm_fast {
 namespace image_pack {
@@ -33,6 +35,14 @@ struct Unpack {
   double eps = 0;
   bool bounded = false;  // whether eps holds
 };
+
+// The levels that a budget lets a pixel move: rounding must not spend what is left of it between
+// two levels, hence whole ones. The slack forgives an eps that was itself rounded to a half type.
+// Static, as every instruction set has its own.
+ANSM_FAST_HOST_DEVICE static inline int whole_levels(double eps) {
+  const double whole = std::floor(eps * 255.0 * (1.0 + 1.0 / 1024.0));
+  return whole < 255.0 ? int(whole) : 255;
+}
 
 }  // namespace image_pack
 }  // namespace ansm_fast
