@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pytest
+import torch
 from click.testing import CliRunner
 
 from ansm_fast.cli.doctor import command
+from ansm_fast.ops import library
 from ansm_fast.ops.backends import BACKENDS, OPS
 
 
@@ -25,3 +29,53 @@ def test_the_table_names_every_backend() -> None:
     result = CliRunner().invoke(command, [])
     assert result.exit_code == 0
     assert all(backend in result.output for backend in BACKENDS)
+
+
+def test_both_libraries_and_the_runtime_are_reported() -> None:
+    report = json.loads(CliRunner().invoke(command, ["--json"]).output)
+    assert (report["cuda_library"] is None) == bool(report["cuda_library_missing_because"])
+    assert set(report["runtime"]["driver"]) == {"version", "cuda"}
+    for device in report["runtime"]["devices"]:
+        assert device["name"] and device["memory"] > 0
+
+
+@pytest.mark.parametrize(
+    ("cuda", "built", "info", "wanted"),
+    [
+        (None, True, {}, "_C_cuda.so is built, but torch {torch} has no CUDA"),
+        (None, False, {}, "torch {torch} has no CUDA, and _C_cuda.so is not built"),
+        ("13.0", False, None, "it was installed without native code"),
+        ("13.0", False, {"no_cuda_because": "no nvcc was found"}, "no nvcc was found; to get it"),
+        ("13.0", True, {}, "_C_cuda.so could not be loaded"),
+    ],
+)
+def test_why_there_is_no_cuda_library(
+    cuda, built, info, wanted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(library, "PACKAGE", tmp_path)
+    monkeypatch.setattr(library, "PATH", tmp_path / "_C.abi3.so")
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    if built:
+        (tmp_path / "_C_cuda.so").write_text("no library")
+    if info is not None:
+        (tmp_path / "_build_info.json").write_text(json.dumps(info))
+    path, reason = library._load_cuda()
+    assert path is None and wanted.format(torch=torch.__version__) in reason
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "wanted"),
+    [
+        (["8.0", "9.0+PTX"], (8, 0), "machine code"),
+        (["8.0", "9.0+PTX"], (8, 9), "machine code"),
+        (["8.6"], (8, 0), None),
+        (["8.0", "9.0+PTX"], (12, 0), "PTX"),
+        (["8.0", "9.0"], (12, 0), None),
+        (["7.5+PTX", "8.0"], (8, 7), "PTX"),
+        (["8.7"], (8, 7), "machine code"),
+        (["9.0a+PTX"], (10, 0), None),
+        ([], (9, 0), None),
+    ],
+)
+def test_what_a_library_has_for_a_device(architectures, capability, wanted) -> None:
+    assert library.has_code_for(architectures, capability) == wanted
