@@ -1,4 +1,5 @@
-// One pixel's arithmetic, and masks of any type, as the host kernels have them (cpu.h).
+// One pixel's arithmetic, as the host kernels have it (cpu.h), masks of any type, and what both
+// passes take.
 #pragma once
 
 #include "../common/tiles.cuh"
@@ -9,6 +10,23 @@ namespace gpu {
 namespace dual_mask {
 
 using namespace ansm_fast::dual_mask;
+
+enum class Reduction : uint8_t { kNone, kSum, kMean };
+
+// What both passes take beside `in`, whose pos_weight is not used: the device reads its own.
+struct Batch {
+  int64_t samples = 0;
+  int64_t elements = 0;  // of one sample
+  SampleNumber pos_weight;
+  Weights weights;
+  Reduction reduction = Reduction::kMean;
+  double* sums = nullptr;  // [branch][sample][kSums]
+};
+
+__device__ __forceinline__ Sums sums_at(const double* sums, int64_t index) {
+  const double* s = sums + index * kSums;
+  return {s[0], s[1], s[2], s[3], s[4]};
+}
 
 // exp(-|z|)
 __device__ __forceinline__ float decay_of(float z) { return expf(-fabsf(z)); }

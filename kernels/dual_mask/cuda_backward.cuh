@@ -1,0 +1,84 @@
+// The gradient of both branches, from the sums of the forward.
+#pragma once
+
+#include "cuda_pixel.cuh"
+
+namespace ansm_fast {
+namespace gpu {
+namespace dual_mask {
+
+struct Gradient {
+  const void* grad_output = nullptr;
+  bool is_double = false;  // grad_output: float64, else float32
+  bool each = false;       // one for each sample
+  Field out[kMaxBranches];
+};
+
+template <class A>
+__device__ __forceinline__ A pixel_gradient(A z, A y, A t, A pos_weight, const A* c) {
+  const A bce = c[0], base = c[1], slope = c[2];
+  const Logistic<A> l = logistic(z, decay_of(z));
+  // p [bce (1 - t) + (1 - p) (base - slope y)] - (1 - p) bce pos_weight t
+  A g = multiply_add(-bce, t, bce);
+  g = multiply_add(l.complement, multiply_add(-slope, y, base), g);
+  return multiply_add(l.probability, g, -pos_weight * bce * t * l.complement);
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(kTileThreads)
+    backward_kernel(Inputs in, Batch batch, Samples samples, Gradient gradient) {
+  using A = accumulate_t<T>;
+  constexpr int kNumbers = 3;  // in Coefficients
+  ANSM_FAST_SHARED(A, shared, (kMaxBranches * kNumbers));
+  const A weight = A(batch.pos_weight[0]), ignore = A(in.ignore);
+  const int64_t begin = int64_t(blockIdx.x) * kPieceElements, stop = begin + kPieceElements;
+  const int64_t end = stop < samples.elements ? stop : samples.elements;
+  for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
+    if (int(threadIdx.x) < in.branches) {
+      const int b = int(threadIdx.x);
+      const int64_t at = gradient.each ? sample : 0;
+      const double factor = gradient.is_double
+                                ? static_cast<const double*>(gradient.grad_output)[at]
+                                : double(static_cast<const float*>(gradient.grad_output)[at]);
+      const double share = batch.reduction == Reduction::kMean ? 1 / double(samples.count) : 1.0;
+      const double g =
+          (b == 0 ? batch.weights.branch[0] : batch.weights.branch[1]) * share * factor;
+      const Coefficients c =
+          coefficients_of(sums_at(batch.sums, b * samples.count + sample), g, batch.weights);
+      shared[b * kNumbers] = A(c.bce);
+      shared[b * kNumbers + 1] = A(c.dice_base);
+      shared[b * kNumbers + 2] = A(c.dice_slope);
+    }
+    __syncthreads();
+    for (int64_t at = begin; at < end; at += Tile<V>::kElements) {
+      const Tile<V> tile(samples, sample, at);
+      Vector<T, V> stored[kMaxBranches] = {};
+#pragma unroll
+      for (int b = 0; b < kMaxBranches; ++b)
+        if (gradient.out[b].data) stored[b] = tile.template load<T>(in.logits[b].data);
+      A mask[V], target[V];
+#pragma unroll
+      for (int b = 0; b < kMaxBranches; ++b) {
+        const bool lends = b == 0 && gradient.out[1].data && !in.mask[1].data;
+        if (!gradient.out[b].data) {
+          if (lends) load_any(in.mask[b], tile, mask);
+          continue;
+        }
+        load_targets(in, b, tile, mask, target);
+        Vector<T, V> out;
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          const A z = to<A>(stored[b].value[i]), y = mask[i];
+          const A g = pixel_gradient(z, y, target[i], weight, shared + b * kNumbers);
+          out.value[i] = from<T>(in.has_ignore && y == ignore ? A(0) : g);
+        }
+        tile.store(gradient.out[b].data, out);
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace dual_mask
+}  // namespace gpu
+}  // namespace ansm_fast
