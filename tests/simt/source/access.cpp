@@ -11,6 +11,13 @@ bool watching = false;
 
 namespace {
 
+// Code of ours that the linker took from an instrumented file must not be watched.
+bool busy = false;
+struct Busy {
+  Busy() { busy = true; }
+  ~Busy() { busy = false; }
+};
+
 const char* verb(Kind kind) {
   return kind == Kind::kRead ? "load" : kind == Kind::kWrite ? "store" : "atomic";
 }
@@ -65,6 +72,7 @@ void access_shared(uintptr_t address, unsigned bytes, Kind kind, uint32_t code) 
   Conflict conflict;
   for (size_t c = offset / cell; c <= (offset + bytes - 1) / cell; ++c) {
     Cell& touched = array->cells[c];
+    forget_other_blocks(touched);
     uninitialized |= kind != Kind::kWrite && !written_in_block(touched);
     const Conflict found = touch(touched, kind, code);
     if (found.found) conflict = found;
@@ -99,7 +107,8 @@ void access_global(Buffer& buffer, uintptr_t address, unsigned bytes, Kind kind,
 }  // namespace
 
 void access(uintptr_t address, unsigned bytes, Kind kind, bool aligned, void* code) {
-  if (machine.current < 0 || machine.stacks.contains(address)) return;
+  if (machine.current < 0 || machine.stacks.contains(address) || busy) return;
+  const Busy guard;
   const uint32_t offset = code_offset(code);
   if (aligned && (bytes & (bytes - 1)) == 0 && address % bytes != 0) {
     const std::string text = "misaligned " + access_text(bytes, kind, offset) +
@@ -151,6 +160,7 @@ void block_begins() {
 }
 
 void block_ends() {
+  busy = false;  // also where an access ended the launch
   if (watching) traffic_block_ends();
 }
 

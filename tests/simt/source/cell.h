@@ -40,6 +40,8 @@ Conflict touch(Cell& cell, Kind kind, uint32_t code);
 // Whether the running launch, or block, has written the cell.
 bool written_in_launch(const Cell& cell);
 bool written_in_block(const Cell& cell);
+// Shared memory is new in every block.
+void forget_other_blocks(Cell& cell);
 
 namespace order {
 

@@ -110,6 +110,9 @@ Conflict touch(Cell& cell, Kind kind, uint32_t code) {
 
 bool written_in_launch(const Cell& cell) { return cell.write.block >= first_block; }
 bool written_in_block(const Cell& cell) { return cell.write.block == block; }
+void forget_other_blocks(Cell& cell) {
+  if (cell.write.block != block && cell.read.block != block) cell = {};
+}
 
 namespace order {
 

@@ -16,27 +16,26 @@ std::vector<LaunchReport> reports;
 
 struct Module {
   uintptr_t begin = 0, end = 0;
-
-  Module() {
-    dl_iterate_phdr(
-        [](dl_phdr_info* info, size_t, void* out) {
-          Module found;
-          found.begin = info->dlpi_addr;
-          for (int i = 0; i < info->dlpi_phnum; ++i) {
-            const auto& segment = info->dlpi_phdr[i];
-            const uintptr_t end = info->dlpi_addr + segment.p_vaddr + segment.p_memsz;
-            if (segment.p_type == PT_LOAD && end > found.end) found.end = end;
-          }
-          if (uintptr_t(&machine) < found.begin || uintptr_t(&machine) >= found.end) return 0;
-          *static_cast<Module*>(out) = found;
-          return 1;
-        },
-        this);
-  }
 };
 
+int find_module(dl_phdr_info* info, size_t, void* out) {
+  Module found{info->dlpi_addr, 0};
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& segment = info->dlpi_phdr[i];
+    const uintptr_t end = info->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+    if (segment.p_type == PT_LOAD && end > found.end) found.end = end;
+  }
+  if (uintptr_t(&machine) < found.begin || uintptr_t(&machine) >= found.end) return 0;
+  *static_cast<Module*>(out) = found;
+  return 1;
+}
+
 const Module& module() {
-  static const Module found;
+  static const Module found = [] {
+    Module result;
+    dl_iterate_phdr(find_module, &result);
+    return result;
+  }();
   return found;
 }
 
