@@ -3,21 +3,13 @@
 #include <tuple>
 #include <vector>
 
+#include "channelwise_kl_call.h"
 #include "channelwise_kl_host.h"
 #include "isa.h"
-#include "layout.h"
 #include "threads.h"
 
 namespace ansm_fast {
 namespace {
-
-enum Reduction { kNone, kSum, kBatchMean, kChannelMean, kMean };
-
-int64_t pixels_of(const Tensor& tensor) {
-  int64_t pixels = 1;
-  for (int64_t d = 2; d < tensor.dim(); ++d) pixels *= tensor.size(d);
-  return pixels;
-}
 
 // Wide blocks read memory in long runs; narrower ones give every thread its share. The results of
 // a channel are the same in any block.
@@ -35,35 +27,15 @@ bool outgrows_the_caches(const Tensor& gradient) {
   return gradient.numel() * int64_t(gradient.element_size()) > kBytes;
 }
 
-double divisor_of(int64_t reduction, double batch, double channels, double pixels) {
-  switch (reduction) {
-    case kBatchMean: return batch;
-    case kChannelMean: return batch * channels;
-    case kMean: return batch * channels * pixels;
-    default: return 1;
-  }
-}
-
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tensor& given_target,
                                            double temperature, double alpha, bool input_first,
                                            int64_t reduction, bool grad_input, bool grad_target) {
-  STD_TORCH_CHECK(given_input.dim() >= 3, "ansm_fast: input must have shape (B, C, *space)");
-  STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
-  check_floating(given_input, "input");
-  check_floating(given_target, "target");
-  check_shape(given_target, given_input, "target");
-  const Order order = order_of(given_input);
-  const Tensor input = in_order(given_input, order), target = in_order(given_target, order);
-  const int64_t batch = input.size(0), channels = input.size(1), pixels = pixels_of(input);
-  const bool wide = is_double(input) || is_double(target), rows = reduction == kNone;
-  const double divisor = divisor_of(reduction, double(batch), double(channels), double(pixels));
-
-  const std::vector<int64_t> shape =
-      rows ? std::vector<int64_t>{batch, channels} : std::vector<int64_t>{};
-  const auto loss_type = wide ? ScalarType::Double : ScalarType::Float;
-  Tensor loss = torch::stable::new_empty(input, shape, loss_type);
-  Tensor to_input = grad_input ? place_for(input, order) : nothing(input);
-  Tensor to_target = grad_target ? place_for(target, order) : nothing(target);
+  const KlCall call(given_input, given_target, reduction, grad_input, grad_target);
+  const Tensor &input = call.input, &target = call.target;
+  const Tensor &loss = call.loss, &to_input = call.to_input, &to_target = call.to_target;
+  const int64_t batch = call.batch, channels = call.channels, pixels = call.pixels;
+  const double divisor = call.divisor;
+  const bool wide = call.wide, rows = call.rows;
 
   channelwise_kl::Inputs in;
   in.first = field(input_first ? input : target);
@@ -80,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
 
   std::vector<double> kl(size_t(batch * channels), 0.0);
   if (pixels > 0 && !kl.empty()) {
-    if (order == Order::kChannelsLast) {
+    if (call.order == Order::kChannelsLast) {
       const int64_t blocks = ANSM_FAST_HOST(channelwise_kl_column_blocks, in);
       torch::stable::parallel_for(
           0, batch * blocks, grain(pixels * channels / blocks), [&](int64_t begin, int64_t end) {
@@ -102,15 +74,28 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
   return {loss, to_input, to_target};
 }
 
+std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors target,
+                                                        double temperature, double alpha,
+                                                        bool input_first, int64_t reduction,
+                                                        std::vector<bool> grad_input,
+                                                        std::vector<bool> grad_target) {
+  check_layers(input, target, grad_input, grad_target);
+  std::tuple<Tensors, Tensors, Tensors> result;
+  for (size_t i = 0; i < input.size(); ++i) {
+    auto [loss, to_input, to_target] = forward(input[i], target[i], temperature, alpha, input_first,
+                                               reduction, grad_input[i], grad_target[i]);
+    std::get<0>(result).push_back(loss);
+    std::get<1>(result).push_back(to_input);
+    std::get<2>(result).push_back(to_target);
+  }
+  return result;
+}
+
 // to = gradient * grad_output; both gradients lie in one order.
 void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, Order order) {
-  const Tensor factors = torch::stable::contiguous(grad_output);
+  const Tensor factors = checked_factors(grad_output, gradient);
   const int64_t batch = gradient.size(0), channels = gradient.size(1);
   const bool uniform = factors.numel() == 1;
-  STD_TORCH_CHECK(factors.scalar_type() == ScalarType::Float || is_double(factors),
-                  "ansm_fast: grad_output must be float32 or float64");
-  STD_TORCH_CHECK(uniform || factors.numel() == batch * channels,
-                  "ansm_fast: grad_output must be one number or one for each row");
   std::vector<double> factor(size_t(batch * channels));
   for (size_t i = 0; i < factor.size(); ++i) factor[i] = element(factors, uniform ? 0 : int64_t(i));
 
@@ -144,8 +129,7 @@ Tensor backward(const Tensor& grad_output, const Tensor& given) {
 }
 
 void scale_(const Tensor& gradient, const Tensor& grad_output) {
-  STD_TORCH_CHECK(gradient.is_contiguous() || is_channels_last(gradient),
-                  "ansm_fast: the gradient must lie in memory without gaps");
+  check_in_place(gradient);
   // Most losses end the graph: their grad_output is 1, and nothing is touched.
   const bool scalar = grad_output.numel() == 1 &&
                       (grad_output.scalar_type() == ScalarType::Float || is_double(grad_output));
@@ -158,6 +142,7 @@ void scale_(const Tensor& gradient, const Tensor& grad_output) {
 
 STABLE_TORCH_LIBRARY_IMPL(ansm_fast, CPU, m) {
   m.impl("channelwise_kl", TORCH_BOX(&ansm_fast::forward));
+  m.impl("channelwise_kl_layers", TORCH_BOX(&ansm_fast::forward_of_layers));
   m.impl("channelwise_kl_backward", TORCH_BOX(&ansm_fast::backward));
   m.impl("channelwise_kl_scale_", TORCH_BOX(&ansm_fast::scale_));
 }

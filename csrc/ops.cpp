@@ -11,6 +11,11 @@ STABLE_TORCH_LIBRARY(ansm_fast, m) {
       "channelwise_kl(Tensor input, Tensor target, float temperature, float alpha, "
       "bool input_first, int reduction, bool grad_input, bool grad_target) "
       "-> (Tensor, Tensor, Tensor)");
+  // The same for a list of pairs, which may differ in shape and order: results for each.
+  m.def(
+      "channelwise_kl_layers(Tensor[] input, Tensor[] target, float temperature, float alpha, "
+      "bool input_first, int reduction, bool[] grad_input, bool[] grad_target) "
+      "-> (Tensor[], Tensor[], Tensor[])");
   // gradient * grad_output, where grad_output is one number or one for each (sample, channel).
   m.def("channelwise_kl_backward(Tensor grad_output, Tensor gradient) -> Tensor");
   m.def("channelwise_kl_scale_(Tensor(a!) gradient, Tensor grad_output) -> ()");

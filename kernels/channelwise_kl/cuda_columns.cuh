@@ -1,0 +1,327 @@
+// Maps whose channels are neighbours in memory: neighbouring threads take neighbouring channels,
+// and the pixels are cut into chunks of constant length, whose partial results `combine` brings
+// together.
+#pragma once
+
+#include "cuda_held.cuh"
+
+namespace ansm_fast {
+namespace gpu {
+namespace channelwise_kl {
+
+constexpr int kColumnThreads = 256;
+constexpr int kPixelsOfThread = 32;
+
+// Blocks that a multiprocessor must hold: without it, the compiler trades spills for more of them.
+template <class T, int V>
+constexpr int kColumnBlocks = (V == 1 ? 4 : 2) / (sizeof(T) == 8 ? 2 : 1);
+
+// V channels of every so many pixels: what one thread takes. `Layer::lanes` threads, a power of two
+// of at most kWarp, lie across channels, the others of the block across pixels.
+template <class T, int V>
+struct Column {
+  using A = accumulate_t<T>;
+  static constexpr int kAtOnce =
+      V == 8 || sizeof(A) == 8 ? 2 : 4;  // pixels that are loaded together
+
+  int64_t sample, chunk, channel;  // `channel` is the first of V
+  int64_t row;                     // of that channel
+  int64_t begin, end, step;        // pixels
+  int64_t origin, channels;        // where its pixel 0 lies; from a pixel to the next
+
+  __device__ __forceinline__ Column(const Layer& layer, int64_t block) {
+    const int lanes = layer.lanes, thread = int(threadIdx.x);
+    const int64_t tiles = (layer.channels + lanes * V - 1) / (lanes * V);
+    const int64_t run = block / tiles;
+    sample = run / layer.chunks;
+    chunk = run - sample * layer.chunks;
+    channel = ((block - run * tiles) * lanes + thread % lanes) * V;
+    row = sample * layer.channels + channel;
+    step = kColumnThreads / lanes;
+    const int64_t start = chunk * step * kPixelsOfThread;
+    begin = start + thread / lanes;
+    end = start + step * kPixelsOfThread;
+    if (end > layer.pixels) end = layer.pixels;
+    if (!has_channel(layer)) end = begin;
+    channels = layer.channels;
+    origin = sample * layer.pixels * channels + channel;
+  }
+
+  __device__ __forceinline__ bool has_channel(const Layer& layer) const {
+    return channel < layer.channels;
+  }
+  __device__ __forceinline__ int64_t at_pixel(int64_t pixel) const {
+    return origin + pixel * channels;
+  }
+
+  // kAtOnce pixels from `pixel` on; those beyond the end are -inf and add nothing.
+  __device__ __forceinline__ void load(const Layer& layer, int64_t pixel, A (&first)[kAtOnce][V],
+                                       A (&second)[kAtOnce][V]) const {
+    Vector<T, V> raw_first[kAtOnce], raw_second[kAtOnce];
+    const T nothing = from<T>(-A(INFINITY));
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (pixel + k * step < end) {
+        const int64_t place = at_pixel(pixel + k * step);
+        raw_first[k] = *reinterpret_cast<const Vector<T, V>*>(at<T>(layer.first, place));
+        raw_second[k] = *reinterpret_cast<const Vector<T, V>*>(at<T>(layer.second, place));
+      } else {
+#pragma unroll
+        for (int i = 0; i < V; ++i) raw_first[k].value[i] = raw_second[k].value[i] = nothing;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        first[k][i] = to<A>(raw_first[k].value[i]);
+        second[k][i] = to<A>(raw_second[k].value[i]);
+      }
+    }
+  }
+};
+
+// V neighbours of an array of A, in pieces of at most 16 bytes.
+template <int V, class A>
+__device__ __forceinline__ void store_run(A* target, const A (&values)[V]) {
+  constexpr int kPiece = V < kVectorWidth<A> ? V : kVectorWidth<A>;
+#pragma unroll
+  for (int i = 0; i < V; i += kPiece) {
+    A piece[kPiece];
+#pragma unroll
+    for (int j = 0; j < kPiece; ++j) piece[j] = values[i + j];
+    store<kPiece>(target + i, piece);
+  }
+}
+
+template <int V, class A>
+__device__ __forceinline__ void load_run(const A* source, A (&values)[V]) {
+  constexpr int kPiece = V < kVectorWidth<A> ? V : kVectorWidth<A>;
+#pragma unroll
+  for (int i = 0; i < V; i += kPiece) {
+    A piece[kPiece];
+    load<kPiece>(source + i, piece);
+#pragma unroll
+    for (int j = 0; j < kPiece; ++j) values[i + j] = piece[j];
+  }
+}
+
+// Over the threads of a block that share their channels, through kArrays * V arrays of one element
+// for each thread: larger values, or sums. The first `lanes` threads' elements are the results.
+template <int kArrays, int V, bool kMaximum, class A>
+__device__ __forceinline__ void across_pixels(A* room, int lanes) {
+  const int thread = int(threadIdx.x);
+  for (int half = kColumnThreads / 2; half >= lanes; half /= 2) {
+    __syncthreads();
+    if (thread < half) {
+#pragma unroll
+      for (int i = 0; i < kArrays * V; ++i) {
+        A& mine = room[i * kColumnThreads + thread];
+        const A other = room[i * kColumnThreads + thread + half];
+        mine = kMaximum ? larger(mine, other) : mine + other;
+      }
+    }
+  }
+  __syncthreads();
+}
+
+template <class A, int V>
+struct ColumnSums {
+  A max_first[V], max_second[V], sums[3][V];
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      max_first[i] = max_second[i] = kLowest<A>;
+      sums[0][i] = sums[1][i] = sums[2][i] = A(0);
+    }
+  }
+
+  // Brings the sums to maxima that are at least as large.
+  __device__ __forceinline__ void raise(int i, A to_first, A to_second, A scale) {
+    const A down_first = (max_first[i] - to_first) * scale;
+    const A down_second = (max_second[i] - to_second) * scale;
+    const A factor = exponential(down_first);
+    const A moved = weighted(sums[0][i], down_first - down_second);
+    sums[2][i] = weighted(factor, sums[2][i] + moved);
+    sums[0][i] *= factor;
+    sums[1][i] *= exponential(down_second);
+    max_first[i] = to_first;
+    max_second[i] = to_second;
+  }
+};
+
+template <class T, int V>
+__global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
+    column_statistics(Layers layers) {
+  using A = accumulate_t<T>;
+  using Mine = Column<T, V>;
+  ANSM_FAST_SHARED(A, room, 3 * V * kColumnThreads);
+  const Place place = place_of(layers, layers.first_block + blockIdx.x);
+  const Layer& layer = layers.layer[place.layer];
+  const Mine column(layer, place.block);
+  const A scale = A(layers.inverse_temperature);
+  ColumnSums<A, V> total;
+  total.clear();
+  for (int64_t pixel = column.begin; pixel < column.end; pixel += Mine::kAtOnce * column.step) {
+    A first[Mine::kAtOnce][V], second[Mine::kAtOnce][V];
+    column.load(layer, pixel, first, second);
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      A max_first = total.max_first[i], max_second = total.max_second[i];
+#pragma unroll
+      for (int k = 0; k < Mine::kAtOnce; ++k) {
+        max_first = larger(max_first, first[k][i]);
+        max_second = larger(max_second, second[k][i]);
+      }
+      total.raise(i, max_first, max_second, scale);
+#pragma unroll
+      for (int k = 0; k < Mine::kAtOnce; ++k) {
+        const A u = (first[k][i] - max_first) * scale, v = (second[k][i] - max_second) * scale;
+        const A exp_first = exponential(u);
+        total.sums[0][i] += exp_first;
+        total.sums[1][i] += exponential(v);
+        total.sums[2][i] += weighted(exp_first, u - v);
+      }
+    }
+  }
+
+  const int thread = int(threadIdx.x), lane = thread % layer.lanes;
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    room[i * kColumnThreads + thread] = total.max_first[i];
+    room[(V + i) * kColumnThreads + thread] = total.max_second[i];
+  }
+  across_pixels<kMaxima, V, true>(room, layer.lanes);
+#pragma unroll
+  for (int i = 0; i < V; ++i)
+    total.raise(i, room[i * kColumnThreads + lane], room[(V + i) * kColumnThreads + lane], scale);
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) room[(j * V + i) * kColumnThreads + thread] = total.sums[j][i];
+  }
+  across_pixels<3, V, false>(room, layer.lanes);
+  if (thread >= layer.lanes || !column.has_channel(layer)) return;
+  store_run<V>(partial<A>(layers, layer, 0, column.row, column.chunk), total.max_first);
+  store_run<V>(partial<A>(layers, layer, 1, column.row, column.chunk), total.max_second);
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    A sum[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
+    store_run<V>(partial<A>(layers, layer, kMaxima + j, column.row, column.chunk), sum);
+  }
+}
+
+// The rows of V neighbouring channels.
+template <class A, int V>
+struct ColumnStatistics {
+  A value[kStatistics][V];
+
+  __device__ __forceinline__ void load(const Layers& layers, const Layer& layer, int64_t row) {
+#pragma unroll
+    for (int k = 0; k < kStatistics; ++k)
+      load_run<V>(statistic<A>(layers, layer, k, row), value[k]);
+  }
+  __device__ __forceinline__ Statistics<A> operator[](int i) const {
+    return {value[0][i], value[1][i], value[2][i], value[3][i], value[4][i], value[5][i]};
+  }
+};
+
+template <class T, int V>
+__global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
+    column_smoothed(Layers layers) {
+  using A = accumulate_t<T>;
+  using Mine = Column<T, V>;
+  ANSM_FAST_SHARED(A, room, 3 * V * kColumnThreads);
+  const Place place = place_of(layers, layers.first_block + blockIdx.x);
+  const Layer& layer = layers.layer[place.layer];
+  const Mine column(layer, place.block);
+  const A scale = A(layers.inverse_temperature), alpha = A(layers.alpha);
+  A sums[V][3];
+#pragma unroll
+  for (int i = 0; i < V; ++i) sums[i][0] = sums[i][1] = sums[i][2] = A(0);
+  if (column.has_channel(layer)) {
+    ColumnStatistics<A, V> rows;
+    rows.load(layers, layer, column.row);
+    for (int64_t pixel = column.begin; pixel < column.end; pixel += column.step) {
+      A first[V], second[V];
+      load<V>(at<T>(layer.first, column.at_pixel(pixel)), first);
+      load<V>(at<T>(layer.second, column.at_pixel(pixel)), second);
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        const Statistics<A> row = rows[i];
+        add_smoothed(exponential((first[i] - row.max_first) * scale) * row.inverse_first,
+                     exponential((second[i] - row.max_second) * scale) * row.inverse_second, alpha,
+                     sums[i]);
+      }
+    }
+  }
+  const int thread = int(threadIdx.x), lane = thread % layer.lanes;
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) room[(j * V + i) * kColumnThreads + thread] = sums[i][j];
+  }
+  across_pixels<3, V, false>(room, layer.lanes);
+  if (thread >= layer.lanes || !column.has_channel(layer)) return;
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    A sum[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
+    store_run<V>(partial<A>(layers, layer, kMaxima + j, column.row, column.chunk), sum);
+  }
+}
+
+// From the last block to the first: what the walk before read last may still be in the cache.
+template <class T, int V>
+__global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
+    column_gradients(Layers layers) {
+  using A = accumulate_t<T>;
+  using Mine = Column<T, V>;
+  const Place place = place_of(layers, layers.blocks - 1 - (layers.first_block + blockIdx.x));
+  const Layer& layer = layers.layer[place.layer];
+  const Mine column(layer, place.block);
+  if (!column.has_channel(layer)) return;
+  const Constants<A> c = constants_of<A>(layers, layer);
+  ColumnStatistics<A, V> rows;
+  rows.load(layers, layer, column.row);
+  for (int64_t pixel = column.begin; pixel < column.end; pixel += Mine::kAtOnce * column.step) {
+    A first[Mine::kAtOnce][V], second[Mine::kAtOnce][V];
+    column.load(layer, pixel, first, second);
+#pragma unroll
+    for (int k = 0; k < Mine::kAtOnce; ++k) {
+      if (pixel + k * column.step >= column.end) break;
+      A of_first[V], of_second[V];
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        const Statistics<A> row = rows[i];
+        const A u = (first[k][i] - row.max_first) * c.scale;
+        const A v = (second[k][i] - row.max_second) * c.scale;
+        const A p = exponential(u) * row.inverse_first;
+        of_second[i] = A(0);
+        if (!layer.grad_second && !c.smoothed) {
+          of_first[i] = c.factor * weighted(p, (u - v) - row.mean_first);
+          continue;
+        }
+        const A q = exponential(v) * row.inverse_second;
+        of_first[i] =
+            c.factor * (c.smoothed ? smoothed_gradient_first(p, q, row.mean_first, c.alpha)
+                                   : weighted(p, (u - v) - row.mean_first));
+        of_second[i] =
+            c.factor *
+            (c.smoothed ? smoothed_gradient_second(p, q, row.mean_second, c.alpha) : q - p);
+      }
+      const int64_t place = column.at_pixel(pixel + k * column.step);
+      if (layer.grad_first) store<V>(at<T>(layer.grad_first, place), of_first);
+      if (layer.grad_second) store<V>(at<T>(layer.grad_second, place), of_second);
+    }
+  }
+}
+
+}  // namespace channelwise_kl
+}  // namespace gpu
+}  // namespace ansm_fast
