@@ -111,6 +111,7 @@ def native() -> dict:
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
+    cuda_library.check_if_forced()
     set_max_jobs()
     headers = [str(path) for path in sorted((ROOT / "kernels").rglob("*.h"))]
     sources = [

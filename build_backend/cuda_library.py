@@ -85,6 +85,16 @@ def reason_not_to_try() -> str | None:
     return None
 
 
+def check_if_forced() -> None:
+    """Exit before anything is compiled if what was asked for cannot be built."""
+    if is_forced():
+        try:
+            chosen_architectures(find_toolkit().architectures, lambda _: None)
+            find_ninja()
+        except CannotBuild as error:
+            sys.exit(f"ansm_fast: {FORCED_BUT} {error}")
+
+
 def build_where_wanted(
     root: Path, target: Path, compiler: str, jobs: int, say
 ) -> tuple[dict | None, str | None]:
