@@ -10,6 +10,10 @@
 
 #include "common/field.h"
 
+#ifdef ANSM_FAST_SIMT
+#include "simt/machine.h"
+#endif
+
 namespace ansm_fast {
 
 using torch::headeronly::ScalarType;
@@ -28,7 +32,23 @@ inline ElementType element_type(const Tensor& tensor) {
   }
 }
 
-inline Field field(const Tensor& tensor) { return {tensor.data_ptr(), element_type(tensor)}; }
+#ifdef ANSM_FAST_SIMT
+// Tells the harness which memory a kernel may touch.
+inline void announce(const Tensor& tensor) {
+  if (tensor.numel() == 0) return;
+  const int64_t element = bytes_of(element_type(tensor));
+  int64_t extent = 1;
+  for (int64_t d = 0; d < tensor.dim(); ++d) extent += (tensor.size(d) - 1) * tensor.stride(d);
+  simt::announce(tensor.data_ptr(), size_t(extent * element), size_t(element));
+}
+#endif
+
+inline Field field(const Tensor& tensor) {
+#ifdef ANSM_FAST_SIMT
+  announce(tensor);
+#endif
+  return {tensor.data_ptr(), element_type(tensor)};
+}
 
 inline bool is_double(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Double; }
 

@@ -9,13 +9,17 @@
 
 #ifdef ANSM_FAST_SIMT
 
-#define ANSM_FAST_CUDA_OPS(m) STABLE_TORCH_LIBRARY_IMPL(ansm_fast_simt, CPU, m)
+#define ANSM_FAST_CUDA_OPS(m) STABLE_TORCH_LIBRARY_IMPL(ANSM_FAST_NAMESPACE, CPU, m)
 
 namespace ansm_fast {
 
+// What `field` announces while it lives is the memory that kernels may touch.
 struct OnDeviceOf {
   explicit OnDeviceOf(const Tensor&) {}
   cudaStream_t stream() const { return nullptr; }
+
+ private:
+  simt::Operation operation_;
 };
 
 inline void check_launch() {}

@@ -34,12 +34,13 @@ std::string race_text(const Conflict& conflict, Kind kind, const std::string& wh
   std::string text = "race on " + what + ": " + name_of(machine.current) + " of " +
                      name_of_block() + (kind == Kind::kRead ? " reads" : " writes") + " at " +
                      code_text(code) + " what " + name_of(conflict.other.thread);
-  return text + " of the same or another block " + (conflict.other_wrote ? "wrote" : "read") +
-         " at " + code_text(conflict.other_code) + ", with nothing that orders them";
+  if (!conflict.same_block) text += " of " + name_of_block_at(conflict.other_position);
+  return text + (conflict.other_wrote ? " wrote" : " read") + " at " +
+         code_text(conflict.other_code) + ", with nothing that orders them";
 }
 
 [[noreturn]] void out_of_range(const std::string& text) {
-  find(Finding::kOutOfRange, text);
+  find(Finding::kOutOfRange, [&] { return text; });
   machine.fail(text);
 }
 
@@ -61,8 +62,7 @@ void access_shared(uintptr_t address, unsigned bytes, Kind kind, uint32_t code) 
     out_of_range(text);
   }
   const size_t element = array->site->element;
-  const size_t cell = element % 4 == 0 ? 4 : element % 2 == 0 ? 2 : 1;
-  if (array->cells.empty()) array->cells.resize((array->bytes + cell - 1) / cell);
+  if (!array->cells.started()) array->cells.start(array->bytes, element);
   const size_t offset = address - uintptr_t(array->begin);
   const auto what = [&] {
     return "shared array " + std::string(array->site->name) + "[" +
@@ -70,17 +70,16 @@ void access_shared(uintptr_t address, unsigned bytes, Kind kind, uint32_t code) 
   };
   bool uninitialized = false;
   Conflict conflict;
-  for (size_t c = offset / cell; c <= (offset + bytes - 1) / cell; ++c) {
-    Cell& touched = array->cells[c];
-    forget_other_blocks(touched);
-    uninitialized |= kind != Kind::kWrite && !written_in_block(touched);
-    const Conflict found = touch(touched, kind, code);
+  array->cells.visit(offset, bytes, [&](Cell& cell) {
+    forget_other_blocks(cell);
+    uninitialized |= kind != Kind::kWrite && !written_in_block(cell);
+    const Conflict found = touch(cell, kind, code);
     if (found.found) conflict = found;
-  }
-  if (conflict.found) find(Finding::kRace, race_text(conflict, kind, what(), code));
+  });
+  if (conflict.found) find(Finding::kRace, [&] { return race_text(conflict, kind, what(), code); });
   if (uninitialized && !conflict.found)
     find(Finding::kUninitialized,
-         "uninitialized " + what() + ": " + access_text(bytes, kind, code));
+         [&] { return "uninitialized " + what() + ": " + access_text(bytes, kind, code); });
 }
 
 void access_global(Buffer& buffer, uintptr_t address, unsigned bytes, Kind kind, bool aligned,
@@ -89,19 +88,21 @@ void access_global(Buffer& buffer, uintptr_t address, unsigned bytes, Kind kind,
   buffer.mark(address, bytes, write);
   if (!aligned) ++(write ? buffer.written : buffer.read).unaligned;
   count_access(buffer, address, bytes, write, code, machine.current);
-  const size_t offset = address - buffer.begin, cell = buffer.cell_bytes;
+  const size_t offset = address - buffer.begin;
   Conflict conflict;
-  for (size_t c = offset / cell; c <= (offset + bytes - 1) / cell; ++c) {
-    Cell& touched = buffer.cells[c];
-    if (write && !written_in_launch(touched)) buffer.bytes_written += cell;
-    const Conflict found = touch(touched, kind, code);
+  buffer.cells.visit(offset, bytes, [&](Cell& cell) {
+    if (write && !written_in_launch(cell)) buffer.bytes_written += buffer.cells.cell_bytes();
+    const Conflict found = touch(cell, kind, code);
     if (found.found) conflict = found;
-  }
-  if (conflict.found)
-    find(Finding::kRace, race_text(conflict, kind,
-                                   "buffer " + std::to_string(&buffer - buffers().data()) + "[" +
-                                       std::to_string(offset / buffer.element) + "]",
-                                   code));
+  });
+  if (!conflict.found) return;
+  const size_t number = size_t(&buffer - buffers().data());
+  find(Finding::kRace, [&] {
+    return race_text(
+        conflict, kind,
+        "buffer " + std::to_string(number) + "[" + std::to_string(offset / buffer.element) + "]",
+        code);
+  });
 }
 
 }  // namespace
@@ -113,7 +114,7 @@ void access(uintptr_t address, unsigned bytes, Kind kind, bool aligned, void* co
   if (aligned && (bytes & (bytes - 1)) == 0 && address % bytes != 0) {
     const std::string text = "misaligned " + access_text(bytes, kind, offset) +
                              ": the address is " + std::to_string(address % bytes) + " bytes off";
-    find(Finding::kMisaligned, text);
+    find(Finding::kMisaligned, [&] { return text; });
     machine.fail(text);
   }
   if (in_shared(address)) return access_shared(address, bytes, kind, offset);

@@ -17,9 +17,7 @@ void Traffic::add(const Traffic& other) {
 }
 
 void Buffer::launch_begins() {
-  cell_bytes = element % 4 == 0 ? 4 : element % 2 == 0 ? 2 : 1;
-  const size_t bytes = end - begin;
-  cells.resize((bytes + cell_bytes - 1) / cell_bytes);
+  if (!cells.started()) cells.start(end - begin, element);
   const size_t sectors = (end - 1) / kSector - begin / kSector + 1;
   read_sectors.assign(sectors, false);
   written_sectors.assign(sectors, false);
@@ -92,5 +90,19 @@ void announce(const void* begin, size_t bytes, size_t element) {
 }
 
 void forget() { watch::buffers().clear(); }
+
+namespace {
+
+int operations = 0;
+
+}  // namespace
+
+Operation::Operation() {
+  if (operations++ == 0) forget();
+}
+
+Operation::~Operation() {
+  if (--operations == 0) forget();
+}
 
 }  // namespace simt

@@ -27,8 +27,7 @@ struct Traffic {
 struct Buffer {
   uintptr_t begin, end;
   size_t element;
-  unsigned cell_bytes;
-  std::vector<Cell> cells;
+  Cells cells;
   std::vector<bool> read_sectors, written_sectors;
   Traffic read, written;
   uint64_t bytes_written = 0;  // distinct ones

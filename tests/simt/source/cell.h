@@ -2,7 +2,10 @@
 // ordered after it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 
 #include "watch.h"
 
@@ -28,11 +31,51 @@ struct Cell {
   uint32_t read_code = 0, other_block = 0;
 };
 
+// The cells of some memory, all zero until touched: most of a large tensor never is.
+class Cells {
+ public:
+  void start(size_t memory_bytes, size_t element) {
+    bytes_ = element % 4 == 0 ? 4 : element % 2 == 0 ? 2 : 1;
+    count_ = (memory_bytes + bytes_ - 1) / bytes_;
+    cells_.reset(static_cast<Cell*>(std::calloc(count_, sizeof(Cell))));
+  }
+  bool started() const { return cells_ != nullptr; }
+  unsigned cell_bytes() const { return bytes_; }
+
+  // The cells that an access touches: finer ones from the first access on that is smaller than a
+  // cell, or neighbors in a word would seem to race.
+  template <class Function>
+  void visit(size_t offset, unsigned bytes, Function function) {
+    if (offset % bytes_ != 0 || bytes % bytes_ != 0) refine();
+    for (size_t c = offset / bytes_; c < (offset + bytes) / bytes_; ++c) function(cells_.get()[c]);
+  }
+
+ private:
+  struct Free {
+    void operator()(Cell* cells) const { std::free(cells); }
+  };
+
+  void refine() {
+    std::unique_ptr<Cell, Free> fine(
+        static_cast<Cell*>(std::calloc(count_ * bytes_, sizeof(Cell))));
+    for (size_t c = 0; c < count_ * bytes_; ++c) fine.get()[c] = cells_.get()[c / bytes_];
+    cells_ = std::move(fine);
+    count_ *= bytes_;
+    bytes_ = 1;
+  }
+
+  std::unique_ptr<Cell, Free> cells_;
+  size_t count_ = 0;
+  unsigned bytes_ = 1;
+};
+
 struct Conflict {
   bool found = false;
   Moment other;
   bool other_wrote = false;
   uint32_t other_code = 0;
+  bool same_block = false;
+  uint32_t other_position = 0;  // of its block in the order in which blocks ran
 };
 
 // The running thread touches the cell now.

@@ -60,6 +60,16 @@ std::string name_of(int thread) {
   return "thread " + to_text(machine.threads[size_t(thread)].index);
 }
 
+uint3 block_at(uint64_t position) {
+  const dim3 grid = machine.launch.grid;
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+  const uint64_t block = machine.schedule.descending ? blocks - 1 - position : position;
+  return {unsigned(block % grid.x), unsigned(block / grid.x % grid.y),
+          unsigned(block / grid.x / grid.y)};
+}
+
+std::string name_of_block_at(uint64_t position) { return "block " + to_text(block_at(position)); }
+
 std::string name_of_block() { return "block " + to_text(blockIdx); }
 
 void set_schedule(const std::string& schedule) {
@@ -83,9 +93,7 @@ void run(const Launch& launch) {
   watch::launch_begins();
   const uint64_t blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
   for (uint64_t i = 0; i < blocks && m.error.empty(); ++i) {
-    const uint64_t block = m.schedule.descending ? blocks - 1 - i : i;
-    blockIdx = {unsigned(block % launch.grid.x), unsigned(block / launch.grid.x % launch.grid.y),
-                unsigned(block / launch.grid.x / launch.grid.y)};
+    blockIdx = block_at(i);
     m.run_block();
   }
   const std::string error = watch::launch_ends(m.error);

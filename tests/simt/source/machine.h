@@ -89,8 +89,10 @@ extern Machine machine;
 
 Schedule parse_schedule(const std::string& text);
 std::string to_text(Place place);
-std::string name_of(int thread);  // "thread (3,0,0)"
-std::string name_of_block();      // "block (0,1,0)"
+std::string name_of(int thread);                  // "thread (3,0,0)"
+std::string name_of_block();                      // "block (0,1,0)"
+std::string name_of_block_at(uint64_t position);  // in the order in which blocks run
+uint3 block_at(uint64_t position);
 
 // Shared memory of the running block.
 void shared_launch_begins();

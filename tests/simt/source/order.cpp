@@ -86,6 +86,10 @@ void note_read(Cell& cell, const Moment& now, uint32_t code) {
   cell.read_code = code;
 }
 
+Conflict conflict_with(const Moment& other, bool wrote, uint32_t code) {
+  return {true, other, wrote, code, other.block == block, other.block - first_block};
+}
+
 }  // namespace
 
 Conflict touch(Cell& cell, Kind kind, uint32_t code) {
@@ -94,13 +98,13 @@ Conflict touch(Cell& cell, Kind kind, uint32_t code) {
   Conflict conflict;
   const bool both_atomic = kind == Kind::kAtomic && cell.atomic;
   if (written_in_launch(cell) && !both_atomic && !ordered(cell.write, thread))
-    conflict = {true, cell.write, true, cell.write_code};
+    conflict = conflict_with(cell.write, true, cell.write_code);
   if (kind == Kind::kRead) {
     note_read(cell, now, code);
     return conflict;
   }
   if (!conflict.found && !reads_ordered(cell, thread))
-    conflict = {true, cell.read, false, cell.read_code};
+    conflict = conflict_with(cell.read, false, cell.read_code);
   cell = {};
   cell.write = now;
   cell.atomic = kind == Kind::kAtomic;

@@ -11,7 +11,7 @@ namespace simt {
 namespace watch {
 namespace {
 
-constexpr size_t kTexts = 8, kReports = 4096;
+constexpr size_t kReports = 4096;
 std::vector<LaunchReport> reports;
 
 struct Module {
@@ -120,19 +120,16 @@ void begin_report() {
 
 void clear_reports() { reports.clear(); }
 
-void find(Finding finding, const std::string& text) {
-  LaunchReport& report = current_report();
-  ++report.found[int(finding)];
-  if (report.texts.size() < kTexts) report.texts.push_back(text);
-}
-
 std::string reports_as_json() {
   std::string text;
   for (const LaunchReport& report : reports) text += (text.empty() ? "" : ",\n") + json(report);
   return "[" + text + "]";
 }
 
-uint32_t code_offset(const void* code) { return uint32_t(uintptr_t(code) - module().begin); }
+uint32_t code_offset(const void* code) {
+  // A return address is that of the next line, often.
+  return uint32_t(uintptr_t(code) - 1 - module().begin);
+}
 
 std::string code_text(uint32_t offset) {
   char text[32];

@@ -31,7 +31,14 @@ struct LaunchReport {
 LaunchReport& current_report();
 void begin_report();
 void clear_reports();
-void find(Finding finding, const std::string& text);
+// Counts it; the first few have a text, from a function that makes it.
+template <class Text>
+void find(Finding finding, Text text) {
+  constexpr size_t kTexts = 8;
+  LaunchReport& report = current_report();
+  ++report.found[int(finding)];
+  if (report.texts.size() < kTexts) report.texts.push_back(text());
+}
 std::string reports_as_json();
 
 // A place in the library's code as an offset, which `addr2line` takes.

@@ -13,7 +13,7 @@ struct SharedArray {
   const SharedSite* site;
   char* begin;
   size_t bytes;
-  std::vector<watch::Cell> cells;
+  watch::Cells cells;
 };
 
 bool in_shared(uintptr_t address);

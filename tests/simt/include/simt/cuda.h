@@ -17,9 +17,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
 
 #define ANSM_FAST_LAUNCH(kernel, grid, block, stream, ...) \
   ::simt::launch(#kernel, (kernel), (grid), (block), (stream), __VA_ARGS__)

@@ -125,4 +125,14 @@ void* shared(const SharedSite& site);
 void announce(const void* begin, size_t bytes, size_t element = 4);
 void forget();
 
+// While it lives, an op runs: what it announces is forgotten at its end, and what was announced
+// before is not its own.
+class Operation {
+ public:
+  Operation();
+  ~Operation();
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+};
+
 }  // namespace simt
