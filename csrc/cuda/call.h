@@ -1,8 +1,10 @@
 // What the CUDA ops check beside the host's checks, and what they bring to device memory.
 #pragma once
 
-#include "common/tiles.cuh"
+// First torch, whose headers do not expect CUDA's words as macros.
 #include "device.h"
+
+#include "common/tiles.cuh"
 
 namespace ansm_fast {
 

@@ -35,19 +35,9 @@ struct SampleNumber {
   }
 };
 
-inline int64_t size_of(ElementType type) {
-  switch (type) {
-    case ElementType::kFloat32: return 4;
-    case ElementType::kFloat64: return 8;
-    case ElementType::kFloat16:
-    case ElementType::kBFloat16: return 2;
-    default: return 1;
-  }
-}
-
 // Whether every sample of the field starts where vectors of `width` elements may.
 inline bool rows_aligned(const Field& field, int64_t samples, int64_t elements, int width) {
-  const int64_t bytes = width * size_of(field.type);
+  const int64_t bytes = width * bytes_of(field.type);
   return bytes <= kVectorBytes && is_aligned(field.data, int(bytes)) &&
          (samples == 1 || elements % width == 0);
 }

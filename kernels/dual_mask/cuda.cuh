@@ -22,10 +22,10 @@ inline int64_t partials_size(const Inputs& in, const Batch& batch) {
 
 // Wide masks narrow the vectors of half types: each access of a warp is without gaps.
 inline int vector_width(const Inputs& in) {
-  int64_t widest = size_of(in.logits[0].type);
+  int64_t widest = bytes_of(in.logits[0].type);
   for (int b = 0; b < kMaxBranches; ++b)
     for (const Field& field : {in.mask[b], in.target[b]})
-      if (field.data && size_of(field.type) > widest) widest = size_of(field.type);
+      if (field.data && bytes_of(field.type) > widest) widest = bytes_of(field.type);
   return int(kVectorBytes / widest);
 }
 
