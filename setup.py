@@ -179,9 +179,10 @@ if reason and reason != "nothing is built by this command":
     if cuda_library.is_forced():
         sys.exit(f"ansm_fast: {cuda_library.FORCED_BUT} {reason}")
     say(f"installing without native code ({reason}); the PyTorch reference will serve, slower")
-packages = ["ansm_fast", "ansm_fast.kernels"] + [
+packages = [
     ".".join(path.parent.relative_to(ROOT).parts)
-    for path in sorted((ROOT / "ansm_fast").rglob("__init__.py"))
-    if path.parent != ROOT / "ansm_fast"
+    for folder in ("ansm_fast", "kernels")
+    for path in sorted((ROOT / folder).rglob("__init__.py"))
 ]
+packages = [f"ansm_fast.{name}" if name.startswith("kernels") else name for name in packages]
 setup(packages=packages, **({} if reason else native()))
