@@ -135,6 +135,8 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"ANSM_FAST_BACKEND forces {found['forced_backend']}")
     build, runtime = found["build"], found["runtime"]
     rows = Table(title=f"ansm_fast {found['version']}", show_header=False)
+    rows.add_column()
+    rows.add_column(overflow="fold")
     if build is None:
         rows.add_row("built", f"without native code: {found['library_missing_because']}")
     else:
