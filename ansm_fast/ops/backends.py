@@ -1,18 +1,22 @@
 """Which implementation runs: cuda, triton, cpu or reference, and the exact reason for each "no".
 
-An op calls ``choose(op, tensors, backend)``. A backend forced by the ``backend`` argument or by
-the environment variable ``ANSM_FAST_BACKEND`` (read at import) never falls back silently.
+An op calls ``choose(op, tensors, backend)`` and, unless the answer is "reference", the ops of
+``native(answer)``. A backend forced by the ``backend`` argument or by the environment variable
+``ANSM_FAST_BACKEND`` (read at import) never falls back silently.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import library
+from ansm_fast.ops import library, triton
+from ansm_fast.ops.native import Native, bind
 
 OPS = (
     "channelwise_kl",
@@ -32,11 +36,57 @@ class BackendError(RuntimeError):
     """A backend that was asked for by name cannot run."""
 
 
-def _device_reason(backend: str, tensors: Sequence[Tensor]) -> str | None:
-    wanted = "cpu" if backend == "cpu" else "cuda"
+@dataclass(frozen=True)
+class Backend:
+    """Compiled ops, the kinds of device whose tensors they take, or why they cannot run at all."""
+
+    devices: tuple[str, ...] = ()
+    ops: Native | None = None
+    why_not: str = ""
+
+
+def _cuda_why_not() -> str:
+    if library.CUDA_PATH is None:
+        return library.CUDA_WHY_NOT
+    return "" if torch.cuda.is_available() else "torch sees no CUDA device"
+
+
+def _found() -> dict[str, Backend]:
+    compiled = None if library.PATH is None else bind("ansm_fast")
+    no_cuda, no_triton = _cuda_why_not(), triton.why_not() or ""
+    return {
+        "cuda": Backend(why_not=no_cuda) if no_cuda else Backend(("cuda",), compiled),
+        "triton": Backend(why_not=no_triton)
+        if no_triton
+        else Backend(triton.devices(), bind(triton.NAMESPACE, fakes=False)),
+        "cpu": Backend(("cpu",), compiled, "" if compiled else library.WHY_NOT),
+    }
+
+
+@functools.cache
+def _no_code_for(index: int) -> str | None:
+    """Why the CUDA library has no code for a device."""
+    built = (library.build_info() or {}).get("cuda") or {}
+    architectures = built.get("architectures")
+    if not architectures:
+        return None
+    capability = torch.cuda.get_device_capability(index)
+    if library.has_code_for(architectures, capability):
+        return None
+    major, minor = capability
+    return (
+        f"the CUDA library was built for {', '.join(architectures)}, not for this device's "
+        f"{major}.{minor}; install ansm_fast again with TORCH_CUDA_ARCH_LIST={major}.{minor}"
+    )
+
+
+def _tensor_reason(name: str, backend: Backend, tensors: Sequence[Tensor]) -> str | None:
     for tensor in tensors:
-        if tensor.device.type != wanted:
-            return f"it needs tensors on {wanted!r}, got one on {str(tensor.device)!r}"
+        if tensor.device.type not in backend.devices:
+            wanted = " or ".join(map(repr, backend.devices))
+            return f"it needs tensors on {wanted}, got one on {str(tensor.device)!r}"
+    if name == "cuda" and tensors and not torch.compiler.is_compiling():
+        return _no_code_for(tensors[0].device.index or 0)
     return None
 
 
@@ -44,24 +94,16 @@ def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None
     """The reason why ``backend`` cannot run ``op`` on ``tensors``; None if it can."""
     if op not in OPS:
         raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "reference":
         return None
-    if backend == "cpu":
-        if library.PATH is None:
-            return library.WHY_NOT
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-            return "torch.func cannot transform compiled ops"
-        return _device_reason(backend, tensors)
-    if backend == "cuda":
-        reason = "this version has no CUDA library"
-        if torch.version.cuda is None:
-            reason += f", and torch {torch.__version__} is built without CUDA"
-        elif not torch.cuda.is_available():
-            reason += ", and torch sees no CUDA device"
-        return reason
-    return "this version has no Triton kernels"
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    found = _BACKENDS[backend]
+    if found.why_not:
+        return found.why_not
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return "torch.func cannot transform compiled ops"
+    return _tensor_reason(backend, found, tensors)
 
 
 def can_run(
@@ -84,3 +126,19 @@ def choose(op: str, tensors: Sequence[Tensor], backend: str | None = None) -> st
         if can_run(op, candidate, tensors):
             return candidate
     raise AssertionError("the reference runs everywhere")
+
+
+def native(backend: str) -> Native:
+    """The compiled ops of a backend that can run."""
+    ops = _BACKENDS[backend].ops
+    if ops is None:
+        raise BackendError(f"backend {backend!r} cannot run: {_BACKENDS[backend].why_not}")
+    return ops
+
+
+def register(name: str, backend: Backend) -> None:
+    """Make another namespace reachable by ``backend=name``; it is never chosen unasked."""
+    _BACKENDS[name] = backend
+
+
+_BACKENDS = _found()

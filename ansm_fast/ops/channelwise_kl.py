@@ -8,11 +8,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, library, reference
+from ansm_fast.ops import backends, reference
 from ansm_fast.ops.checks import autocasting, check_choice, check_floating, check_same
-
-if library.PATH is not None:
-    from ansm_fast.ops.native import channelwise_kl as native
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
@@ -82,6 +79,23 @@ def channelwise_kl(
         )  # fmt: skip
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a tensor as input is, got {type(target).__name__}")
+    _check(input, target, temperature, alpha, direction, reduction)
+    chosen = backends.choose("channelwise_kl", (input, target), backend)
+    if chosen == "reference":
+        loss = reference.channelwise_kl(
+            input, target, temperature=temperature, alpha=alpha, direction=direction,
+            reduction=reduction,
+        )  # fmt: skip
+    else:
+        loss = backends.native(chosen).channelwise_kl(
+            input, target, float(temperature), float(alpha), direction, reduction
+        )
+    return loss.to(_dtype_of_loss(input))
+
+
+def _check(
+    input: Tensor, target: Tensor, temperature: float, alpha: float, direction: str, reduction: str
+) -> None:
     check_floating("input", input)
     if input.dim() < 3:
         raise ValueError(
@@ -95,19 +109,22 @@ def channelwise_kl(
         raise ValueError(f"temperature must be > 0, got {temperature}")
     if not alpha >= 0:
         raise ValueError(f"alpha must be >= 0, got {alpha}")
-    dtype = torch.float32 if autocasting(input) and input.dtype != torch.float64 else input.dtype
-    if backends.choose("channelwise_kl", (input, target), backend) == "cpu":
-        loss = native.call(input, target, float(temperature), float(alpha), direction, reduction)
-    else:
-        loss = reference.channelwise_kl(
-            input, target, temperature=temperature, alpha=alpha, direction=direction,
-            reduction=reduction,
-        )  # fmt: skip
-    return loss.to(dtype)
+
+
+def _dtype_of_loss(input: Tensor) -> torch.dtype:
+    wide = autocasting(input) and input.dtype != torch.float64
+    return torch.float32 if wide else input.dtype
 
 
 def _of_pairs(
-    input: Sequence[Tensor], target: Tensor | Sequence[Tensor], **options: object
+    input: Sequence[Tensor],
+    target: Tensor | Sequence[Tensor],
+    *,
+    temperature: float,
+    alpha: float,
+    direction: str,
+    reduction: str,
+    backend: str | None,
 ) -> Tensor | list[Tensor]:
     if isinstance(target, Tensor) or len(input) != len(target) or not len(input):
         given = "a tensor" if isinstance(target, Tensor) else f"{len(target)} tensors"
@@ -115,5 +132,23 @@ def _of_pairs(
             f"input and target must be lists of the same length, at least 1, "
             f"got {len(input)} tensors and {given}"
         )
-    losses = [channelwise_kl(a, b, **options) for a, b in zip(input, target, strict=True)]  # type: ignore[arg-type,call-overload]
-    return losses if options["reduction"] == "none" else torch.stack(losses).mean()
+    for a, b in zip(input, target, strict=True):
+        _check(a, b, temperature, alpha, direction, reduction)
+    chosen = {
+        backends.choose("channelwise_kl", pair, backend) for pair in zip(input, target, strict=True)
+    }
+    if chosen == {"reference"} or len(chosen) > 1:  # maps on several devices
+        losses = [
+            channelwise_kl(
+                a, b, temperature=temperature, alpha=alpha, direction=direction,
+                reduction=reduction, backend=backend,
+            )
+            for a, b in zip(input, target, strict=True)
+        ]  # fmt: skip
+    else:
+        native = backends.native(chosen.pop())
+        losses = native.channelwise_kl_layers(
+            input, target, float(temperature), float(alpha), direction, reduction
+        )
+        losses = [loss.to(_dtype_of_loss(a)) for loss, a in zip(losses, input, strict=True)]
+    return losses if reduction == "none" else torch.stack(losses).mean()

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, library, reference
+from ansm_fast.ops import backends, reference
 from ansm_fast.ops.checks import (
     FLOATING,
     autocasting,
@@ -17,9 +17,6 @@ from ansm_fast.ops.checks import (
     check_same,
     check_shape,
 )
-
-if library.PATH is not None:
-    from ansm_fast.ops.native import dual_mask as native
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -66,8 +63,11 @@ def _run(
             f"pos_weight must be a number or a tensor of one element, got {tuple(weight.shape)}"
         )
     wide = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
-    if backends.choose(op, (logits, mask), backend) == "cpu":
-        loss, components = native.call(logits, logits_orig, mask, mask_orig, **options)
+    chosen = backends.choose(op, (logits, mask), backend)
+    if chosen != "reference":
+        loss, components = backends.native(chosen).dual_mask(
+            logits, logits_orig, mask, mask_orig, **options
+        )
     elif logits_orig is None:
         single = {k: v for k, v in options.items() if not k.endswith(("_adv", "_orig"))}
         loss, components = reference.bce_dice_loss(logits, mask, **single)

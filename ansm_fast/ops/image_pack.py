@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, library, reference
+from ansm_fast.ops import backends, reference
 from ansm_fast.ops.checks import FLOATING, check_budget, check_floating, check_same, check_tensor
-
-if library.PATH is not None:
-    from ansm_fast.ops.native import image_pack as native
 
 Budget = float | Tensor
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -48,8 +45,9 @@ def image_pack(
         )
     if dtype not in FLOATING:
         raise TypeError(f"dtype must be float32, float16, bfloat16 or float64, got {dtype}")
-    if backends.choose("image_pack", (images,), backend) == "cpu":
-        return native.image_pack(images, bgr, memory_format, dtype)
+    chosen = backends.choose("image_pack", (images,), backend)
+    if chosen != "reference":
+        return backends.native(chosen).image_pack(images, bgr, memory_format, dtype)
     return reference.image_pack(images, bgr=bgr, memory_format=memory_format, dtype=dtype)
 
 
@@ -92,6 +90,7 @@ def image_unpack(
     if eps is not None:
         check_budget("eps", eps, image)
     tensors = (image,) if perturbation is None else (image, perturbation)
-    if backends.choose("image_unpack", tensors, backend) == "cpu":
-        return native.image_unpack(image, perturbation, eps, bgr)
+    chosen = backends.choose("image_unpack", tensors, backend)
+    if chosen != "reference":
+        return backends.native(chosen).image_unpack(image, perturbation, eps, bgr)
     return reference.image_unpack(image, perturbation, eps, bgr=bgr)

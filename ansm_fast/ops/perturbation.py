@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ansm_fast.ops import backends, library, reference
+from ansm_fast.ops import backends, reference
 from ansm_fast.ops.checks import (
     check_batch,
     check_budget,
@@ -13,9 +13,6 @@ from ansm_fast.ops.checks import (
     check_range,
     check_same,
 )
-
-if library.PATH is not None:
-    from ansm_fast.ops.native import perturbation as native
 
 Budget = float | Tensor
 NORMS = ("linf", "l2")
@@ -72,8 +69,11 @@ def clamp_project(
             unknown norm. BackendError: the forced backend cannot run.
     """
     _check(image, {"perturbation": perturbation}, {"eps": eps}, norm, min, max)
-    if backends.choose("clamp_project", (image, perturbation), backend) == "cpu":
-        return native.clamp_project(image, perturbation, eps, norm, float(min), float(max))
+    chosen = backends.choose("clamp_project", (image, perturbation), backend)
+    if chosen != "reference":
+        return backends.native(chosen).clamp_project(
+            image, perturbation, eps, norm, float(min), float(max)
+        )
     return reference.clamp_project(image, perturbation, eps, norm=norm, min=min, max=max)
 
 
@@ -111,8 +111,11 @@ def pgd_step_(
     """
     check_floating("adv", adv)
     _check(image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max)
-    if backends.choose("pgd_step_", (adv, grad, image), backend) == "cpu":
-        native.pgd_step_(adv, grad, image, alpha, eps, norm, float(min), float(max))
+    chosen = backends.choose("pgd_step_", (adv, grad, image), backend)
+    if chosen != "reference":
+        backends.native(chosen).pgd_step_(
+            adv, grad, image, alpha, eps, norm, float(min), float(max)
+        )
         return adv
     return reference.pgd_step_(adv, grad, image, alpha, eps, norm=norm, min=min, max=max)
 
@@ -153,8 +156,9 @@ def momentum_step_(
     check_floating("adv", adv)
     others = {"adv": adv, "momentum": momentum, "grad": grad}
     _check(image, others, {"alpha": alpha, "eps": eps}, norm, min, max)
-    if backends.choose("momentum_step_", (adv, momentum, grad, image), backend) == "cpu":
-        native.momentum_step_(
+    chosen = backends.choose("momentum_step_", (adv, momentum, grad, image), backend)
+    if chosen != "reference":
+        backends.native(chosen).momentum_step_(
             adv, momentum, grad, image, alpha, eps, float(decay), norm, float(min), float(max)
         )
         return adv

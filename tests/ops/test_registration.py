@@ -45,6 +45,13 @@ def _cases() -> list[Any]:
         cases += [
             ("channelwise_kl", (a, b, 1.0, 0.0, True, 4, True, True)),
             ("channelwise_kl", (a, b.detach(), 2.0, 0.1, False, 0, True, False)),
+            (
+                "channelwise_kl_layers",
+                (
+                    [a, b], [draw(), draw(layout, True)], 1.0, 0.0, True, 4, [True, True],
+                    [False, True],
+                ),
+            ),
             ("channelwise_kl_backward", (torch.tensor(2.0), plain)),
             ("channelwise_kl_backward", (torch.rand(2, 3), plain)),
             ("channelwise_kl_scale_", (plain.clone(), torch.tensor(2.0))),
@@ -81,7 +88,7 @@ def _cases() -> list[Any]:
     return cases
 
 
-@pytest.mark.parametrize("index", range(42))
+@pytest.mark.parametrize("index", range(44))
 def test_opcheck(index) -> None:
     name, arguments = _cases()[index]
     torch.library.opcheck(native(name), arguments)
@@ -89,7 +96,7 @@ def test_opcheck(index) -> None:
 
 def test_opcheck_covers_every_op() -> None:
     cases = _cases()
-    assert len(cases) == 42
+    assert len(cases) == 44
     registered = {
         name.split("::")[1].split(".")[0]
         for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
@@ -100,6 +107,7 @@ def test_opcheck_covers_every_op() -> None:
 
 LOSSES = {
     "kl": lambda a, b: channelwise_kl(a, b, temperature=2.0),
+    "kl of pairs": lambda a, b: channelwise_kl([a, b * 2], [b, a], temperature=2.0),
     "kl alpha": lambda a, b: channelwise_kl(a, b, alpha=0.1, direction="target_input"),
     "dual mask": lambda a, b: dual_mask_loss(a, b, (a > 0.5).detach(), pos_weight=2.0),
     "bce dice": lambda a, b: bce_dice_loss(a + b, (a > 0.5).detach()),
