@@ -30,6 +30,8 @@ NAMESPACE = "ansm_fast_simt"
 
 COMMON = [
     "-std=c++20",
+    # Version 5 confuses a header's lines with those of the file that includes it.
+    "-gdwarf-4",
     "-g1",
     "-fPIC",
     "-ffp-contract=off",

@@ -7,15 +7,29 @@
 
 using simt::watch::Kind;
 
-#define SIMT_SEE(aligned, kind, bytes, address)                           \
-  simt::watch::access(uintptr_t(address), (bytes), Kind::kind, (aligned), \
-                      __builtin_return_address(0))
+namespace {
 
-#define SIMT_HOOKS(bytes)                                                                      \
-  void __tsan_read##bytes(void* address) { SIMT_SEE(true, kRead, bytes, address); }            \
-  void __tsan_write##bytes(void* address) { SIMT_SEE(true, kWrite, bytes, address); }          \
-  void __tsan_unaligned_read##bytes(void* address) { SIMT_SEE(false, kRead, bytes, address); } \
-  void __tsan_unaligned_write##bytes(void* address) { SIMT_SEE(false, kWrite, bytes, address); }
+// What the compiler cannot take for one instruction, the device moves in pieces.
+inline void pieces(uintptr_t address, size_t bytes, size_t largest, Kind kind, void* code) {
+  size_t piece = largest;
+  while (address % piece != 0 || bytes % piece != 0) piece /= 2;
+  for (size_t i = 0; i < bytes; i += piece)
+    simt::watch::access(address + i, unsigned(piece), kind, false, code);
+}
+
+}  // namespace
+
+#define SIMT_CODE __builtin_return_address(0)
+#define SIMT_WHOLE(kind, bytes) \
+  simt::watch::access(uintptr_t(address), bytes, Kind::kind, true, SIMT_CODE)
+#define SIMT_PIECES(kind, bytes, largest) \
+  pieces(uintptr_t(address), bytes, largest, Kind::kind, SIMT_CODE)
+
+#define SIMT_HOOKS(bytes)                                                                          \
+  void __tsan_read##bytes(void* address) { SIMT_WHOLE(kRead, bytes); }                             \
+  void __tsan_write##bytes(void* address) { SIMT_WHOLE(kWrite, bytes); }                           \
+  void __tsan_unaligned_read##bytes(void* address) { SIMT_PIECES(kRead, bytes, (bytes + 1) / 2); } \
+  void __tsan_unaligned_write##bytes(void* address) { SIMT_PIECES(kWrite, bytes, (bytes + 1) / 2); }
 
 // Host code of the same files counts references, for instance.
 #define SIMT_ATOMIC(bits, type)                                                                    \
@@ -66,13 +80,8 @@ SIMT_HOOKS(4)
 SIMT_HOOKS(8)
 SIMT_HOOKS(16)
 
-// Copies of a struct of another size: the device moves it in pieces, here it counts as one access.
-void __tsan_read_range(void* address, size_t bytes) {
-  SIMT_SEE(false, kRead, unsigned(bytes), address);
-}
-void __tsan_write_range(void* address, size_t bytes) {
-  SIMT_SEE(false, kWrite, unsigned(bytes), address);
-}
+void __tsan_read_range(void* address, size_t bytes) { SIMT_PIECES(kRead, bytes, 8); }
+void __tsan_write_range(void* address, size_t bytes) { SIMT_PIECES(kWrite, bytes, 8); }
 
 SIMT_ATOMIC(8, uint8_t)
 SIMT_ATOMIC(16, uint16_t)

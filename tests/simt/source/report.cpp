@@ -1,11 +1,8 @@
 #include "report.h"
 
-#include <cxxabi.h>
-#include <dlfcn.h>
 #include <link.h>
 
 #include <cstdio>
-#include <cstdlib>
 
 namespace simt {
 namespace watch {
@@ -37,17 +34,6 @@ const Module& module() {
     return result;
   }();
   return found;
-}
-
-// The name with its template arguments, where the library exports it.
-std::string instance_of(const void* kernel) {
-  Dl_info info;
-  if (!dladdr(kernel, &info) || !info.dli_sname || info.dli_saddr != kernel) return "";
-  int status = 0;
-  char* name = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-  const std::string text = status == 0 ? name : info.dli_sname;
-  std::free(name);
-  return text;
 }
 
 std::string quoted(const std::string& text) {
@@ -111,7 +97,7 @@ void begin_report() {
   if (name.size() > 1 && name.front() == '(' && name.back() == ')')
     name = name.substr(1, name.size() - 2);
   report.kernel = name;
-  report.instance = instance_of(machine.launch.kernel);
+  report.instance = code_text(uint32_t(uintptr_t(machine.launch.kernel) - module().begin));
   report.schedule = machine.schedule.text;
   report.grid = machine.launch.grid;
   report.block = machine.launch.block;

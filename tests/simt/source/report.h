@@ -20,7 +20,7 @@ struct BufferReport {
 };
 
 struct LaunchReport {
-  std::string kernel, instance, schedule, error;
+  std::string kernel, instance, schedule, error;  // the instance as an offset of its code
   dim3 grid, block;
   std::vector<BufferReport> buffers;
   uint64_t found[kFindings] = {};
@@ -31,13 +31,12 @@ struct LaunchReport {
 LaunchReport& current_report();
 void begin_report();
 void clear_reports();
-// Counts it; the first few have a text, from a function that makes it.
+// Counts it; the first few of each kind have a text, from a function that makes it.
 template <class Text>
 void find(Finding finding, Text text) {
-  constexpr size_t kTexts = 8;
+  constexpr uint64_t kTexts = 3;
   LaunchReport& report = current_report();
-  ++report.found[int(finding)];
-  if (report.texts.size() < kTexts) report.texts.push_back(text());
+  if (++report.found[int(finding)] <= kTexts) report.texts.push_back(text());
 }
 std::string reports_as_json();
 
