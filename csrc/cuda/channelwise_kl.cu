@@ -115,16 +115,16 @@ void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, 
   check_device(grad_output, gradient, "grad_output");
   const Tensor factors = checked_factors(grad_output, gradient);
   kl::Scaling io;
-  io.gradient = field(gradient).data;
-  io.out = field(to).data;
+  io.layer.first = field(gradient).data;
+  io.layer.grad_first = field(to).data;
+  io.layer.samples = gradient.size(0);
+  io.layer.channels = gradient.size(1);
+  io.layer.pixels = pixels_of(gradient);
+  io.layer.channels_last = order == Order::kChannelsLast;
   io.factor = field(factors).data;
   io.wide_factor = is_double(factors);
   io.uniform = factors.numel() == 1;
-  io.channels_last = order == Order::kChannelsLast;
   io.skip_one = skip_one;
-  io.count = gradient.numel();
-  io.pixels = pixels_of(gradient);
-  io.channels = gradient.size(1);
   kl::launch_scale(io, element_type(gradient), device.stream());
   check_launch();
 }

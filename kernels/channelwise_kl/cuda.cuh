@@ -44,8 +44,10 @@ inline int column_lanes(int64_t vectors, bool aligned) {
   return best;
 }
 
-inline int64_t column_tiles(const Layer& layer, int width) {
-  return blocks_for(layer.channels, layer.lanes * width);
+template <class T>
+int64_t column_blocks(const Layer& layer) {
+  const int width = layer.aligned ? kVectorWidth<T> : 1;
+  return blocks_for(layer.channels, layer.lanes * width) * layer.samples * layer.chunks;
 }
 
 template <class T>
@@ -89,7 +91,7 @@ inline void plan(Work& work) {
     layer.first_row = work.rows;
     layer.first_chunk = work.chunks;
     work.rows += layer.padded_rows();
-    work.chunks += layer.padded_rows() * layer.chunks;
+    work.chunks += layer.partials();
   }
 }
 
@@ -171,13 +173,10 @@ void launch_chunks(const Work& work, cudaStream_t stream) {
     return layer.route == Route::kSplit ? layer.rows() * layer.chunks : 0;
   };
   const auto columns = [](const Layer& layer) {
-    return layer.route == Route::kColumns ? column_tiles(layer, V) * layer.samples * layer.chunks
-                                          : 0;
+    return layer.route == Route::kColumns ? column_blocks<T>(layer) : 0;
   };
   const auto unaligned = [](const Layer& layer) {
-    return layer.route == Route::kUnalignedColumns
-               ? column_tiles(layer, 1) * layer.samples * layer.chunks
-               : 0;
+    return layer.route == Route::kUnalignedColumns ? column_blocks<T>(layer) : 0;
   };
   const auto where_wanted = [](const auto& blocks_of) {
     return [&](const Layer& layer) { return wants_gradient(layer) ? blocks_of(layer) : 0; };
@@ -278,17 +277,25 @@ inline void launch_losses(const Loss* losses, int64_t count, bool wide, double* 
 template <class T>
 void launch_scale_of(Scaling io, cudaStream_t stream) {
   constexpr int V = kVectorWidth<T>;
-  const int64_t neighbours = io.uniform ? io.count : io.channels_last ? io.channels : io.pixels;
-  const bool aligned = neighbours % V == 0 && is_aligned(io.gradient) && is_aligned(io.out);
-  constexpr int64_t kEach = int64_t(kScaleThreads) * kVectorsOfThread;
-  const int64_t blocks = blocks_for(io.count, kEach * (aligned ? V : 1));
-  for (; io.first_block < blocks; io.first_block += kMaxBlocks) {
-    const unsigned grid = unsigned(grid_of(blocks - io.first_block));
-    if (aligned)
-      ANSM_FAST_LAUNCH((scale<T, V>), grid, kScaleThreads, stream, io);
+  io.layer.second = io.factor;  // which must be aligned as well
+  plan_layer<T>(io.layer);
+  if (io.layer.route == Route::kNone) return;
+  if (io.layer.channels_last && !io.uniform) {
+    io.blocks = column_blocks<T>(io.layer);
+    if (io.layer.aligned)
+      ANSM_FAST_LAUNCH_TABLE((scale_columns<T, V>), kColumnThreads, stream, io);
     else
-      ANSM_FAST_LAUNCH((scale<T, 1>), grid, kScaleThreads, stream, io);
+      ANSM_FAST_LAUNCH_TABLE((scale_columns<T, 1>), kColumnThreads, stream, io);
+    return;
   }
+  const int64_t count = io.layer.rows() * io.layer.pixels;
+  const bool aligned = (io.uniform ? count : io.layer.pixels) % V == 0 &&
+                       is_aligned(io.layer.first) && is_aligned(io.layer.grad_first);
+  io.blocks = blocks_for(count, int64_t(kScaleThreads) * kVectorsOfThread * (aligned ? V : 1));
+  if (aligned)
+    ANSM_FAST_LAUNCH_TABLE((scale_rows<T, V>), kScaleThreads, stream, io);
+  else
+    ANSM_FAST_LAUNCH_TABLE((scale_rows<T, 1>), kScaleThreads, stream, io);
 }
 
 inline void launch_scale(const Scaling& io, ElementType type, cudaStream_t stream) {

@@ -81,28 +81,34 @@ struct Column {
   }
 };
 
-// V neighbours of an array of A, in pieces of at most 16 bytes.
-template <int V, class A>
-__device__ __forceinline__ void store_run(A* target, const A (&values)[V]) {
-  constexpr int kPiece = V < kVectorWidth<A> ? V : kVectorWidth<A>;
+// The partial results or the statistics of V neighbouring rows,
+// in vectors of at most four, see `Layer::slot_of`.
+template <class A, int V>
+constexpr int kRowsTogether = V < kVectorWidth<A> ? V : kVectorWidth<A>;
+
+template <class A, int V>
+__device__ __forceinline__ void store_partials(const Layers& layers, const Layer& layer, int which,
+                                               int64_t row, int64_t chunk, const A (&values)[V]) {
+  constexpr int kTogether = kRowsTogether<A, V>;
 #pragma unroll
-  for (int i = 0; i < V; i += kPiece) {
-    A piece[kPiece];
+  for (int i = 0; i < V; i += kTogether) {
+    A piece[kTogether];
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j) piece[j] = values[i + j];
-    store<kPiece>(target + i, piece);
+    for (int j = 0; j < kTogether; ++j) piece[j] = values[i + j];
+    store<kTogether>(partial<A>(layers, layer, which, row + i, chunk), piece);
   }
 }
 
-template <int V, class A>
-__device__ __forceinline__ void load_run(const A* source, A (&values)[V]) {
-  constexpr int kPiece = V < kVectorWidth<A> ? V : kVectorWidth<A>;
+template <class A, int V>
+__device__ __forceinline__ void load_statistics(const Layers& layers, const Layer& layer, int which,
+                                                int64_t row, A (&values)[V]) {
+  constexpr int kTogether = kRowsTogether<A, V>;
 #pragma unroll
-  for (int i = 0; i < V; i += kPiece) {
-    A piece[kPiece];
-    load<kPiece>(source + i, piece);
+  for (int i = 0; i < V; i += kTogether) {
+    A piece[kTogether];
+    load<kTogether>(statistic<A>(layers, layer, which, row + i), piece);
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j) values[i + j] = piece[j];
+    for (int j = 0; j < kTogether; ++j) values[i + j] = piece[j];
   }
 }
 
@@ -204,14 +210,14 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
   }
   across_pixels<3, V, false>(room, layer.lanes);
   if (thread >= layer.lanes || !column.has_channel(layer)) return;
-  store_run<V>(partial<A>(layers, layer, 0, column.row, column.chunk), total.max_first);
-  store_run<V>(partial<A>(layers, layer, 1, column.row, column.chunk), total.max_second);
+  store_partials<A, V>(layers, layer, 0, column.row, column.chunk, total.max_first);
+  store_partials<A, V>(layers, layer, 1, column.row, column.chunk, total.max_second);
 #pragma unroll
   for (int j = 0; j < 3; ++j) {
     A sum[V];
 #pragma unroll
     for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
-    store_run<V>(partial<A>(layers, layer, kMaxima + j, column.row, column.chunk), sum);
+    store_partials<A, V>(layers, layer, kMaxima + j, column.row, column.chunk, sum);
   }
 }
 
@@ -222,8 +228,7 @@ struct ColumnStatistics {
 
   __device__ __forceinline__ void load(const Layers& layers, const Layer& layer, int64_t row) {
 #pragma unroll
-    for (int k = 0; k < kStatistics; ++k)
-      load_run<V>(statistic<A>(layers, layer, k, row), value[k]);
+    for (int k = 0; k < kStatistics; ++k) load_statistics<A, V>(layers, layer, k, row, value[k]);
   }
   __device__ __forceinline__ Statistics<A> operator[](int i) const {
     return {value[0][i], value[1][i], value[2][i], value[3][i], value[4][i], value[5][i]};
@@ -272,7 +277,7 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     A sum[V];
 #pragma unroll
     for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
-    store_run<V>(partial<A>(layers, layer, kMaxima + j, column.row, column.chunk), sum);
+    store_partials<A, V>(layers, layer, kMaxima + j, column.row, column.chunk, sum);
   }
 }
 

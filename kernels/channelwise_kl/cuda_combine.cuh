@@ -11,7 +11,7 @@ namespace channelwise_kl {
 
 constexpr int kCombineThreads = 256;
 
-// Threads of a warp that share a row, a power of two.
+// Threads that share a row, a power of two.
 __host__ __device__ inline int combine_lanes(int64_t chunks) {
   int lanes = 1;
   while (lanes < chunks && lanes < kWarp) lanes *= 2;
@@ -19,43 +19,67 @@ __host__ __device__ inline int combine_lanes(int64_t chunks) {
 }
 
 inline int64_t combine_blocks(const Layer& layer) {
-  return blocks_for(layer.rows(), kCombineThreads / combine_lanes(layer.chunks));
+  return blocks_for(layer.padded_rows(), kCombineThreads / combine_lanes(layer.chunks));
 }
 
-// Neighbouring lanes take neighbouring rows, those `kWarp / lanes` apart the chunks of one row.
+// Neighbouring threads take neighbours in memory (see `partial`): chunks of one row, or rows of one
+// chunk. Sums are made among the lanes of a warp, or through `room` with an element for each
+// thread.
 struct CombineLane {
-  int lanes, spread;
+  int lanes, rows;  // rows of the block
+  bool columns;
   int64_t row, chunk;
   bool inside;
+  double* room;
 
-  __device__ __forceinline__ CombineLane(const Layer& layer, int64_t block) {
-    const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
+  __device__ __forceinline__ CombineLane(const Layer& layer, int64_t block, double* shared) {
+    const int thread = int(threadIdx.x);
     lanes = combine_lanes(layer.chunks);
-    spread = kWarp / lanes;
-    row = (block * (kCombineThreads / kWarp) + warp) * spread + lane % spread;
+    rows = kCombineThreads / lanes;
+    columns = layer.channels_last;
+    row = block * rows + (columns ? thread % rows : thread / lanes);
+    if (columns) row = layer.row_in(row);
     inside = row < layer.rows();
-    chunk = inside ? lane / spread : layer.chunks;
+    chunk = columns ? thread / rows : thread % lanes;
+    if (!inside) chunk = layer.chunks;
+    room = shared;
   }
 
+  template <bool kMaximum>
+  __device__ __forceinline__ double all(double value) const {
+    if (!columns) {
+      for (int offset = lanes / 2; offset > 0; offset /= 2) {
+        const double other = __shfl_xor_sync(kWholeWarp, value, offset);
+        value = kMaximum ? larger(value, other) : value + other;
+      }
+      return value;
+    }
+    const int thread = int(threadIdx.x);
+    __syncthreads();
+    room[thread] = value;
+    for (int half = kCombineThreads / 2; half >= rows; half /= 2) {
+      __syncthreads();
+      if (thread < half)
+        room[thread] = kMaximum ? larger(room[thread], room[thread + half])
+                                : room[thread] + room[thread + half];
+    }
+    __syncthreads();
+    return room[thread % rows];
+  }
   template <class A>
   __device__ __forceinline__ A maximum(A value) const {
-    for (int offset = kWarp / 2; offset >= spread; offset /= 2)
-      value = larger(value, __shfl_xor_sync(kWholeWarp, value, offset));
-    return value;
+    return A(all<true>(double(value)));
   }
-  __device__ __forceinline__ double sum(double value) const {
-    for (int offset = kWarp / 2; offset >= spread; offset /= 2)
-      value += __shfl_xor_sync(kWholeWarp, value, offset);
-    return value;
-  }
+  __device__ __forceinline__ double sum(double value) const { return all<false>(value); }
   __device__ __forceinline__ bool writes() const { return inside && chunk == 0; }
 };
 
 template <class A>
 __global__ void __launch_bounds__(kCombineThreads) combine(Layers layers) {
+  ANSM_FAST_SHARED(double, room, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
-  const CombineLane lane(layer, place.block);
+  const CombineLane lane(layer, place.block, room);
   const A scale = A(layers.inverse_temperature);
   Statistics<A> row;
   row.max_first = row.max_second = kLowest<A>;
@@ -94,9 +118,10 @@ __global__ void __launch_bounds__(kCombineThreads) combine(Layers layers) {
 
 template <class A>
 __global__ void __launch_bounds__(kCombineThreads) combine_smoothed(Layers layers) {
+  ANSM_FAST_SHARED(double, room, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
-  const CombineLane lane(layer, place.block);
+  const CombineLane lane(layer, place.block, room);
   double sums[3] = {0, 0, 0};
   for (int64_t chunk = lane.chunk; chunk < layer.chunks; chunk += lane.lanes) {
 #pragma unroll

@@ -46,8 +46,23 @@ struct Layer {
   int64_t first_block = 0;  // of the launch
 
   __host__ __device__ int64_t rows() const { return samples * channels; }
-  // Rows of one chunk among the partial results, padded so that vectors of them are aligned.
-  __host__ __device__ int64_t padded_rows() const { return (rows() + 7) / 8 * 8; }
+  // Padded, so that what holds a value for each row or chunk has every run at whole sectors.
+  __host__ __device__ int64_t padded_rows() const { return (rows() + 15) / 16 * 16; }
+  __host__ __device__ int64_t padded_chunks() const { return (chunks + 7) / 8 * 8; }
+  __host__ __device__ int64_t partials() const {
+    return channels_last ? chunks * padded_rows() : rows() * padded_chunks();
+  }
+
+  // Where a row lies among `padded_rows`. A thread with eight rows writes them as two vectors: the
+  // first halves of all such threads are neighbours, and so are the second halves.
+  __device__ __forceinline__ int64_t slot_of(int64_t row) const {
+    return (row & 4 ? padded_rows() / 2 : 0) + (row >> 3) * 4 + (row & 3);
+  }
+  __device__ __forceinline__ int64_t row_in(int64_t slot) const {
+    const int64_t half = padded_rows() / 2;
+    const int64_t among = slot < half ? slot : slot - half;
+    return (among >> 2) * 8 + (slot < half ? 0 : 4) + (among & 3);
+  }
 };
 
 struct Layers {
@@ -87,17 +102,20 @@ __device__ __forceinline__ Constants<A> constants_of(const Layers& layers, const
           layers.alpha > 0};
 }
 
+// Where neighbouring threads of `combine` read neighbours: of one chunk, or of one row.
 template <class A>
 __device__ __forceinline__ A* partial(const Layers& layers, const Layer& layer, int which,
                                       int64_t row, int64_t chunk) {
-  return static_cast<A*>(layers.partials) + which * layers.chunks + layer.first_chunk +
-         chunk * layer.padded_rows() + row;
+  const int64_t place = layer.channels_last ? chunk * layer.padded_rows() + layer.slot_of(row)
+                                            : row * layer.padded_chunks() + chunk;
+  return static_cast<A*>(layers.partials) + which * layers.chunks + layer.first_chunk + place;
 }
 
 template <class A>
 __device__ __forceinline__ A* statistic(const Layers& layers, const Layer& layer, int which,
                                         int64_t row) {
-  return static_cast<A*>(layers.statistics) + which * layers.rows + layer.first_row + row;
+  return static_cast<A*>(layers.statistics) + which * layers.rows + layer.first_row +
+         layer.slot_of(row);
 }
 
 template <class A>
