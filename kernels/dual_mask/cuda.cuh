@@ -13,11 +13,12 @@ namespace dual_mask {
 struct Results {
   void* loss = nullptr;
   void* components = nullptr;
-  double* partials = nullptr;  // of `partials_size` numbers
+  double* workspace = nullptr;  // of `workspace_size` numbers
 };
 
-inline int64_t partials_size(const Inputs& in, const Batch& batch) {
-  return in.branches * kSums * batch.samples * pieces_of(batch.elements);
+// Partial sums of every piece, then BCE and Dice of every sample.
+inline int64_t workspace_size(const Inputs& in, const Batch& batch) {
+  return in.branches * batch.samples * (kSums * pieces_of(batch.elements) + 2);
 }
 
 // Wide masks narrow the vectors of half types: each access of a warp is without gaps.
@@ -60,6 +61,8 @@ inline bool is_weighted(const Batch& batch) {
 inline void launch_forward(const Inputs& in, const Batch& batch, const Results& results,
                            cudaStream_t stream) {
   const int64_t pieces = pieces_of(batch.elements);
+  double* const partials = results.workspace;
+  double* const terms = partials + in.branches * batch.samples * kSums * pieces;
   if (batch.samples > 0 && pieces > 0) {
     for_logits(in, [&](auto zero, auto width) {
       using T = decltype(zero);
@@ -68,22 +71,23 @@ inline void launch_forward(const Inputs& in, const Batch& batch, const Results& 
       const Samples samples = samples_of<V>(in, batch, none);
       ANSM_FAST_LAUNCH((forward_kernel<T, V>), sample_grid(samples, kPieceElements),
                        dim3(kTileThreads), stream, in, batch.pos_weight, is_weighted(batch),
-                       samples, results.partials);
+                       samples, partials);
     });
   }
   if (in.branches == 2)
-    combine<2 * kSums>(results.partials, batch.samples, pieces,
-                       FinishSums<2>{batch.sums, batch.samples}, stream);
+    combine<2 * kSums>(partials, batch.samples, pieces,
+                       FinishSums<2>{batch.sums, terms, batch.samples, batch.weights.smooth},
+                       stream);
   else
-    combine<kSums>(results.partials, batch.samples, pieces,
-                   FinishSums<1>{batch.sums, batch.samples}, stream);
+    combine<kSums>(partials, batch.samples, pieces,
+                   FinishSums<1>{batch.sums, terms, batch.samples, batch.weights.smooth}, stream);
   const bool each = batch.reduction == Reduction::kNone;
   if (each && batch.samples == 0) return;
   const int64_t needed = each ? blocks_for(batch.samples, kTileThreads) : 1;
   const dim3 grid(unsigned(needed < kMaxBlocks ? needed : kMaxBlocks));
   const auto launch = [&](auto zero) {
     using A = decltype(zero);
-    ANSM_FAST_LAUNCH((loss_kernel<A>), grid, dim3(kTileThreads), stream, batch.sums, in.branches,
+    ANSM_FAST_LAUNCH((loss_kernel<A>), grid, dim3(kTileThreads), stream, terms, in.branches,
                      batch.samples, batch.weights, batch.reduction, static_cast<A*>(results.loss),
                      static_cast<A*>(results.components));
   };

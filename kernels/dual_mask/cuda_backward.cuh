@@ -14,6 +14,11 @@ struct Gradient {
   Field out[kMaxBranches];
 };
 
+__device__ __forceinline__ Sums sums_at(const double* sums, int64_t index) {
+  const double* s = sums + index * kSums;
+  return {s[0], s[1], s[2], s[3], s[4]};
+}
+
 template <class A>
 __device__ __forceinline__ A pixel_gradient(A z, A y, A t, A pos_weight, const A* c) {
   const A bce = c[0], base = c[1], slope = c[2];

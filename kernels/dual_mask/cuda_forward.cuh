@@ -99,15 +99,25 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
+// `terms`: BCE and Dice of each branch, [2 * branch + term][sample].
 template <int kBranches>
 struct FinishSums {
   double* sums;
+  double* terms;
   int64_t samples;
+  double smooth;
 
   __device__ void operator()(int64_t sample, const double (&values)[kBranches * kSums]) const {
 #pragma unroll
     for (int k = 0; k < kBranches * kSums; ++k)
       sums[(k / kSums * samples + sample) * kSums + k % kSums] = values[k];
+#pragma unroll
+    for (int b = 0; b < kBranches; ++b) {
+      const double* v = values + b * kSums;
+      const Sums s{v[0], v[1], v[2], v[3], v[4]};
+      terms[2 * b * samples + sample] = bce_of(s);
+      terms[(2 * b + 1) * samples + sample] = dice_of(s, smooth);
+    }
   }
 };
 
@@ -115,7 +125,7 @@ struct FinishSums {
 // order.
 template <class A>
 __global__ void __launch_bounds__(kTileThreads)
-    loss_kernel(const double* sums, int branches, int64_t samples, Weights weights,
+    loss_kernel(const double* terms, int branches, int64_t samples, Weights weights,
                 Reduction reduction, A* loss, A* components) {
   constexpr int kTotals = 1 + 2 * kMaxBranches;
   ANSM_FAST_SHARED(double, room, (kTotals * kRoomPerSum));
@@ -127,8 +137,7 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
     for (int b = 0; b < kMaxBranches; ++b) {
       if (b >= branches) continue;
-      const Sums s = sums_at(sums, b * samples + i);
-      const double bce = bce_of(s), dice = dice_of(s, weights.smooth);
+      const double bce = terms[2 * b * samples + i], dice = terms[(2 * b + 1) * samples + i];
       value += weights.branch[b] * (weights.bce * bce + weights.dice * dice);
       totals[1 + 2 * b] += bce;
       totals[2 + 2 * b] += dice;

@@ -23,11 +23,6 @@ struct Batch {
   double* sums = nullptr;  // [branch][sample][kSums]
 };
 
-__device__ __forceinline__ Sums sums_at(const double* sums, int64_t index) {
-  const double* s = sums + index * kSums;
-  return {s[0], s[1], s[2], s[3], s[4]};
-}
-
 // exp(-|z|)
 __device__ __forceinline__ float decay_of(float z) { return expf(-fabsf(z)); }
 __device__ __forceinline__ double decay_of(double z) { return exp(-fabs(z)); }

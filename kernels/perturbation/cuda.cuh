@@ -89,11 +89,12 @@ __global__ void __launch_bounds__(kTileThreads)
     const Vector<T, V> grad = tile.template load<T>(step.grad.data);
     const Vector<T, V> image = tile.template load<T>(step.image.data);
     A direction[V];
-    StepScale scale;
-    if (scales) scale = scales[sample];
+    const double grad_factor = scales ? scales[sample].grad : 1.0;
+    const double along_factor = scales ? scales[sample].direction : 0.0;
+    const double shrink_factor = scales ? scales[sample].offset : 1.0;
     if (step.momentum.data) {
       const Vector<T, V> before = tile.template load<T>(step.momentum.data);
-      const A grad_scale = A(scale.grad);
+      const A grad_scale = A(grad_factor);
       Vector<T, V> after;
 #pragma unroll
       for (int i = 0; i < V; ++i) {
@@ -106,8 +107,8 @@ __global__ void __launch_bounds__(kTileThreads)
       for (int i = 0; i < V; ++i) direction[i] = to<A>(grad.value[i]);
     }
     const A alpha = A(size[sample]), eps = A(budget[sample]);
-    const A along = A(scale.direction), shrink = A(scale.offset);
-    const bool shrinks = scale.offset < 1;
+    const A along = A(along_factor), shrink = A(shrink_factor);
+    const bool shrinks = shrink_factor < 1;
     Vector<T, V> out;
 #pragma unroll
     for (int i = 0; i < V; ++i) {

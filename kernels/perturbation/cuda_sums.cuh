@@ -151,7 +151,10 @@ struct FinishStep {
     Limits limits;
     limits.alpha = alpha[sample];
     limits.eps = eps[sample];
-    scales[sample] = step_scale(s, limits, norm, momentum, decay);
+    const StepScale scale = step_scale(s, limits, norm, momentum, decay);
+    scales[sample].grad = scale.grad;
+    scales[sample].direction = scale.direction;
+    scales[sample].offset = scale.offset;
   }
 };
 
