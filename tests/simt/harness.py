@@ -108,16 +108,19 @@ class Library:
     def _look_up(self, offsets: list[str]) -> None:
         if not offsets:
             return
-        command = ["addr2line", "-fCa", "-e", str(self.path), *(o[1:] for o in offsets)]
+        command = ["addr2line", "-fCia", "-e", str(self.path), *(o[1:] for o in offsets)]
         try:
             lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError):
             self._places.update((offset, (offset, offset)) for offset in offsets)
             return
-        found = lines.splitlines()
-        for i, offset in enumerate(offsets):
-            place = "/".join(found[3 * i + 2].split(" ")[0].split("/")[-2:])
-            self._places[offset] = (found[3 * i + 1], place)
+        for offset, text in zip(
+            offsets, re.split(r"^0x[0-9a-f]+\n", lines, flags=re.M)[1:], strict=True
+        ):
+            # For an inlined function also from where, a few levels up.
+            frames = text.splitlines()
+            places = ["/".join(at.split(" ")[0].split("/")[-2:]) for at in frames[1::2]]
+            self._places[offset] = (frames[0], " from ".join(places[:3]))
 
 
 def _offsets(launch: dict[str, Any]) -> Iterator[str]:

@@ -121,7 +121,7 @@ void Machine::run_block() {
   switched_from_host = true;
   switch_fibers(host, thread().fiber, false);
   if (!error.empty())
-    for (int i = 0; i < count; ++i) forget_frames(threads[size_t(i)].fiber);
+    for (int i = 0; i < count; ++i) forget_frames(threads[size_t(i)].fiber, Stacks::kBytes);
   watch::block_ends();
 }
 

@@ -91,12 +91,25 @@ simt_switch_stacks:
 )");
 #endif
 
+// Functions that never return, the last of every thread and those in which a launch failed, leave
+// their frames poisoned: of the former a small part of the stack.
+inline void forget_frames(Fiber& fiber, size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (bytes > fiber.stack_bytes) bytes = fiber.stack_bytes;
+  __asan_unpoison_memory_region(fiber.stack + fiber.stack_bytes - bytes, bytes);
+#else
+  (void)fiber;
+  (void)bytes;
+#endif
+}
+
 // Makes the fiber start at `entry` when it is switched to. Stacks of many fibers start at different
 // places in their pages, or they would compete for the same few cache lines.
 inline void prepare(Fiber& fiber, char* stack, int index, void (*entry)()) {
   fiber.stack = stack;
   fiber.stack_bytes = Stacks::kBytes - Stacks::kGuard;
   fiber.fake_stack = nullptr;
+  forget_frames(fiber, 64 * 1024);
   const size_t spread = size_t(index) * 320 % 16384;
 #ifdef SIMT_UCONTEXT
   getcontext(&fiber.context);
@@ -144,15 +157,6 @@ inline void arrive(Fiber& host, bool from_host) {
 #else
   (void)host;
   (void)from_host;
-#endif
-}
-
-// A fiber that was abandoned in the middle of its functions leaves their frames poisoned.
-inline void forget_frames(Fiber& fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(fiber.stack, fiber.stack_bytes);
-#else
-  (void)fiber;
 #endif
 }
 
