@@ -4,7 +4,11 @@
 // samples or one for each. Gradients that are not asked for are empty tensors.
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(ansm_fast, m) {
+#ifndef ANSM_FAST_NAMESPACE
+#define ANSM_FAST_NAMESPACE ansm_fast
+#endif
+
+STABLE_TORCH_LIBRARY(ANSM_FAST_NAMESPACE, m) {
   // (loss, gradient of input, gradient of target) of the sum over rows divided as `reduction` says:
   // 0 none, 1 sum, 2 batchmean, 3 channelmean, 4 mean. The loss is float32, or float64.
   m.def(
