@@ -4,7 +4,7 @@
 
 `library(variant)` gives the path of the torch library, whose ops stand in the namespace
 `ansm_fast_simt`; `library(variant, "examples")` that of the harness's own test kernels. Only what
-changed is compiled again.
+changed is compiled again, MAX_JOBS files at a time (1 unless set).
 
 plain    as fast as it gets
 address  AddressSanitizer and UndefinedBehaviorSanitizer
@@ -22,6 +22,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,11 +149,13 @@ def library(variant: str = "plain", what: str = "ops", folder: Path | None = Non
         torch_compile, torch_link = torch_flags() if what == "ops" else ([], [])
         # The harness first: what both it and the kernels have of the standard library's templates
         # is then linked from files whose accesses are not watched.
-        objects = [compiled(s, flags, folder) for s in sorted((HERE / "source").glob("*.cpp"))]
+        work = [(source, flags) for source in sorted((HERE / "source").glob("*.cpp"))]
         plain, kernels = sources(what)
         seen = SEEN if variant == "seen" else []
-        objects += [compiled(s, [*flags, *torch_compile], folder) for s in plain]
-        objects += [compiled(s, [*flags, *torch_compile, *seen], folder) for s in kernels]
+        work += [(source, [*flags, *torch_compile]) for source in plain]
+        work += [(source, [*flags, *torch_compile, *seen]) for source in kernels]
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "1"))) as pool:
+            objects = list(pool.map(lambda one: compiled(*one, folder), work))
         name = "ansm_fast_simt" if what == "ops" else "simt_examples"
         out = folder / f"lib{name}_{variant}.so"
         sanitize = SANITIZE if variant == "address" else []

@@ -46,6 +46,7 @@ SCHEDULES = ("lifo", "rev", "fifo", "random:1", "lifo,descending", "random:2,des
 
 
 def _build() -> ModuleType:
+    """build.py beside this file, not another module of that name."""
     name = "ansm_fast_simt_build"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("build.py"))

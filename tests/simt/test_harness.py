@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import harness
 import numpy as np
 import pytest
 
-HERE = Path(__file__).parent
 N = 1024  # four blocks of 256 threads
 FLOATS = ctypes.POINTER(ctypes.c_float)
-
-
-def _harness():
-    spec = importlib.util.spec_from_file_location("simt_harness", HERE / "harness.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["simt_harness"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-harness = sys.modules.get("simt_harness") or _harness()
 
 
 class Examples:
@@ -235,11 +223,10 @@ def test_schedules_are_checked(plain):
 
 
 ADDRESS = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("test_harness", sys.argv[1])
-tests = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tests)
-examples = tests.Examples("address")
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_harness
+examples = test_harness.Examples("address")
 for name in sys.argv[2:]:
     error = examples.run(name)[3]
     assert not error, error
@@ -259,7 +246,7 @@ print("clean")
 )
 def test_sanitizers(names, message):
     result = subprocess.run(
-        [sys.executable, "-c", ADDRESS, __file__, *names],
+        [sys.executable, "-c", ADDRESS, str(Path(__file__).parent), *names],
         env=harness.address_environment(),
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 #include <simt/machine.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace simt {
 namespace watch {
@@ -93,16 +94,19 @@ void forget() { watch::buffers().clear(); }
 
 namespace {
 
+std::recursive_mutex one_operation;
 int operations = 0;
 
 }  // namespace
 
 Operation::Operation() {
+  one_operation.lock();
   if (operations++ == 0) forget();
 }
 
 Operation::~Operation() {
   if (--operations == 0) forget();
+  one_operation.unlock();
 }
 
 }  // namespace simt

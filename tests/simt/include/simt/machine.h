@@ -126,7 +126,7 @@ void announce(const void* begin, size_t bytes, size_t element = 4);
 void forget();
 
 // While it lives, an op runs: what it announces is forgotten at its end, and what was announced
-// before is not its own.
+// before is not its own. Ops of other threads wait.
 class Operation {
  public:
   Operation();
