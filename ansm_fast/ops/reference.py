@@ -205,7 +205,7 @@ def _step_(
         ascent = ascent.sign()
     else:
         length = _norm(ascent)
-        ascent = torch.where(length > 0, ascent / length, torch.zeros_like(ascent))
+        ascent = torch.where(length == 0, torch.zeros_like(ascent), ascent / length)
     moved = adv.to(wide) + per_sample(alpha, adv) * ascent
     return adv.copy_((origin + project(moved - origin, eps, norm)).clamp(min, max))
 
@@ -245,7 +245,7 @@ def momentum_step_(
     ascent = grad.to(wide)
     mean = ascent.abs().flatten(1).mean(1).reshape(-1, *(1,) * (grad.dim() - 1))
     # A sample whose gradient is zero everywhere adds nothing instead of NaN.
-    normalized = torch.where(mean > 0, ascent / mean, torch.zeros_like(ascent))
+    normalized = torch.where(mean == 0, torch.zeros_like(ascent), ascent / mean)
     momentum.copy_(decay * momentum.to(wide) + normalized)
     return _step_(adv, momentum, image, alpha, eps, norm, min, max)
 
