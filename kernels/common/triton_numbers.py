@@ -97,10 +97,12 @@ def log_of_one_plus(e, A: tl.constexpr):
 def per_sample(values, sample, high, low, KIND: tl.constexpr):
     """A float64: the number (KIND 0), the tensor's only element (1), or the sample's (2)."""
     if KIND == 0:
-        return real(high, low, tl.float64)
-    if KIND == 1:
-        return tl.load(values)
-    return tl.load(values + sample)
+        value = real(high, low, tl.float64)
+    elif KIND == 1:
+        value = tl.load(values)
+    else:
+        value = tl.load(values + sample)
+    return value
 
 
 @triton.jit

@@ -75,15 +75,15 @@ def nearest_level(value, A: tl.constexpr):
 @triton.jit
 def level_of(image, perturbation, at, there, eps, budget, NOISE: tl.constexpr, A: tl.constexpr):
     x = widen(tl.load(image + at, mask=there, other=0.0), A)
-    start = nearest_level(x, A)
-    if not NOISE:
-        return start.to(tl.uint8)
-    p = widen(tl.load(perturbation + at, mask=there, other=0.0), A)
-    p = tl.where(p < -eps, -eps, p)
-    p = tl.where(p > eps, eps, p)
-    level = nearest_level(x + p, A)
-    level = tl.maximum(level, start - budget)
-    return tl.minimum(level, start + budget).to(tl.uint8)
+    level = nearest_level(x, A)
+    if NOISE:
+        p = widen(tl.load(perturbation + at, mask=there, other=0.0), A)
+        p = tl.where(p < -eps, -eps, p)
+        p = tl.where(p > eps, eps, p)
+        start = level
+        level = nearest_level(x + p, A)
+        level = tl.minimum(tl.maximum(level, start - budget), start + budget)
+    return level.to(tl.uint8)
 
 
 @triton.jit(do_not_specialize=["eps_high", "eps_low"])

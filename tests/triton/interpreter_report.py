@@ -1,0 +1,64 @@
+"""Every Triton op in the interpreter: numerics, schedules, bounds, races, bytes. A row a case.
+
+python tests/triton/interpreter_report.py [--json] [--dtype float32 ...] [--orders 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
+sys.path.insert(0, str(Path(__file__).parent))
+warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of inf and NaN
+
+import torch  # noqa: E402
+from accesses import ORDERS, OutOfBounds  # noqa: E402
+from cases import LAYOUTS, cases  # noqa: E402
+from running import row_of  # noqa: E402
+from triton.runtime.errors import InterpreterError  # noqa: E402
+
+
+def rows(dtypes: list[str], orders: int = len(ORDERS)) -> list[dict[str, Any]]:
+    """One row for every op, dtype, layout and case; ``bounds`` names an access out of bounds."""
+    found = []
+    for name in dtypes:
+        for layout in LAYOUTS:
+            for case in cases(getattr(torch, name), layout):
+                row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
+                try:
+                    row |= row_of(case, ORDERS[:orders])
+                except (InterpreterError, OutOfBounds) as error:
+                    row |= {"op": case.op, "case": case.label, "bounds": str(error)}
+                found.append(row)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--dtype", nargs="+", default=["float32", "float64", "float16", "bfloat16"])
+    parser.add_argument("--orders", type=int, default=len(ORDERS))
+    options = parser.parse_args()
+    found = rows(options.dtype, options.orders)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for row in found:
+        ratio = row.get("sectors_over_floor")
+        print(
+            f"{row['op']:24} {row['dtype']:9} {row['layout']:14} {row['case']:36} "
+            f"error {row.get('error', float('nan')):.1e} {'ok' if row.get('numerics') else 'BAD'}  "
+            f"schedules {row.get('schedules')}  races {len(row.get('races', []))}  "
+            f"bounds {row['bounds'] or 'ok'}  "
+            + (f"sectors/floor {ratio:.4f}" if ratio is not None else "")
+        )
+
+
+if __name__ == "__main__":
+    main()
