@@ -12,7 +12,7 @@ namespace channelwise_kl {
 constexpr int kColumnThreads = 256;
 constexpr int kPixelsOfThread = 32;
 
-// Blocks that a multiprocessor must hold: without it, the compiler trades spills for more of them.
+// Blocks that a multiprocessor must hold. The compiler's own choice is one that spills a few words.
 template <class T, int V>
 constexpr int kColumnBlocks = (V == 1 ? 4 : 2) / (sizeof(T) == 8 ? 2 : 1);
 

@@ -75,7 +75,7 @@ struct CombineLane {
 };
 
 template <class A>
-__global__ void __launch_bounds__(kCombineThreads) combine(Layers layers) {
+__global__ void __launch_bounds__(kCombineThreads, 2) combine(Layers layers) {
   ANSM_FAST_SHARED(double, room, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kCombineThreads) combine(Layers layers) {
 }
 
 template <class A>
-__global__ void __launch_bounds__(kCombineThreads) combine_smoothed(Layers layers) {
+__global__ void __launch_bounds__(kCombineThreads, 2) combine_smoothed(Layers layers) {
   ANSM_FAST_SHARED(double, room, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
