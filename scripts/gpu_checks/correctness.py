@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import torch
+
+from ansm_fast.ops import backends
 from gpu_checks import calls
 from gpu_checks.cases import PAIRS, Case
 from gpu_checks.rules import FORWARD_ONLY, RULES
-
-from ansm_fast.ops import backends
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 

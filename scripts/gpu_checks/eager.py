@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from gpu_checks.calls import Tensors, gradients, leaves
-from gpu_checks.cases import PAIRS, Case
 from torch import Tensor
 from torch.nn import functional as F
+
+from gpu_checks.calls import Tensors, gradients, leaves
+from gpu_checks.cases import PAIRS, Case
 
 
 def _kl(input: Tensor, target: Tensor, **options: Any) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+
 from gpu_checks import calls, eager
 from gpu_checks.calls import Tensors
 from gpu_checks.cases import DOUBLE, PAIRS, Case
-from torch import Tensor
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -144,7 +145,7 @@ def budget(case: Case, tensors: Tensors, found: Tensors) -> str | None:
     slack = 0.0 if case.dtype in HALVES else torch.finfo(case.dtype).eps
     if not far <= float(torch.tensor(eps, dtype=wide)) + slack:
         return f"moved by {far:.9g}, more than {eps:.9g}"
-    if not (0 <= float(moved.min()) and float(moved.max()) <= 1):
+    if not (float(moved.min()) >= 0 and float(moved.max()) <= 1):
         return f"leaves [0, 1]: {float(moved.min()):.9g} to {float(moved.max()):.9g}"
     if case.dtype in HALVES:
         return None

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Checks and measures every CUDA and Triton op on a GPU, in one command.
+
+    python scripts/gpu_check.py [--quick] [--large] [-o FILE]
+    python scripts/gpu_check.py --backends cpu [--quick]     on the CPU, correctness alone
+    python scripts/gpu_check.py --update-page                docs/gpu_results.md, of committed files
+
+What runs: correctness of every op against the float64 reference; CUDA graphs, streams, devices,
+torch.compile and autocast; compute-sanitizer where it is installed; the benchmark, with the share
+of the device's copy bandwidth, measured in the same run. All of it goes into a dated file of
+benchmarks/results/gpu. Backends that may be named: cuda, triton (with TRITON_INTERPRET=1 on the
+CPU), cpu, simt (the CUDA kernels on the CPU, see tests/simt).
+
+Exit code: 0 if all that could run passed, 1 if something failed, 2 if nothing could run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from gpu_checks import correctness, facts, features, large, results, sanitizer, targets
+from gpu_checks.cases import OPS, cases
+from gpu_checks.correctness import FAILED, PASSED, Outcome
+
+PARTS = ("correctness", "features", "sanitizer", "benchmark")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backends", help="names separated by commas; by default cuda,triton")
+    parser.add_argument("--quick", action="store_true", help="small cases, fewer benchmarks")
+    parser.add_argument("--ops", help="these ops alone, separated by commas")
+    parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
+    parser.add_argument(
+        "--large", action="store_true", help="also tensors of more than 2**31 elements"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="result file; on a GPU there is one anyway"
+    )
+    parser.add_argument("--update-page", action="store_true", help="write docs/gpu_results.md")
+    parser.add_argument("--sanitize-target", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.parts.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if arguments.ops and set(arguments.ops.split(",")) - set(OPS):
+        parser.error(f"--ops takes {', '.join(OPS)}")
+    return arguments
+
+
+def _runnable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The backends that can run here, and why others cannot."""
+    can, cannot = [], {}
+    for name in names:
+        reason = targets.why_not(name)
+        if reason is None:
+            can.append(name)
+        else:
+            cannot[name] = reason
+    return can, cannot
+
+
+def check(backend: str, arguments: argparse.Namespace) -> list[Outcome]:
+    """All of one backend but the benchmark; on the CPU correctness alone."""
+    device, parts = targets.device_of(backend), arguments.parts.split(",")
+    outcomes: list[Outcome] = []
+    if "correctness" in parts:
+        chosen = cases(arguments.quick)
+        if arguments.ops:
+            chosen = [case for case in chosen if case.op in arguments.ops.split(",")]
+        outcomes += correctness.run(chosen, backend, device)
+    if device.type != "cuda":
+        return outcomes
+    if "correctness" in parts and arguments.large:
+        outcomes += large.run(backend, device)
+    if "features" in parts:
+        outcomes += features.run(backend, device)
+    if "sanitizer" in parts:
+        outcomes += sanitizer.run(backend)
+    return outcomes
+
+
+def benchmark(backends: Sequence[str], quick: bool) -> dict[str, Any]:
+    sys.path.append(str(targets.ROOT / "benchmarks"))
+    from gpu.suite import measure_all
+
+    found: dict[str, Any] = measure_all(backends, quick=quick)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    if arguments.update_page:
+        results.update_page()
+        return 0
+    no_gpu = targets.no_gpu()
+    if arguments.backends is None and no_gpu:
+        print(
+            f"gpu_check: no GPU here ({no_gpu}), so nothing was checked or measured; "
+            "--backends cpu checks the ops' values on the CPU"
+        )
+        return 2
+    names = (arguments.backends or ",".join(targets.ON_A_GPU)).split(",")
+    try:
+        can, cannot = _runnable(names)
+    except ValueError as error:
+        print(f"gpu_check: {error}")
+        return 2
+    for name, reason in cannot.items():
+        print(f"gpu_check: {name} cannot run: {reason}")
+    if not can or (arguments.backends and cannot):
+        return 2
+    if arguments.sanitize_target:
+        for name in can:
+            sanitizer.run_target(name, targets.device_of(name))
+        return 0
+    outcomes = [outcome for name in can for outcome in check(name, arguments)]
+    on_gpu = [name for name in can if targets.device_of(name).type == "cuda"]
+    measured = None
+    if on_gpu and "benchmark" in arguments.parts.split(","):
+        try:
+            measured = benchmark(on_gpu, arguments.quick)
+        except Exception as error:
+            reason = correctness.one_line(error)
+            outcomes.append(Outcome("benchmark", ",".join(on_gpu), "all", "all", FAILED, reason))
+    print(results.table(outcomes))
+    _write(arguments, can, on_gpu, outcomes, measured)
+    if any(outcome.status == FAILED for outcome in outcomes):
+        return 1
+    return 0 if measured or any(outcome.status == PASSED for outcome in outcomes) else 2
+
+
+def _write(
+    arguments: argparse.Namespace,
+    can: Sequence[str],
+    on_gpu: Sequence[str],
+    outcomes: Sequence[Outcome],
+    measured: dict[str, Any] | None,
+) -> None:
+    found = facts.facts() | {"backends": list(can)}
+    if not on_gpu:
+        found["gpu"] = None  # one that is there was not used
+    path = arguments.output
+    if path is None and found["gpu"]:
+        path = results.path_for(found["gpu"]["name"], date.today().isoformat())
+    if path is None:
+        return
+    results.write(path, results.document(date.today().isoformat(), found, outcomes, measured))
+    print(f"written: {path}")
+    if on_gpu and path.parent == results.FOLDER:
+        print("commit it; then python scripts/gpu_check.py --update-page puts it into the docs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Result files, the printed table, and docs/gpu_results.md made of the committed files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.evaluation.tables import write_markdown
+from gpu_checks.correctness import FAILED, NOT_RUN, PASSED, Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmarks" / "results" / "gpu"
+PAGE = ROOT / "docs" / "gpu_results.md"
+NOTHING = "No result on a GPU has been recorded yet.\n"
+
+
+def path_for(gpu_name: str, date: str, folder: Path = FOLDER) -> Path:
+    """Where a result goes; a second one of the same day gets a number."""
+    device = re.sub(r"[^a-z0-9]+", "-", gpu_name.lower()).strip("-")
+    path, number = folder / f"{device}-{date}.json", 2
+    while path.exists():
+        path, number = folder / f"{device}-{date}-{number}.json", number + 1
+    return path
+
+
+def document(
+    date: str, facts: dict[str, Any], outcomes: Sequence[Outcome], benchmark: dict[str, Any] | None
+) -> dict[str, Any]:
+    """All that was found; what passed is named, too."""
+    return {
+        "date": date,
+        "facts": facts,
+        "passed": not any(outcome.status == FAILED for outcome in outcomes),
+        "checks": [outcome.as_json() for outcome in outcomes],
+        "benchmark": benchmark,
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def counts(checks: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
+    """(backend, part) -> how many passed, failed, were not run."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for check in checks:
+        found.setdefault((check["backend"], check["part"]), Counter())[check["status"]] += 1
+    return found
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """What is printed: counts of each backend and part, then every failure and reason."""
+    lines = [f"{'backend':10} {'part':20} {PASSED:>8} {FAILED:>8} {NOT_RUN:>8}"]
+    for (backend, part), count in counts([o.as_json() for o in outcomes]).items():
+        numbers = " ".join(f"{count[status]:8}" for status in (PASSED, FAILED, NOT_RUN))
+        lines.append(f"{backend:10} {part:20} {numbers}")
+    for outcome in outcomes:
+        if outcome.status == FAILED:
+            where = f"{outcome.backend}, {outcome.part}"
+            lines.append(f"failed: {outcome.name} ({where}): {outcome.detail}")
+    reasons = Counter(
+        (o.backend, o.part, o.detail) for o in outcomes if o.status == NOT_RUN and o.detail
+    )
+    for (backend, part, reason), count in reasons.items():
+        lines.append(f"not run: {backend}, {part}, {count} times: {reason}")
+    return "\n".join(lines)
+
+
+def _git(*arguments: str, root: Path) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
+    return done.stdout if done.returncode == 0 else ""
+
+
+def committed(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """The result files as they are committed, by name; others do not count."""
+    names = _git("ls-tree", "--name-only", "HEAD", "benchmarks/results/gpu/", root=root)
+    return {
+        Path(name).name: json.loads(_git("show", f"HEAD:{name}", root=root))
+        for name in names.splitlines()
+        if name.endswith(".json")
+    }
+
+
+def _row(row: dict[str, Any]) -> str:
+    if row.get("error"):
+        return (
+            f"| {row['case']} | {row['dtype']} | {row['implementation']} | {row['mode']} "
+            f"| not measured: {row['error']} | | | |"
+        )
+    share = f"{100 * row['share_of_copy']:.0f} %"
+    times = " / ".join(f"{row[key]:.4g}" for key in ("p20_ms", "p50_ms", "p80_ms"))
+    return (
+        f"| {row['case']} | {row['dtype']} | {row['implementation']} | {row['mode']} | {times} "
+        f"| {row['gb_per_s']:.0f} | {share} | {row['peak_bytes'] / 2**20:.0f} |"
+    )
+
+
+def _section(name: str, content: dict[str, Any]) -> str:
+    facts, gpu = content["facts"], content["facts"]["gpu"]
+    lines = [
+        f"### {gpu['name']}, {content['date']}",
+        "",
+        f"[`{name}`](../benchmarks/results/gpu/{name}): driver {gpu.get('driver_version')}, "
+        f"torch {facts['torch']} (CUDA {facts['torch_cuda']}), triton {facts['triton']}, "
+        f"commit {str(facts['commit'])[:12]}{' with changes' if facts['changed'] else ''}.",
+        "",
+        "| backend | part | passed | failed | not run |",
+        "|---|---|---|---|---|",
+    ]
+    for (backend, part), count in counts(content["checks"]).items():
+        numbers = " | ".join(str(count[status]) for status in (PASSED, FAILED, NOT_RUN))
+        lines.append(f"| {backend} | {part} | {numbers} |")
+    benchmark = content.get("benchmark")
+    if benchmark:
+        lines += [
+            "",
+            f"Device copy bandwidth, measured: {benchmark['copy_gb_per_s']:.0f} GB/s.",
+            "",
+            "| case | dtype | implementation | mode | p20 / p50 / p80 ms | GB/s | of copy "
+            "| peak MiB |",
+            "|---|---|---|---|---|---|---|---|",
+            *map(_row, benchmark["rows"]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def page_text(documents: dict[str, dict[str, Any]]) -> str:
+    """What docs/gpu_results.md shows of result files; one not made on a GPU is refused.
+
+    Raises:
+        ValueError: a file without a GPU.
+    """
+    for name, content in documents.items():
+        if not content["facts"]["gpu"]:
+            raise ValueError(f"{name} was not made on a GPU; take it out of benchmarks/results/gpu")
+    if not documents:
+        return NOTHING
+    newest = sorted(documents.items(), key=lambda item: item[1]["date"], reverse=True)
+    return "\n".join(_section(name, content) for name, content in newest)
+
+
+def update_page(page: Path = PAGE, root: Path = ROOT) -> None:
+    """Write what is committed, and nothing else, into the page."""
+    write_markdown(page, page_text(committed(root)), "gpu_results")
