@@ -30,7 +30,7 @@ __device__ __forceinline__ A pixel_gradient(A z, A y, A t, A pos_weight, const A
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
     backward_kernel(Inputs in, Batch batch, Samples samples, Gradient gradient) {
   using A = accumulate_t<T>;
   constexpr int kNumbers = 3;  // in Coefficients
@@ -55,29 +55,29 @@ __global__ void __launch_bounds__(kTileThreads)
       shared[b * kNumbers + 2] = A(c.dice_slope);
     }
     __syncthreads();
+#pragma unroll 1
     for (int64_t at = begin; at < end; at += Tile<V>::kElements) {
       const Tile<V> tile(samples, sample, at);
-      Vector<T, V> stored[kMaxBranches] = {};
-#pragma unroll
-      for (int b = 0; b < kMaxBranches; ++b)
-        if (gradient.out[b].data) stored[b] = tile.template load<T>(in.logits[b].data);
       A mask[V], target[V];
-#pragma unroll
-      for (int b = 0; b < kMaxBranches; ++b) {
+#pragma unroll 1  // half of the code and fewer registers
+      for (int b = 0; b < in.branches; ++b) {
+        const Field own_mask = b == 0 ? in.mask[0] : in.mask[1];
+        const Field own_target = b == 0 ? in.target[0] : in.target[1];
+        void* const place = b == 0 ? gradient.out[0].data : gradient.out[1].data;
         const bool lends = b == 0 && gradient.out[1].data && !in.mask[1].data;
-        if (!gradient.out[b].data) {
-          if (lends) load_any(in.mask[b], tile, mask);
-          continue;
-        }
-        load_targets(in, b, tile, mask, target);
+        if (!place && !lends) continue;
+        Vector<T, V> stored = {};
+        if (place) stored = tile.template load<T>(b == 0 ? in.logits[0].data : in.logits[1].data);
+        load_targets(own_mask, place ? own_target : Field(), tile, mask, target);
+        if (!place) continue;
         Vector<T, V> out;
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          const A z = to<A>(stored[b].value[i]), y = mask[i];
+          const A z = to<A>(stored.value[i]), y = mask[i];
           const A g = pixel_gradient(z, y, target[i], weight, shared + b * kNumbers);
           out.value[i] = from<T>(in.has_ignore && y == ignore ? A(0) : g);
         }
-        tile.store(gradient.out[b].data, out);
+        tile.store(place, out);
       }
     }
     __syncthreads();

@@ -56,7 +56,7 @@ struct PieceSums {
 static_assert(kPieceElements / kTileThreads <= 64, "the product of 1 + e must stay finite");
 
 template <class T, int V>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
     forward_kernel(Inputs in, SampleNumber pos_weight, bool weighted, Samples samples,
                    double* partials) {
   using A = accumulate_t<T>;
@@ -68,21 +68,19 @@ __global__ void __launch_bounds__(kTileThreads)
   const int64_t end = stop < samples.elements ? stop : samples.elements;
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     PieceSums<A> sums[kMaxBranches];
+#pragma unroll 1
     for (int64_t at = begin; at < end; at += Tile<V>::kElements) {
       const Tile<V> tile(samples, sample, at);
-      Vector<T, V> stored[kMaxBranches] = {};
-#pragma unroll
-      for (int b = 0; b < kMaxBranches; ++b)
-        if (b == 0 || two) stored[b] = tile.template load<T>(in.logits[b].data);
       A mask[V], target[V], logits[V];
       bool keep[V];
 #pragma unroll
       for (int b = 0; b < kMaxBranches; ++b) {
         if (b > 0 && !two) continue;
-        load_targets(in, b, tile, mask, target);
+        const Vector<T, V> stored = tile.template load<T>(in.logits[b].data);
+        load_targets(in.mask[b], in.target[b], tile, mask, target);
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          logits[i] = to<A>(stored[b].value[i]);
+          logits[i] = to<A>(stored.value[i]);
           keep[i] = tile.has(i) && !(in.has_ignore && mask[i] == ignore);
         }
         sums[b].add(logits, mask, target, keep, weighted, weight);
