@@ -24,6 +24,7 @@ __device__ __forceinline__ void copy_staged(uint8_t* to, const uint8_t* from, in
                                             int count) {
   const int end = shift + count;
   const int vectors = (end + kVectorBytes - 1) / kVectorBytes;
+#pragma unroll 1  // twice at most
   for (int v = int(threadIdx.x); v < vectors; v += kTileThreads) {
     const int at = v * kVectorBytes;
     if (at >= shift && at + kVectorBytes <= end)
