@@ -219,7 +219,7 @@ def step_parts_kernel(
     momentum,  # read with MOMENTUM
     grad,
     image,
-    parts,  # float64 (STEP_SUMS, samples, pieces); without L2 only the first
+    parts,  # float64 (STEP_SUMS, samples, pieces), the first for MOMENTUM, the rest for L2
     samples,
     elements,
     pieces,
@@ -233,7 +233,8 @@ def step_parts_kernel(
     to = parts + tl.program_id(0)
     step = tl.full((), samples, tl.int64) * pieces
     g = widen(tl.load(grad + at, mask=there, other=0.0), A)
-    tl.store(to, tl.sum(tl.abs(g), 0).to(tl.float64))
+    if MOMENTUM:
+        tl.store(to, tl.sum(tl.abs(g), 0).to(tl.float64))
     if L2:
         g = g.to(tl.float64)
         a = widen(tl.load(adv + at, mask=there, other=0.0), A).to(tl.float64)

@@ -1,0 +1,82 @@
+"""Every op against float64, every access in its place, the same bits in any order of programs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from accesses import ORDERS
+from cases import (
+    DTYPES,
+    LAYOUTS,
+    dual_mask_cases,
+    image_cases,
+    kl_cases,
+    laid_out,
+    perturbation_cases,
+)
+from running import results_of, row_of
+
+from ansm_fast.ops.triton import NAMESPACE
+
+ROOMS = (kl_cases, dual_mask_cases, perturbation_cases, image_cases)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("room", ROOMS)
+def test_cases(room, layout, dtype) -> None:
+    torch.manual_seed(0)
+    # Addresses differ between dtypes by their sizes only: interpreter_report.py runs them all.
+    whole = dtype == torch.float32
+    orders = ORDERS[:2] if whole else ORDERS[1:2]
+    cases = list(room(dtype, layout))[:: 1 if whole else 3]
+    for case in cases:
+        row = row_of(case, orders)
+        assert row["numerics"], row
+        assert row["schedules"] == len(orders), row
+        assert not row["races"], row
+        if case.floor is not None:
+            assert row["bytes_over_floor"] <= 1.0, row
+            assert row["sectors_over_floor"] <= 1.02, row
+
+
+@pytest.mark.parametrize("layout", ["gaps", "misaligned"])
+@pytest.mark.parametrize("room", ROOMS)
+def test_other_layouts_give_the_same(room, layout) -> None:
+    """A view with gaps is copied, a misaligned one read as it is."""
+    for case in list(room(torch.float32, "contiguous"))[::3]:
+        expected = results_of(case)
+        moved = [
+            laid_out(a, layout) if isinstance(a, torch.Tensor) and a.dim() > 2 else a
+            for a in case.arguments
+        ]
+        arguments = case.arguments
+        case.arguments = tuple(moved)
+        found = _called(case) if case.written else results_of(case)
+        case.arguments = arguments
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other), (case.op, case.label)
+
+
+def _called(case) -> list[torch.Tensor]:
+    """In-place results through the views themselves; a gradient with gaps is refused."""
+    if case.op == "channelwise_kl_scale_" and not case.arguments[0].is_contiguous():
+        return results_of(case)
+    getattr(getattr(torch.ops, NAMESPACE), case.op).default(*case.arguments)
+    return [case.arguments[k] for k in case.written]
+
+
+def test_schemas_are_those_of_the_compiled_library() -> None:
+    source = Path(__file__).parents[3] / "csrc" / "ops.cpp"
+    text = re.sub(r'"\s*\n\s*"', "", source.read_text(encoding="utf-8"))
+    schemas = re.findall(r'm\.def\(\s*"([^"]+)"', text)
+    assert len(schemas) == 12
+    for schema in schemas:
+        name = schema.split("(")[0]
+        ours = str(getattr(getattr(torch.ops, NAMESPACE), name).default._schema)
+        ours = ours.removeprefix(f"{NAMESPACE}::").replace("SymInt", "int")
+        ours = re.sub(r"\(a0!\)", "(a!)", ours).replace("(a1!)", "(b!)")
+        assert ours == schema
