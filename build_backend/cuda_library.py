@@ -243,7 +243,10 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
     own = os.environ.get("CXX") == compiler and " " not in compiler
     host = ["-ccbin", compiler] if own else []
     includes = [f"-I{path}" for path in (root / "kernels", root / "csrc", torch_home / "include")]
-    flags = [*FLAGS, *architecture_flags(architectures)]
+    # Half the size. Drivers older than CUDA 13 may not read its denser format.
+    dense = int(toolkit.version.split(".")[0]) >= 13
+    base = [*FLAGS, "--compress-mode=size" if dense else "-Xfatbin=-compress-all"]
+    flags = [*base, *architecture_flags(architectures)]
     stub_source = "".join(f'extern "C" void {name}() {{}}\n' for name in FROM_TORCH_CUDA)
     write_if_changed(folder / "stub.cpp", stub_source)
     text = NINJA_FILE.format(
@@ -281,7 +284,7 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
         raise CannotBuild(f"nvcc {toolkit.version} could not compile or link it, see above")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(library, target)
-    return {"nvcc": toolkit.version, "architectures": architectures, "flags": FLAGS}
+    return {"nvcc": toolkit.version, "architectures": architectures, "flags": base}
 
 
 def write_if_changed(path: Path, text: str) -> None:
