@@ -1,0 +1,121 @@
+"""Result files and docs/gpu_results.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gpu_check
+import pytest
+import torch
+from gpu_checks import facts, results, targets
+from gpu_checks.correctness import PASSED, Outcome
+
+from ansm_fast.ops import backends
+
+CPU = torch.device("cpu")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, measure: Callable[..., Any]) -> None:
+    """Backends "cuda" and "triton" that are the CPU's, called a GPU's by the script."""
+    cpu = backends.Backend(("cpu", "cuda"), backends.native("cpu"))
+    monkeypatch.setattr(targets, "no_gpu", lambda: None)
+    for name in ("cuda", "triton"):
+        monkeypatch.setitem(backends._BACKENDS, name, cpu)
+    # Every part in turn, but on the CPU; what is written afterwards asks for the device again.
+    device = {"now": CPU}
+    monkeypatch.setattr(targets, "device_of", lambda backend: device["now"])
+    check = gpu_check.check
+
+    def check_and_switch(*arguments: Any) -> list[Outcome]:
+        device["now"] = CPU
+        found = check(*arguments)
+        device["now"] = torch.device("cuda", 0)
+        return found
+
+    monkeypatch.setattr(gpu_check, "check", check_and_switch)
+    monkeypatch.setattr(facts, "gpu", lambda: {"name": "A (pretended) GPU"})
+    monkeypatch.setattr(results, "FOLDER", folder)
+    monkeypatch.setattr(results.path_for, "__defaults__", (folder,))
+    monkeypatch.setattr(gpu_check._suite(), "measure_all", measure)
+
+
+MEASURED = {
+    "copy_gb_per_s": 5.0,
+    "rows": [{"case": "x", "implementation": "cuda", "mode": "calls"}],
+}
+
+
+def test_result_files_of_a_gpu(monkeypatch, tmp_path, capsys) -> None:
+    pretend(monkeypatch, tmp_path, lambda names, quick: MEASURED)
+    for _ in range(2):
+        assert gpu_check.main(["--quick", "--ops", "image_pack"]) == 0
+    first, second = sorted(tmp_path.glob("*.json"), key=lambda path: len(path.name))
+    assert re.fullmatch(r"a-pretended-gpu-\d{4}-\d\d-\d\d\.json", first.name)
+    assert second.name == first.stem + "-2.json" and first.with_suffix(".csv").exists()
+    content = json.loads(first.read_text())
+    assert content["benchmark"] == MEASURED and content["facts"]["backends"] == ["cuda", "triton"]
+    assert "--update-page" in capsys.readouterr().out
+
+
+def test_a_benchmark_that_fails_fails_the_run(monkeypatch, tmp_path, capsys) -> None:
+    def broken(names: Any, quick: bool) -> None:
+        raise RuntimeError("out of memory")
+
+    pretend(monkeypatch, tmp_path, broken)
+    assert gpu_check.main(["--quick", "--ops", "image_pack"]) == 1
+    assert "RuntimeError: out of memory" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def recorded() -> dict[str, Any]:
+    row = {
+        "case": "pgd_step_ 2x3", "dtype": "float32", "implementation": "cuda", "mode": "graph",
+        "p20_ms": 1.0, "p50_ms": 2.0, "p80_ms": 3.0, "gb_per_s": 50.0, "share_of_copy": 0.5,
+        "peak_bytes": 2**20,
+    }  # fmt: skip
+    failed = {k: row[k] for k in ("case", "dtype", "mode")} | {"implementation": "liger"}
+    return {
+        "date": "a day",
+        "facts": {
+            "gpu": {"name": "A GPU", "driver_version": "1"}, "torch": "2", "torch_cuda": "13",
+            "triton": "3", "commit": "0123456789abcdef", "changed": False,
+        },
+        "checks": [Outcome("values", "cuda", "pgd_step_", "x", PASSED).as_json()],
+        "benchmark": {"copy_gb_per_s": 100.0, "rows": [row, failed | {"error": "not there"}]},
+    }  # fmt: skip
+
+
+def test_page_shows_what_a_file_holds() -> None:
+    text = results.page_text({"a-gpu.json": recorded()})
+    assert "### A GPU, a day" in text and "commit 0123456789ab." in text
+    assert "| cuda | values | 1 | 0 | 0 |" in text
+    assert "| pgd_step_ 2x3 | float32 | cuda | graph | 1 / 2 / 3 | 50 | 50 % | 1 |" in text
+    assert "| liger | graph | not measured: not there |" in text
+
+
+def test_page_is_made_of_committed_files_alone(tmp_path) -> None:
+    folder, page = tmp_path / "benchmarks" / "results" / "gpu", tmp_path / "page.md"
+    page.write_text("# x\n<!-- table:gpu_results -->\n<!-- /table:gpu_results -->\n")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "page"]):
+        subprocess.run([*git, *command], check=True)
+    results.write(folder / "a-gpu.json", recorded())
+    results.update_page(page, tmp_path)
+    assert results.NOTHING in page.read_text()
+    for command in (["add", "."], ["commit", "-qm", "result"]):
+        subprocess.run([*git, *command], check=True)
+    results.write(folder / "a-gpu.json", recorded() | {"date": "changed since"})
+    results.update_page(page, tmp_path)
+    assert "### A GPU, a day" in page.read_text()
+
+
+def test_page_in_the_repository_is_up_to_date() -> None:
+    if not (results.ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    text = results.page_text(results.committed())
+    assert text.strip() in results.PAGE.read_text(encoding="utf-8")
