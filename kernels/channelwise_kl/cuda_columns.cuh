@@ -24,10 +24,11 @@ struct Column {
   static constexpr int kAtOnce =
       V == 8 || sizeof(A) == 8 ? 2 : 4;  // pixels that are loaded together
 
-  int64_t sample, chunk, channel;  // `channel` is the first of V
-  int64_t row;                     // of that channel
-  int64_t begin, end, step;        // pixels
-  int64_t origin, channels;        // where its pixel 0 lies; from a pixel to the next
+  int64_t sample, chunk;
+  int64_t tile, channel;     // the first channel of the block; the first of V
+  int64_t row;               // of that channel
+  int64_t begin, end, step;  // pixels
+  int64_t origin, channels;  // where its pixel 0 lies; from a pixel to the next
 
   __device__ __forceinline__ Column(const Layer& layer, int64_t block) {
     const int lanes = layer.lanes, thread = int(threadIdx.x);
@@ -35,7 +36,8 @@ struct Column {
     const int64_t run = block / tiles;
     sample = run / layer.chunks;
     chunk = run - sample * layer.chunks;
-    channel = ((block - run * tiles) * lanes + thread % lanes) * V;
+    tile = (block - run * tiles) * lanes * V;
+    channel = tile + thread % lanes * V;
     row = sample * layer.channels + channel;
     step = kColumnThreads / lanes;
     const int64_t start = chunk * step * kPixelsOfThread;
@@ -81,28 +83,11 @@ struct Column {
   }
 };
 
-// The partial results or the statistics of V neighbouring rows,
-// in vectors of at most four, see `Layer::slot_of`.
-template <class A, int V>
-constexpr int kRowsTogether = V < kVectorWidth<A> ? V : kVectorWidth<A>;
-
-template <class A, int V>
-__device__ __forceinline__ void store_partials(const Layers& layers, const Layer& layer, int which,
-                                               int64_t row, int64_t chunk, const A (&values)[V]) {
-  constexpr int kTogether = kRowsTogether<A, V>;
-#pragma unroll
-  for (int i = 0; i < V; i += kTogether) {
-    A piece[kTogether];
-#pragma unroll
-    for (int j = 0; j < kTogether; ++j) piece[j] = values[i + j];
-    store<kTogether>(partial<A>(layers, layer, which, row + i, chunk), piece);
-  }
-}
-
+// The statistics of V neighbouring rows, in vectors of at most four, see `Layer::slot_of`.
 template <class A, int V>
 __device__ __forceinline__ void load_statistics(const Layers& layers, const Layer& layer, int which,
                                                 int64_t row, A (&values)[V]) {
-  constexpr int kTogether = kRowsTogether<A, V>;
+  constexpr int kTogether = V < kVectorWidth<A> ? V : kVectorWidth<A>;
 #pragma unroll
   for (int i = 0; i < V; i += kTogether) {
     A piece[kTogether];
@@ -112,48 +97,65 @@ __device__ __forceinline__ void load_statistics(const Layers& layers, const Laye
   }
 }
 
-// Over the threads of a block that share their channels, through kArrays * V arrays of one element
-// for each thread: larger values, or sums. The first `lanes` threads' elements are the results.
-template <int kArrays, int V, bool kMaximum, class A>
-__device__ __forceinline__ void across_pixels(A* room, int lanes) {
-  const int thread = int(threadIdx.x);
+// Over the threads of a block that share their channels: larger values, or sums. Those of the first
+// `lanes` threads in `room`, which has an element of each value for each thread, are the results.
+template <bool kMaximum, int kArrays, int V, class A>
+__device__ __forceinline__ void across_pixels(const A (&values)[kArrays][V], A* room, int lanes) {
+  A* const mine = room + threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < kArrays * V; ++i) mine[i * kColumnThreads] = values[i / V][i % V];
   for (int half = kColumnThreads / 2; half >= lanes; half /= 2) {
     __syncthreads();
-    if (thread < half) {
+    if (int(threadIdx.x) < half) {
 #pragma unroll
       for (int i = 0; i < kArrays * V; ++i) {
-        A& mine = room[i * kColumnThreads + thread];
-        const A other = room[i * kColumnThreads + thread + half];
-        mine = kMaximum ? larger(mine, other) : mine + other;
+        A& value = mine[i * kColumnThreads];
+        const A other = mine[i * kColumnThreads + half];
+        value = kMaximum ? larger(value, other) : value + other;
       }
     }
   }
   __syncthreads();
 }
 
+// The results that `across_pixels` left, as partial results `which` and those that follow it:
+// neighbouring threads write those of neighbouring channels.
+template <int kArrays, class T, int V, class A>
+__device__ __forceinline__ void store_partials(const Layers& layers, const Layer& layer, int which,
+                                               const Column<T, V>& column, const A* room) {
+  for (int i = int(threadIdx.x); i < layer.lanes * V; i += kColumnThreads) {
+    if (column.tile + i >= layer.channels) break;
+    const int64_t row = column.sample * layer.channels + column.tile + i;
+    const int64_t place = column_place(layer, row, column.chunk);
+#pragma unroll
+    for (int k = 0; k < kArrays; ++k)
+      *partial<A>(layers, which + k, place) = room[(k * V + i % V) * kColumnThreads + i / V];
+  }
+}
+
 template <class A, int V>
 struct ColumnSums {
-  A max_first[V], max_second[V], sums[3][V];
+  A maxima[kMaxima][V], sums[3][V];
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      max_first[i] = max_second[i] = kLowest<A>;
+      maxima[0][i] = maxima[1][i] = kLowest<A>;
       sums[0][i] = sums[1][i] = sums[2][i] = A(0);
     }
   }
 
   // Brings the sums to maxima that are at least as large.
   __device__ __forceinline__ void raise(int i, A to_first, A to_second, A scale) {
-    const A down_first = (max_first[i] - to_first) * scale;
-    const A down_second = (max_second[i] - to_second) * scale;
+    const A down_first = (maxima[0][i] - to_first) * scale;
+    const A down_second = (maxima[1][i] - to_second) * scale;
     const A factor = exponential(down_first);
     const A moved = weighted(sums[0][i], down_first - down_second);
     sums[2][i] = weighted(factor, sums[2][i] + moved);
     sums[0][i] *= factor;
     sums[1][i] *= exponential(down_second);
-    max_first[i] = to_first;
-    max_second[i] = to_second;
+    maxima[0][i] = to_first;
+    maxima[1][i] = to_second;
   }
 };
 
@@ -174,7 +176,7 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     column.load(layer, pixel, first, second);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      A max_first = total.max_first[i], max_second = total.max_second[i];
+      A max_first = total.maxima[0][i], max_second = total.maxima[1][i];
 #pragma unroll
       for (int k = 0; k < Mine::kAtOnce; ++k) {
         max_first = larger(max_first, first[k][i]);
@@ -192,33 +194,15 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     }
   }
 
-  const int thread = int(threadIdx.x), lane = thread % layer.lanes;
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    room[i * kColumnThreads + thread] = total.max_first[i];
-    room[(V + i) * kColumnThreads + thread] = total.max_second[i];
-  }
-  across_pixels<kMaxima, V, true>(room, layer.lanes);
+  across_pixels<true>(total.maxima, room, layer.lanes);
+  store_partials<kMaxima>(layers, layer, 0, column, room);
+  const int lane = int(threadIdx.x) % layer.lanes;
 #pragma unroll
   for (int i = 0; i < V; ++i)
     total.raise(i, room[i * kColumnThreads + lane], room[(V + i) * kColumnThreads + lane], scale);
   __syncthreads();
-#pragma unroll
-  for (int j = 0; j < 3; ++j) {
-#pragma unroll
-    for (int i = 0; i < V; ++i) room[(j * V + i) * kColumnThreads + thread] = total.sums[j][i];
-  }
-  across_pixels<3, V, false>(room, layer.lanes);
-  if (thread >= layer.lanes || !column.has_channel(layer)) return;
-  store_partials<A, V>(layers, layer, 0, column.row, column.chunk, total.max_first);
-  store_partials<A, V>(layers, layer, 1, column.row, column.chunk, total.max_second);
-#pragma unroll
-  for (int j = 0; j < 3; ++j) {
-    A sum[V];
-#pragma unroll
-    for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
-    store_partials<A, V>(layers, layer, kMaxima + j, column.row, column.chunk, sum);
-  }
+  across_pixels<false>(total.sums, room, layer.lanes);
+  store_partials<3>(layers, layer, kMaxima, column, room);
 }
 
 // The rows of V neighbouring channels.
@@ -245,9 +229,9 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
   const Layer& layer = layers.layer[place.layer];
   const Mine column(layer, place.block);
   const A scale = A(layers.inverse_temperature), alpha = A(layers.alpha);
-  A sums[V][3];
+  A sums[3][V];
 #pragma unroll
-  for (int i = 0; i < V; ++i) sums[i][0] = sums[i][1] = sums[i][2] = A(0);
+  for (int i = 0; i < V; ++i) sums[0][i] = sums[1][i] = sums[2][i] = A(0);
   if (column.has_channel(layer)) {
     ColumnStatistics<A, V> rows;
     rows.load(layers, layer, column.row);
@@ -260,25 +244,12 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
         const Statistics<A> row = rows[i];
         add_smoothed(exponential((first[i] - row.max_first) * scale) * row.inverse_first,
                      exponential((second[i] - row.max_second) * scale) * row.inverse_second, alpha,
-                     sums[i]);
+                     sums[0][i], sums[1][i], sums[2][i]);
       }
     }
   }
-  const int thread = int(threadIdx.x), lane = thread % layer.lanes;
-#pragma unroll
-  for (int j = 0; j < 3; ++j) {
-#pragma unroll
-    for (int i = 0; i < V; ++i) room[(j * V + i) * kColumnThreads + thread] = sums[i][j];
-  }
-  across_pixels<3, V, false>(room, layer.lanes);
-  if (thread >= layer.lanes || !column.has_channel(layer)) return;
-#pragma unroll
-  for (int j = 0; j < 3; ++j) {
-    A sum[V];
-#pragma unroll
-    for (int i = 0; i < V; ++i) sum[i] = room[(j * V + i) * kColumnThreads + lane];
-    store_partials<A, V>(layers, layer, kMaxima + j, column.row, column.chunk, sum);
-  }
+  across_pixels<false>(sums, room, layer.lanes);
+  store_partials<3>(layers, layer, kMaxima, column, room);
 }
 
 // From the last block to the first: what the walk before read last may still be in the cache.

@@ -71,6 +71,9 @@ struct CombineLane {
     return A(all<true>(double(value)));
   }
   __device__ __forceinline__ double sum(double value) const { return all<false>(value); }
+  __device__ __forceinline__ int64_t place(const Layer& layer, int64_t of_chunk) const {
+    return columns ? column_place(layer, row, of_chunk) : planar_place(layer, row, of_chunk);
+  }
   __device__ __forceinline__ bool writes() const { return inside && chunk == 0; }
 };
 
@@ -84,19 +87,21 @@ __global__ void __launch_bounds__(kCombineThreads, 2) combine(Layers layers) {
   Statistics<A> row;
   row.max_first = row.max_second = kLowest<A>;
   for (int64_t chunk = lane.chunk; chunk < layer.chunks; chunk += lane.lanes) {
-    row.max_first = larger(row.max_first, *partial<A>(layers, layer, 0, lane.row, chunk));
-    row.max_second = larger(row.max_second, *partial<A>(layers, layer, 1, lane.row, chunk));
+    const int64_t at_chunk = lane.place(layer, chunk);
+    row.max_first = larger(row.max_first, *partial<A>(layers, 0, at_chunk));
+    row.max_second = larger(row.max_second, *partial<A>(layers, 1, at_chunk));
   }
   row.max_first = lane.maximum(row.max_first);
   row.max_second = lane.maximum(row.max_second);
 
   double sums[3] = {0, 0, 0};
   for (int64_t chunk = lane.chunk; chunk < layer.chunks; chunk += lane.lanes) {
-    const A down_first = (*partial<A>(layers, layer, 0, lane.row, chunk) - row.max_first) * scale;
-    const A down_second = (*partial<A>(layers, layer, 1, lane.row, chunk) - row.max_second) * scale;
-    const double z_first = *partial<A>(layers, layer, kMaxima, lane.row, chunk);
-    const double z_second = *partial<A>(layers, layer, kMaxima + 1, lane.row, chunk);
-    const double difference = *partial<A>(layers, layer, kMaxima + 2, lane.row, chunk);
+    const int64_t at_chunk = lane.place(layer, chunk);
+    const A down_first = (*partial<A>(layers, 0, at_chunk) - row.max_first) * scale;
+    const A down_second = (*partial<A>(layers, 1, at_chunk) - row.max_second) * scale;
+    const double z_first = *partial<A>(layers, kMaxima, at_chunk);
+    const double z_second = *partial<A>(layers, kMaxima + 1, at_chunk);
+    const double difference = *partial<A>(layers, kMaxima + 2, at_chunk);
     const double factor = exponential(down_first);
     const double moved = weighted(z_first, double(down_first - down_second));
     sums[0] += factor * z_first;
@@ -124,9 +129,9 @@ __global__ void __launch_bounds__(kCombineThreads, 2) combine_smoothed(Layers la
   const CombineLane lane(layer, place.block, room);
   double sums[3] = {0, 0, 0};
   for (int64_t chunk = lane.chunk; chunk < layer.chunks; chunk += lane.lanes) {
+    const int64_t at_chunk = lane.place(layer, chunk);
 #pragma unroll
-    for (int i = 0; i < 3; ++i)
-      sums[i] += double(*partial<A>(layers, layer, kMaxima + i, lane.row, chunk));
+    for (int i = 0; i < 3; ++i) sums[i] += double(*partial<A>(layers, kMaxima + i, at_chunk));
   }
 #pragma unroll
   for (int i = 0; i < 3; ++i) sums[i] = lane.sum(sums[i]);

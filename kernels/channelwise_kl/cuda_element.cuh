@@ -70,13 +70,14 @@ __device__ __forceinline__ A smoothed_log_ratio(A p, A q, A alpha) {
   return logarithm(p + alpha) - logarithm(q + alpha);
 }
 
-// For alpha > 0, adds to {KL, mean of h under p, mean of g under q}.
+// For alpha > 0, adds to the KL, the mean of h under p and the mean of g under q.
 template <class A>
-__device__ __forceinline__ void add_smoothed(A p, A q, A alpha, A (&sums)[3]) {
+__device__ __forceinline__ void add_smoothed(A p, A q, A alpha, A& kl, A& mean_first,
+                                             A& mean_second) {
   const A term = p * smoothed_log_ratio(p, q, alpha);
-  sums[0] += term;
-  sums[1] += term + p * (p / (p + alpha));
-  sums[2] -= q * (p / (q + alpha));
+  kl += term;
+  mean_first += term + p * (p / (p + alpha));
+  mean_second -= q * (p / (q + alpha));
 }
 
 template <class A>

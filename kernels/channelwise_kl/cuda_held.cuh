@@ -104,7 +104,7 @@ struct Held {
 #pragma unroll
       for (int i = g * V; i < g * V + V; ++i)
         add_smoothed(exponential(first[i]) * row.inverse_first,
-                     exponential(second[i]) * row.inverse_second, alpha, sums);
+                     exponential(second[i]) * row.inverse_second, alpha, sums[0], sums[1], sums[2]);
     }
   }
 

@@ -102,13 +102,18 @@ __device__ __forceinline__ Constants<A> constants_of(const Layers& layers, const
           layers.alpha > 0};
 }
 
-// Where neighbouring threads of `combine` read neighbours: of one chunk, or of one row.
+// Where a chunk's partial results lie, so that neighbouring threads of `combine` read neighbours:
+// of one row in planar maps, of one chunk in channels-last ones.
+__device__ __forceinline__ int64_t planar_place(const Layer& layer, int64_t row, int64_t chunk) {
+  return layer.first_chunk + row * layer.padded_chunks() + chunk;
+}
+__device__ __forceinline__ int64_t column_place(const Layer& layer, int64_t row, int64_t chunk) {
+  return layer.first_chunk + chunk * layer.padded_rows() + layer.slot_of(row);
+}
+
 template <class A>
-__device__ __forceinline__ A* partial(const Layers& layers, const Layer& layer, int which,
-                                      int64_t row, int64_t chunk) {
-  const int64_t place = layer.channels_last ? chunk * layer.padded_rows() + layer.slot_of(row)
-                                            : row * layer.padded_chunks() + chunk;
-  return static_cast<A*>(layers.partials) + which * layers.chunks + layer.first_chunk + place;
+__device__ __forceinline__ A* partial(const Layers& layers, int which, int64_t place) {
+  return static_cast<A*>(layers.partials) + which * layers.chunks + place;
 }
 
 template <class A>

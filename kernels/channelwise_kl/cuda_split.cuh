@@ -48,9 +48,9 @@ template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_statistics(Layers layers) {
   using A = accumulate_t<T>;
   ANSM_FAST_SHARED(A, room, kPartials * kWarp);
-  const Place place = place_of(layers, layers.first_block + blockIdx.x);
-  const Layer& layer = layers.layer[place.layer];
-  const Chunk chunk = chunk_of<T>(layer, place.block);
+  const Place where = place_of(layers, layers.first_block + blockIdx.x);
+  const Layer& layer = layers.layer[where.layer];
+  const Chunk chunk = chunk_of<T>(layer, where.block);
   Held<T, kSplitCount<T>> held;
   load_part(layer, chunk, 0, held);
   A max_first, max_second, sums[3];
@@ -59,11 +59,11 @@ __global__ void __launch_bounds__(kSplitThreads) split_statistics(Layers layers)
   held.shift(max_first, max_second, A(layers.inverse_temperature), true, sums);
   block_sums(sums, room + kMaxima * kWarp);
   if (held.thread == 0) {
-    *partial<A>(layers, layer, 0, chunk.row, chunk.chunk) = max_first;
-    *partial<A>(layers, layer, 1, chunk.row, chunk.chunk) = max_second;
+    const int64_t place = planar_place(layer, chunk.row, chunk.chunk);
+    *partial<A>(layers, 0, place) = max_first;
+    *partial<A>(layers, 1, place) = max_second;
 #pragma unroll
-    for (int i = 0; i < 3; ++i)
-      *partial<A>(layers, layer, kMaxima + i, chunk.row, chunk.chunk) = sums[i];
+    for (int i = 0; i < 3; ++i) *partial<A>(layers, kMaxima + i, place) = sums[i];
   }
 }
 
@@ -71,9 +71,9 @@ template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
   using A = accumulate_t<T>;
   ANSM_FAST_SHARED(A, room, 3 * kWarp);
-  const Place place = place_of(layers, layers.first_block + blockIdx.x);
-  const Layer& layer = layers.layer[place.layer];
-  const Chunk chunk = chunk_of<T>(layer, place.block);
+  const Place where = place_of(layers, layers.first_block + blockIdx.x);
+  const Layer& layer = layers.layer[where.layer];
+  const Chunk chunk = chunk_of<T>(layer, where.block);
   const Statistics<A> row = statistics_of<A>(layers, layer, chunk.row);
   A sums[3] = {A(0), A(0), A(0)}, unused[3];
 #pragma unroll 1
@@ -85,9 +85,9 @@ __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
   }
   block_sums(sums, room);
   if (threadIdx.x == 0) {
+    const int64_t place = planar_place(layer, chunk.row, chunk.chunk);
 #pragma unroll
-    for (int i = 0; i < 3; ++i)
-      *partial<A>(layers, layer, kMaxima + i, chunk.row, chunk.chunk) = sums[i];
+    for (int i = 0; i < 3; ++i) *partial<A>(layers, kMaxima + i, place) = sums[i];
   }
 }
 
@@ -95,9 +95,9 @@ __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
 template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_gradients(Layers layers) {
   using A = accumulate_t<T>;
-  const Place place = place_of(layers, layers.blocks - 1 - (layers.first_block + blockIdx.x));
-  const Layer& layer = layers.layer[place.layer];
-  const Chunk chunk = chunk_of<T>(layer, place.block);
+  const Place where = place_of(layers, layers.blocks - 1 - (layers.first_block + blockIdx.x));
+  const Layer& layer = layers.layer[where.layer];
+  const Chunk chunk = chunk_of<T>(layer, where.block);
   const Statistics<A> row = statistics_of<A>(layers, layer, chunk.row);
   const Constants<A> k = constants_of<A>(layers, layer);
   const bool kept = !layer.grad_second && !k.smoothed;
