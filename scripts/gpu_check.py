@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,14 @@ def _runnable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return can, cannot
 
 
+def _guarded(part: str, backend: str, run: Callable[[], list[Outcome]]) -> list[Outcome]:
+    """The part's outcomes; what ends it early is one, too, since a device may fail for good."""
+    try:
+        return run()
+    except Exception as error:
+        return [Outcome(part, backend, "all", "all", FAILED, correctness.one_line(error))]
+
+
 def check(backend: str, arguments: argparse.Namespace) -> list[Outcome]:
     """All of one backend but the benchmark; on the CPU correctness alone."""
     device, parts = targets.device_of(backend), arguments.parts.split(",")
@@ -75,15 +83,15 @@ def check(backend: str, arguments: argparse.Namespace) -> list[Outcome]:
         chosen = cases(arguments.quick)
         if arguments.ops:
             chosen = [case for case in chosen if case.op in arguments.ops.split(",")]
-        outcomes += correctness.run(chosen, backend, device)
+        outcomes += _guarded("values", backend, lambda: correctness.run(chosen, backend, device))
     if device.type != "cuda":
         return outcomes
     if "correctness" in parts and arguments.large:
-        outcomes += large.run(backend, device)
+        outcomes += _guarded("large", backend, lambda: large.run(backend, device))
     if "features" in parts:
-        outcomes += features.run(backend, device)
+        outcomes += _guarded("features", backend, lambda: features.run(backend, device))
     if "sanitizer" in parts:
-        outcomes += sanitizer.run(backend)
+        outcomes += _guarded("sanitizer", backend, lambda: sanitizer.run(backend))
     return outcomes
 
 

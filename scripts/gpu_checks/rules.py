@@ -66,7 +66,8 @@ def truth(case: Case, tensors: Tensors, found: Tensors) -> str | None:
     wrong = _form(case, found, true)
     if wrong:
         return wrong
-    peers = _peers(case, tensors)
+    device = next(iter(found.values())).device
+    peers = _peers(case, tensors, device)
     for name, value in found.items():
         if not bool(value.isfinite().all()):
             return f"{name} is not finite"
@@ -78,17 +79,16 @@ def truth(case: Case, tensors: Tensors, found: Tensors) -> str | None:
     return None
 
 
-def _peers(case: Case, tensors: Tensors) -> Tensors:
+def _peers(case: Case, tensors: Tensors, device: torch.device) -> Tensors:
     """PyTorch's own results in the case's dtype, where a rule compares with how wrong they are."""
     if case.dtype not in HALVES and case.op not in ("channelwise_kl", PAIRS):
         return {}
-
-    def again() -> Tensors:
-        return calls.placed(tensors, "contiguous", torch.device("cpu"))
-
-    found = (eager.results(case, again()) or {}) if case.dtype in HALVES else {}
-    found = {k: x for k, x in found.items() if bool(x.isfinite().all())}  # one that overflows
-    return calls.results(case, again(), "reference") | found
+    found: Tensors = {}
+    if case.dtype in HALVES:
+        found = eager.results(case, calls.placed(tensors, "contiguous", device)) or {}
+        found = {k: x for k, x in found.items() if bool(x.isfinite().all())}  # one that overflows
+    cpu = torch.device("cpu")
+    return calls.results(case, calls.placed(tensors, "contiguous", cpu), "reference") | found
 
 
 def reference(case: Case, tensors: Tensors, found: Tensors) -> str | None:

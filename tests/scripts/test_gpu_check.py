@@ -186,6 +186,15 @@ def test_an_exception_is_a_failure_of_its_case_alone(plant, capsys) -> None:
     assert re.search(r"^planted +values +[1-9]\d* +[1-9]", said, re.MULTILINE)
 
 
+def test_a_part_that_ends_early_is_a_failure(monkeypatch, capsys) -> None:
+    def lost(*arguments: Any) -> None:
+        raise RuntimeError("the device was lost")
+
+    monkeypatch.setattr(correctness, "run", lost)
+    assert gpu_check.main(["--backends", "cpu", "--quick"]) == 1
+    assert "the device was lost" in capsys.readouterr().out
+
+
 def test_half_types_may_be_twice_as_wrong_as_eager_and_no_more() -> None:
     case = Case("channelwise_kl", (2, 8, 20, 20), torch.bfloat16, options={"reduction": "sum"})
     tensors = calls.make(case)
