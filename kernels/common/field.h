@@ -7,7 +7,8 @@ namespace ansm_fast {
 
 enum class ElementType : uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kBool };
 
-inline int64_t bytes_of(ElementType type) {
+// Static: compiled for several instruction sets, of which the linker must not choose one.
+static inline int64_t bytes_of(ElementType type) {
   switch (type) {
     case ElementType::kFloat64: return 8;
     case ElementType::kFloat32: return 4;

@@ -170,6 +170,26 @@ def library(variant: str = "plain", what: str = "ops", folder: Path | None = Non
     return out
 
 
+def library_with(kernels: Path, room: str, variant: str, folder: Path) -> Path:
+    """The library with one room's kernels from another folder than the project's."""
+    library(variant)
+    torch_compile, torch_link = torch_flags()
+    seen = SEEN if variant == "seen" else []
+    flags = [f"-I{kernels}" if flag == f"-I{ROOT / 'kernels'}" else flag for flag in COMMON]
+    flags += [*VARIANTS[variant], *torch_compile, *seen]
+    name = f"cuda-{room}.cu.o"
+    other = compiled(ROOT / "csrc" / "cuda" / f"{room}.cu", flags, folder)
+    ours = ROOT / "build" / "simt" / variant
+    plain, cuda = sources("ops")
+    files = [*sorted((HERE / "source").glob("*.cpp")), *plain, *cuda]
+    objects = [f"{source.parent.name}-{source.name}.o" for source in files]
+    paths = [str(other if each == name else ours / each) for each in objects]
+    out = folder / "libplanted.so"
+    sanitize = SANITIZE if variant == "address" else []
+    run([*compiler(), "-shared", *sanitize, *paths, *torch_link, "-ldl", "-o", str(out)])
+    return out
+
+
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or list(VARIANTS):
         print(library(chosen))

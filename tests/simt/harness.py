@@ -132,14 +132,15 @@ def _offsets(launch: dict[str, Any]) -> Iterator[str]:
 _loaded: dict[str, Library] = {}
 
 
-def load(variant: str = "plain") -> Library:
-    """The kernels as torch ops of the namespace ansm_fast_simt, built first if necessary."""
+def load(variant: str = "plain", path: Path | None = None) -> Library:
+    """The kernels as torch ops of the namespace ansm_fast_simt, built first if necessary; or from
+    a library of that variant that somebody else has built."""
     import torch
 
     if _loaded and variant not in _loaded:
         raise RuntimeError(f"the variant {next(iter(_loaded))} is loaded in this process already")
     if variant not in _loaded:
-        path = _build().library(variant)
+        path = path or _build().library(variant)
         torch.ops.load_library(str(path))
         _loaded[variant] = Library(path)
     return _loaded[variant]

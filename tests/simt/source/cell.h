@@ -4,8 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
+#include <new>
+
+#include <sys/mman.h>
 
 #include "watch.h"
 
@@ -37,7 +39,7 @@ class Cells {
   void start(size_t memory_bytes, size_t element) {
     bytes_ = element % 4 == 0 ? 4 : element % 2 == 0 ? 2 : 1;
     count_ = (memory_bytes + bytes_ - 1) / bytes_;
-    cells_.reset(static_cast<Cell*>(std::calloc(count_, sizeof(Cell))));
+    cells_ = make(count_);
   }
   bool started() const { return cells_ != nullptr; }
   unsigned cell_bytes() const { return bytes_; }
@@ -52,19 +54,29 @@ class Cells {
 
  private:
   struct Free {
-    void operator()(Cell* cells) const { std::free(cells); }
+    size_t bytes;
+    void operator()(Cell* cells) const { munmap(cells, bytes); }
   };
+  using Owned = std::unique_ptr<Cell, Free>;
+
+  // Zeros, promised but not reserved: many times as much as there is memory.
+  static Owned make(size_t count) {
+    const size_t bytes = count * sizeof(Cell);
+    void* cells = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cells == MAP_FAILED) throw std::bad_alloc();
+    return Owned(static_cast<Cell*>(cells), Free{bytes});
+  }
 
   void refine() {
-    std::unique_ptr<Cell, Free> fine(
-        static_cast<Cell*>(std::calloc(count_ * bytes_, sizeof(Cell))));
+    Owned fine = make(count_ * bytes_);
     for (size_t c = 0; c < count_ * bytes_; ++c) fine.get()[c] = cells_.get()[c / bytes_];
     cells_ = std::move(fine);
     count_ *= bytes_;
     bytes_ = 1;
   }
 
-  std::unique_ptr<Cell, Free> cells_;
+  Owned cells_;
   size_t count_ = 0;
   unsigned bytes_ = 1;
 };

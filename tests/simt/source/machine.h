@@ -36,6 +36,7 @@ struct Schedule {
   Order order = Order::kLastFirst;
   unsigned seed = 0;
   bool descending = false;
+  uint64_t ends = 0;  // run only so many of the first and of the last blocks; 0: all
   std::string text = "lifo";
 };
 

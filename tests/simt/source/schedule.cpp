@@ -24,9 +24,11 @@ Schedule parse_schedule(const std::string& text) {
       schedule.seed = part.size() > 7 ? unsigned(std::atoll(part.c_str() + 7)) : 0;
     } else if (part == "ascending" || part == "descending") {
       schedule.descending = part == "descending";
+    } else if (part.rfind("ends:", 0) == 0) {
+      schedule.ends = uint64_t(std::atoll(part.c_str() + 5));
     } else {
       throw Error("simt: no schedule is called '" + part +
-                  "'; lifo, rev, fifo, random:SEED, ascending and descending are");
+                  "'; lifo, rev, fifo, random:SEED, ascending, descending and ends:COUNT are");
     }
   }
   return schedule;

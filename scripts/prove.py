@@ -1,0 +1,164 @@
+"""Proves the GPU kernels without a GPU, and prints what is proved as a table.
+
+    python scripts/prove.py [--quick] [--markdown FILE]
+
+A row for each op and kind of kernel. What the columns hold:
+
+numerics         calls right against float64: all dtypes, odd sizes, layouts, edges
+schedules        orders of warps, blocks or programs that gave the same bits
+sanitizers       CUDA: calls under AddressSanitizer and UndefinedBehaviorSanitizer;
+                 Triton: calls whose every unmasked lane lay within a tensor
+races            races, accesses out of range, reads of unwritten shared memory
+bytes / floor    distinct sectors touched over the floor of the room's README, at most 1.02
+sectors / ideal  CUDA: sectors of every warp access over the ideal for aligned rows, at most 1.05;
+                 Triton: compiled instances with 128-bit accesses
+registers        of a thread, over sm_80, sm_90, sm_100 and all instances
+spills           kernels that spill or have a stack frame
+
+Exits with 1 and says what is wrong where a cell is not as it must be. Needs g++, nvcc and Triton.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+for folder in ("scripts", "tests/simt"):
+    sys.path.insert(0, str(ROOT / folder))
+
+import compile_report  # noqa: E402
+import cuda_library  # noqa: E402
+import harness  # noqa: E402
+from proof import summary  # noqa: E402
+
+Rows = list[dict[str, Any]]
+ROOMS = {"channelwise_kl": "channelwise_kl", "dual_mask": "dual_mask", "image": "image_pack"}
+
+
+def room_of(op: str) -> str:
+    return next((room for start, room in ROOMS.items() if op.startswith(start)), "perturbation")
+
+
+def script(*command: str, environment: dict[str, str] | None = None) -> Rows:
+    """The rows that a script prints as JSON, in a process of its own."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    print(f"{command[0]} {' '.join(command[1:3])}: {time.monotonic() - started:.0f} s", flush=True)
+    if done.returncode != 0:
+        sys.exit(f"prove: {' '.join(command)} fails:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    rows: Rows = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def compiled_rooms() -> dict[str, Rows]:
+    """Every room's kernels on every architecture."""
+    nvcc = cuda_library.find_nvcc()
+    if nvcc is None:
+        sys.exit("prove: nvcc was not found; install the CUDA toolkit or set CUDA_HOME")
+    found: dict[str, Rows] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for room in compile_report.ROOMS:
+            (Path(folder) / f"{room}.cu").write_text(compile_report.source_of(room))
+            instances: dict[str, Rows] = {}
+            for architecture in compile_report.ARCHITECTURES:
+                kernels = compile_report.compile_room(room, architecture, nvcc, Path(folder))
+                for name, kernel in kernels.items():
+                    instances.setdefault(name, []).append(vars(kernel))
+            names = compile_report.readable(list(instances), room)
+            found[room] = [
+                {
+                    "kernel": names[name],
+                    "registers": [kernel["registers"] for kernel in kernels],
+                    "memory": "; ".join(k["memory"] for k in kernels if k["memory"]),
+                }
+                for name, kernels in instances.items()
+            ]
+    return found
+
+
+def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
+    """Those of a room's kernels that an op's calls launched."""
+    names = {name for row in rows if row["op"] == op for name in row.get("kernels", ())}
+    return [k for k in kernels if re.split(r"[<(]", k["kernel"])[0] in names]
+
+
+def proved(quick: bool) -> dict[tuple[str, str], summary.Cells]:
+    flags = ["--quick"] if quick else []
+    few = ["--dtype", "float32", "bfloat16"] if quick else []
+    for variant in ("plain", "address", "seen"):  # built here, one after the other
+        script_of_build = [sys.executable, str(ROOT / "tests/simt/build.py"), variant]
+        subprocess.run(script_of_build, check=True, stdout=subprocess.DEVNULL)
+    interpreter = dict(os.environ, TRITON_INTERPRET="1")
+    with ThreadPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as pool:
+        simt = {
+            variant: pool.submit(
+                script, "scripts/proof/simt.py", variant, *flags,
+                environment=harness.address_environment() if variant == "address" else None,
+            )
+            for variant in ("plain", "seen", "address")
+        }  # fmt: skip
+        interpreted = pool.submit(
+            script, "tests/triton/interpreter_report.py", "--json", *few, environment=interpreter
+        )
+        ahead = pool.submit(script, "tests/triton/compile_report.py", "--json", *few)
+        rooms = pool.submit(compiled_rooms)
+        found = {variant: future.result() for variant, future in simt.items()}
+        triton, compiled, kernels = interpreted.result(), ahead.result(), rooms.result()
+    table = {}
+    for op in summary.OPS:
+        mine = launched(found["seen"], op, kernels[room_of(op)])
+        table[op, "cuda"] = summary.cuda_cells(
+            op, found["plain"], found["address"], found["seen"], mine
+        )
+        table[op, "triton"] = summary.triton_cells(op, triton, compiled)
+    return table
+
+
+def show(table: dict[tuple[str, str], summary.Cells]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="What is proved without a GPU")
+    for title in ("op", "backend", *summary.COLUMNS):
+        shown.add_column(title, overflow="fold")
+    for (op, backend), cells in table.items():
+        style = "red" if cells.wrong else None
+        shown.add_row(op, backend, *(cells[c] for c in summary.COLUMNS), style=style)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
+    parser.add_argument("--markdown", type=Path, help="write the table into this document")
+    options = parser.parse_args()
+    table = proved(options.quick)
+    show(table)
+    if options.markdown is not None:
+        from ansm_fast.evaluation.tables import write_markdown
+
+        write_markdown(options.markdown, summary.markdown(table), "proof")
+    wrong = [f"{op} on {b}: {line}" for (op, b), cells in table.items() for line in cells.wrong]
+    for line in wrong:
+        print(line)
+    empty = [key for key, cells in table.items() if not all(cells.get(c) for c in summary.COLUMNS)]
+    if wrong or empty:
+        sys.exit(f"prove: {len(wrong)} findings, {len(empty)} rows with empty cells")
+
+
+if __name__ == "__main__":
+    main()
