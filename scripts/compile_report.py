@@ -145,9 +145,10 @@ def compile_room(room: str, architecture: int, nvcc: Path, folder: Path) -> dict
     for name, text in per_kernel(output(tool("nvdisasm", nvcc), "-c", cubin), r"^\.text\.(\w+):$"):
         if name in kernels:
             kernel, code = kernels[name], re.sub(r"^//-{5,}.*", "", text, flags=re.M)
-            for kind, width in re.findall(r"\s(LDG?|STG?)\.E\b(?:\.\w+)*?(\.128|\.256)?\s", code):
+            for kind, modifiers in re.findall(r"\s(LDG?|STG?)\.E\b((?:\.\w+)*)\s", code):
                 which = "loads" if kind.startswith("LD") else "stores"
-                for field in (which, f"wide_{which}") if width else (which,):
+                wide = {"128", "256"} & set(modifiers.split("."))
+                for field in (which, f"wide_{which}") if wide else (which,):
                     setattr(kernel, field, getattr(kernel, field) + 1)
     if not kernels:
         sys.exit(f"compile_report: kernels/{room} gives no kernel for sm_{architecture}")

@@ -60,6 +60,18 @@ def test_environment_variable(name, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_the_interpreter_is_never_chosen_unasked(tmp_path) -> None:
+    pytest.importorskip("triton")
+    code = (
+        "import torch; from ansm_fast.ops import backends, channelwise_kl; x = torch.rand(1, 2, 3, 3);"
+        "print(backends.choose('channelwise_kl', (x,)));"
+        "print(float(channelwise_kl(x, x, backend='triton')))"
+    )
+    done = python(code, tmp_path, TRITON_INTERPRET="1")
+    assert done.stdout.split() == ["cpu", "0.0"], done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_gives_the_same_results(level, tmp_path) -> None:
     """Within rounding; levels that this processor lacks fall back to the best there is."""
