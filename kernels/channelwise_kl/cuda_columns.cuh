@@ -10,7 +10,9 @@ namespace gpu {
 namespace channelwise_kl {
 
 constexpr int kColumnThreads = 256;
-constexpr int kPixelsOfThread = 32;
+// Longer where a thread has one channel: there are more chunks' results for as many bytes.
+template <int V>
+constexpr int kPixelsOfThread = V == 1 ? 64 : 32;
 
 // Blocks that a multiprocessor must hold. The compiler's own choice is one that spills a few words.
 template <class T, int V>
@@ -40,9 +42,9 @@ struct Column {
     channel = tile + thread % lanes * V;
     row = sample * layer.channels + channel;
     step = kColumnThreads / lanes;
-    const int64_t start = chunk * step * kPixelsOfThread;
+    const int64_t start = chunk * step * kPixelsOfThread<V>;
     begin = start + thread / lanes;
-    end = start + step * kPixelsOfThread;
+    end = start + step * kPixelsOfThread<V>;
     if (end > layer.pixels) end = layer.pixels;
     if (!has_channel(layer)) end = begin;
     channels = layer.channels;

@@ -8,8 +8,11 @@ namespace gpu {
 namespace channelwise_kl {
 
 constexpr int kRowThreads = 256;
-constexpr int kMaxBlockThreads = 1024;
 constexpr int kRowsOfBlock = kRowThreads / kWarp;
+
+// Threads of a block that holds a row, as far as their registers go.
+template <class T>
+constexpr int kMaxBlockThreads = sizeof(accumulate_t<T>) == 4 ? 1024 : 512;
 
 // A warp for each row.
 template <class T, int kCount>
@@ -56,7 +59,7 @@ __global__ void __launch_bounds__(kRowThreads) rows_warp(Layers layers) {
 
 // A block for each row, with as many threads as the row needs.
 template <class T, int kCount>
-__global__ void __launch_bounds__(kMaxBlockThreads) rows_block(Layers layers) {
+__global__ void __launch_bounds__(kMaxBlockThreads<T>) rows_block(Layers layers) {
   using A = accumulate_t<T>;
   ANSM_FAST_SHARED(A, maxima_room, kMaxima * kWarp);
   ANSM_FAST_SHARED(A, room, 3 * kWarp);
