@@ -63,8 +63,8 @@ def test_environment_variable(name, tmp_path) -> None:
 def test_the_interpreter_is_never_chosen_unasked(tmp_path) -> None:
     pytest.importorskip("triton")
     code = (
-        "import torch; from ansm_fast.ops import backends, channelwise_kl; x = torch.rand(1, 2, 3, 3);"
-        "print(backends.choose('channelwise_kl', (x,)));"
+        "import torch; from ansm_fast.ops import backends, channelwise_kl;"
+        "x = torch.rand(1, 2, 3, 3); print(backends.choose('channelwise_kl', (x,)));"
         "print(float(channelwise_kl(x, x, backend='triton')))"
     )
     done = python(code, tmp_path, TRITON_INTERPRET="1")
