@@ -1,5 +1,4 @@
-// Channel-wise KL on the device: which kernels a layer takes, and their launches. README.md says
-// why.
+// Channel-wise KL on the device: the launches.
 #pragma once
 
 #include "cuda_combine.cuh"
