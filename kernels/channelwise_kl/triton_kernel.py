@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from ansm_fast.kernels.common.triton_numbers import exp_nonpositive, narrow, real, widen
+from ansm_fast.kernels.common.triton_numbers import (
+    exp_nonpositive,
+    log_of_ratio,
+    narrow,
+    real,
+    widen,
+)
 
 PARTS = 5  # of a chunk: both maxima, both Z, the weighted difference; smoothed: the last three
 STATISTICS = 6  # of a row: both maxima, both 1 / Z, and two more
@@ -130,7 +136,7 @@ def rows_kernel(
             to_second = (scale / divisor) * (q * (slope_second - mean[:, None]))
     else:
         difference = u - v
-        log_ratio = tl.log(z_first / z_second)
+        log_ratio = log_of_ratio(z_first, z_second, A)
         value = tl.sum(weighted(p, difference), 1) / z_first - log_ratio
         tl.store(kl + row, value, mask=inside)
         if GRAD_FIRST or GRAD_SECOND:
@@ -237,7 +243,7 @@ def combine_kernel(
         z_first += tl.sum(factor * z, 1)
         z = load_parts(parts + 3 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
         z_second += tl.sum(exp_nonpositive(down_second, A) * z, 1)
-    log_ratio = tl.log(z_first / z_second)
+    log_ratio = log_of_ratio(z_first, z_second, A)
     value = total / z_first - log_ratio
     tl.store(kl + row, value, mask=inside)
     to = statistics + row

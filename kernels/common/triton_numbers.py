@@ -94,6 +94,15 @@ def log_of_one_plus(e, A: tl.constexpr):
 
 
 @triton.jit
+def log_of_ratio(a, b, A: tl.constexpr):
+    """log(a / b) of positive numbers; exactly 0 for equal ones, and precise for close ones."""
+    e = tl.abs(a - b) / tl.minimum(a, b)
+    close = log_of_one_plus(tl.where(e < 1.0, e, 1.0), A)
+    value = tl.where(e < 1.0, close, tl.log(1.0 + e))
+    return tl.where(a < b, -value, value)
+
+
+@triton.jit
 def per_sample(values, sample, high, low, KIND: tl.constexpr):
     """A float64: the number (KIND 0), the tensor's only element (1), or the sample's (2)."""
     if KIND == 0:
