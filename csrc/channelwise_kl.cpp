@@ -27,10 +27,8 @@ bool outgrows_the_caches(const Tensor& gradient) {
   return gradient.numel() * int64_t(gradient.element_size()) > kBytes;
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tensor& given_target,
-                                           double temperature, double alpha, bool input_first,
-                                           int64_t reduction, bool grad_input, bool grad_target) {
-  const KlCall call(given_input, given_target, reduction, grad_input, grad_target);
+std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, double alpha,
+                                       bool input_first) {
   const Tensor &input = call.input, &target = call.target;
   const Tensor &loss = call.loss, &to_input = call.to_input, &to_target = call.to_target;
   const int64_t batch = call.batch, channels = call.channels, pixels = call.pixels;
@@ -40,15 +38,15 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
   channelwise_kl::Inputs in;
   in.first = field(input_first ? input : target);
   in.second = field(input_first ? target : input);
-  if (grad_input) (input_first ? in.grad_first : in.grad_second) = field(to_input);
-  if (grad_target) (input_first ? in.grad_second : in.grad_first) = field(to_target);
+  if (call.grad_input) (input_first ? in.grad_first : in.grad_second) = field(to_input);
+  if (call.grad_target) (input_first ? in.grad_second : in.grad_first) = field(to_target);
   in.pixels = pixels;
   in.channels = channels;
   in.channel_block = channel_block_of(batch, channels);
   in.inverse_temperature = 1 / temperature;
   in.alpha = alpha;
   in.gradient_scale = 1 / temperature / divisor;
-  in.streamed = outgrows_the_caches(grad_input ? to_input : to_target);
+  in.streamed = outgrows_the_caches(call.grad_input ? to_input : to_target);
 
   std::vector<double> kl(size_t(batch * channels), 0.0);
   if (pixels > 0 && !kl.empty()) {
@@ -74,6 +72,13 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& given_input, const Tens
   return {loss, to_input, to_target};
 }
 
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& target,
+                                           double temperature, double alpha, bool input_first,
+                                           int64_t reduction, bool grad_input, bool grad_target) {
+  const KlCall call(input, target, reduction, grad_input, grad_target);
+  return run(call, temperature, alpha, input_first);
+}
+
 std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors target,
                                                         double temperature, double alpha,
                                                         bool input_first, int64_t reduction,
@@ -82,8 +87,8 @@ std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors t
   check_layers(input, target, grad_input, grad_target);
   std::tuple<Tensors, Tensors, Tensors> result;
   for (size_t i = 0; i < input.size(); ++i) {
-    auto [loss, to_input, to_target] = forward(input[i], target[i], temperature, alpha, input_first,
-                                               reduction, grad_input[i], grad_target[i]);
+    const KlCall call(input[i], target[i], reduction, grad_input[i], grad_target[i], input.size());
+    auto [loss, to_input, to_target] = run(call, temperature, alpha, input_first);
     std::get<0>(result).push_back(loss);
     std::get<1>(result).push_back(to_input);
     std::get<2>(result).push_back(to_target);

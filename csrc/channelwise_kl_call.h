@@ -37,10 +37,13 @@ struct KlCall {
   double divisor;
   bool wide;  // sums in double
   bool rows;  // a loss for each row
+  bool grad_input, grad_target;
   Tensor loss, to_input, to_target;
 
-  KlCall(const Tensor& given_input, const Tensor& given_target, int64_t reduction, bool grad_input,
-         bool grad_target) {
+  // `layers`: how many pairs share the loss.
+  KlCall(const Tensor& given_input, const Tensor& given_target, int64_t reduction,
+         bool wants_grad_input, bool wants_grad_target, size_t layers = 1)
+      : grad_input(wants_grad_input), grad_target(wants_grad_target) {
     STD_TORCH_CHECK(given_input.dim() >= 3, "ansm_fast: input must have shape (B, C, *space)");
     STD_TORCH_CHECK(reduction >= kNone && reduction <= kMean, "ansm_fast: no such reduction");
     check_floating(given_input, "input");
@@ -55,6 +58,7 @@ struct KlCall {
     wide = is_double(input) || is_double(target);
     rows = reduction == kNone;
     divisor = divisor_of(reduction, double(batch), double(channels), double(pixels));
+    if (!rows) divisor *= double(layers);
     const std::vector<int64_t> shape =
         rows ? std::vector<int64_t>{batch, channels} : std::vector<int64_t>{};
     loss = torch::stable::new_empty(input, shape, wide ? ScalarType::Double : ScalarType::Float);

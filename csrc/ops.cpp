@@ -15,7 +15,9 @@ STABLE_TORCH_LIBRARY(ANSM_FAST_NAMESPACE, m) {
       "channelwise_kl(Tensor input, Tensor target, float temperature, float alpha, "
       "bool input_first, int reduction, bool grad_input, bool grad_target) "
       "-> (Tensor, Tensor, Tensor)");
-  // The same for a list of pairs, which may differ in shape and order: results for each.
+  // The same for a list of pairs, which may differ in shape and order: results for each. Unless the
+  // reduction is none, all are divided by the number of pairs: the losses add up to their mean, and
+  // the gradients need no scaling.
   m.def(
       "channelwise_kl_layers(Tensor[] input, Tensor[] target, float temperature, float alpha, "
       "bool input_first, int reduction, bool[] grad_input, bool[] grad_target) "

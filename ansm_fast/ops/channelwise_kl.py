@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import overload
 
@@ -138,17 +139,19 @@ def _of_pairs(
         backends.choose("channelwise_kl", pair, backend) for pair in zip(input, target, strict=True)
     }
     if chosen == {"reference"} or len(chosen) > 1:  # maps on several devices
-        losses = [
+        losses: list[Tensor] = [
             channelwise_kl(
                 a, b, temperature=temperature, alpha=alpha, direction=direction,
                 reduction=reduction, backend=backend,
             )
             for a, b in zip(input, target, strict=True)
         ]  # fmt: skip
-    else:
-        native = backends.native(chosen.pop())
-        losses = native.channelwise_kl_layers(
-            input, target, float(temperature), float(alpha), direction, reduction
-        )
-        losses = [loss.to(_dtype_of_loss(a)) for loss, a in zip(losses, input, strict=True)]
-    return losses if reduction == "none" else torch.stack(losses).mean()
+        return losses if reduction == "none" else torch.stack(losses).mean()
+    native = backends.native(chosen.pop())
+    losses = native.channelwise_kl_layers(
+        input, target, float(temperature), float(alpha), direction, reduction
+    )
+    dtypes = [_dtype_of_loss(a) for a in input]
+    if reduction == "none":
+        return [loss.to(dtype) for loss, dtype in zip(losses, dtypes, strict=True)]
+    return torch.stack(losses).sum().to(functools.reduce(torch.promote_types, dtypes))

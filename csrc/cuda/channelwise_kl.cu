@@ -96,7 +96,7 @@ std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors t
   for (size_t i = 0; i < input.size(); ++i) {
     check_alike(target[i], input[i], "target");
     check_alike(input[i], input.front(), "input");
-    calls.emplace_back(input[i], target[i], reduction, grad_input[i], grad_target[i]);
+    calls.emplace_back(input[i], target[i], reduction, grad_input[i], grad_target[i], input.size());
   }
   launch(calls, {temperature, alpha, input_first}, device.stream());
   std::tuple<Tensors, Tensors, Tensors> result;

@@ -89,7 +89,8 @@ def layers_truth(
         kl_truth(a, b, *rest, *wanted)
         for a, b, *wanted in zip(input, target, grad_input, grad_target, strict=True)
     ]
-    return [result[k] for k in range(3) for result in each]
+    share = 1 if REDUCTIONS[reduction] == "none" else len(input)
+    return [result[k] / share for k in range(3) for result in each]
 
 
 def scale_truth(grad_output: Tensor, gradient: Tensor) -> list[Tensor]:

@@ -135,7 +135,8 @@ class ChannelwiseKLLayers:
         direction: str,
         reduction: str,
     ) -> list[Tensor]:
-        """The losses in the accumulation dtype."""
+        """The losses in the accumulation dtype, which add up to their mean unless there is one
+        for each row: so no gradient is scaled again in the backward."""
         grad = torch.is_grad_enabled()
         pairs = [
             in_one_dtype(self._namespace, input, target)

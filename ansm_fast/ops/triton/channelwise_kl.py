@@ -158,6 +158,7 @@ def _forward(
     reduction: int,
     grad_input: bool,
     grad_target: bool,
+    layers: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     check(input.dim() >= 3, "input must have shape (B, C, *space)")
     check(NONE <= reduction <= MEAN, "no such reduction")
@@ -174,7 +175,7 @@ def _forward(
         BATCHMEAN: batch,
         CHANNELMEAN: batch * channels,
         MEAN: input.numel(),
-    }.get(reduction, 1)
+    }.get(reduction, 1) * (1 if reduction == NONE else layers)
     if input.numel() == 0:
         kl = input.new_zeros((batch, channels), dtype=wide)
     else:
@@ -222,7 +223,7 @@ def channelwise_kl_layers(
     same = len(target) == count and len(grad_input) == count and len(grad_target) == count
     check(same, "lists of layers differ in length")
     results = [
-        _forward(a, b, temperature, alpha, input_first, reduction, grad_a, grad_b)
+        _forward(a, b, temperature, alpha, input_first, reduction, grad_a, grad_b, count)
         for a, b, grad_a, grad_b in zip(input, target, grad_input, grad_target, strict=True)
     ]
     return [r[0] for r in results], [r[1] for r in results], [r[2] for r in results]
