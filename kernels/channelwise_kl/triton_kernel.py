@@ -220,16 +220,20 @@ def combine_kernel(
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     inside = row < rows
     step = tl.full((), chunks, tl.int64) * rows
-    max_first = tl.full([R], lowest, A)
-    max_second = tl.full([R], lowest, A)
+    # Loops keep tiles, which are reduced once: cheaper, and some versions of Triton cannot compile
+    # a sum whose loop reduces.
+    max_first = tl.full([R, CHUNKS], lowest, A)
+    max_second = tl.full([R, CHUNKS], lowest, A)
     for begin in range(0, chunks, CHUNKS):
         tops = load_parts(parts, row, inside, begin, rows, chunks, lowest, CHUNKS)
-        max_first = tl.maximum(max_first, tl.max(tops, 1))
+        max_first = tl.maximum(max_first, tops)
         tops = load_parts(parts + step, row, inside, begin, rows, chunks, lowest, CHUNKS)
-        max_second = tl.maximum(max_second, tl.max(tops, 1))
-    z_first = tl.zeros([R], A)
-    z_second = tl.zeros([R], A)
-    total = tl.zeros([R], A)
+        max_second = tl.maximum(max_second, tops)
+    max_first = tl.max(max_first, 1)
+    max_second = tl.max(max_second, 1)
+    z_first = tl.zeros([R, CHUNKS], A)
+    z_second = tl.zeros([R, CHUNKS], A)
+    total = tl.zeros([R, CHUNKS], A)
     for begin in range(0, chunks, CHUNKS):
         tops = load_parts(parts, row, inside, begin, rows, chunks, lowest, CHUNKS)
         down_first = (tops - max_first[:, None]) * scale
@@ -239,10 +243,13 @@ def combine_kernel(
         part = load_parts(parts + 4 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
         part += weighted(z, down_first - down_second)
         factor = exp_nonpositive(down_first, A)
-        total += tl.sum(factor * part, 1)
-        z_first += tl.sum(factor * z, 1)
+        total += factor * part
+        z_first += factor * z
         z = load_parts(parts + 3 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
-        z_second += tl.sum(exp_nonpositive(down_second, A) * z, 1)
+        z_second += exp_nonpositive(down_second, A) * z
+    z_first = tl.sum(z_first, 1)
+    z_second = tl.sum(z_second, 1)
+    total = tl.sum(total, 1)
     log_ratio = log_of_ratio(z_first, z_second, A)
     value = total / z_first - log_ratio
     tl.store(kl + row, value, mask=inside)
@@ -316,16 +323,16 @@ def smoothed_combine_kernel(
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     inside = row < rows
     step = tl.full((), chunks, tl.int64) * rows
-    value = tl.zeros([R], A)
-    mean_first = tl.zeros([R], A)
-    mean_second = tl.zeros([R], A)
+    value = tl.zeros([R, CHUNKS], A)
+    mean_first = tl.zeros([R, CHUNKS], A)
+    mean_second = tl.zeros([R, CHUNKS], A)
     for begin in range(0, chunks, CHUNKS):
-        part = load_parts(parts + 2 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
-        value += tl.sum(part, 1)
-        part = load_parts(parts + 3 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
-        mean_first += tl.sum(part, 1)
-        part = load_parts(parts + 4 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
-        mean_second += tl.sum(part, 1)
+        value += load_parts(parts + 2 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
+        mean_first += load_parts(parts + 3 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
+        mean_second += load_parts(parts + 4 * step, row, inside, begin, rows, chunks, 0.0, CHUNKS)
+    value = tl.sum(value, 1)
+    mean_first = tl.sum(mean_first, 1)
+    mean_second = tl.sum(mean_second, 1)
     tl.store(kl + row, value, mask=inside)
     each = tl.full((), rows, tl.int64)
     tl.store(statistics + 4 * each + row, mean_first, mask=inside)

@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
     for (int64_t at = begin; at < end; at += Tile<V>::kElements) {
       const Tile<V> tile(samples, sample, at);
       A mask[V] = {}, target[V];  // the first branch always has a mask
-#pragma unroll 1  // half of the code and fewer registers
+#pragma unroll 1                  // half of the code and fewer registers
       for (int b = 0; b < in.branches; ++b) {
         const Field own_mask = b == 0 ? in.mask[0] : in.mask[1];
         const Field own_target = b == 0 ? in.target[0] : in.target[1];
