@@ -207,8 +207,7 @@ def kl_floor(input: Tensor, alpha: float, reduction: int, grads: tuple[bool, boo
     read for the sums (twice for alpha > 0) and for the gradients, and the chunks' sums between."""
     wide = WIDE.get(input.dtype, torch.float32).itemsize
     double = input.dtype == torch.float64
-    last = input.dim() > 2 and not input.is_contiguous()
-    tiles = tiles_of(input, double, 8192 if last else 4096)
+    tiles = tiles_of(input, double, alpha > 0)
     tensor, row, wanted = size_of(input), tiles.rows * wide, sum(grads)
     total = wanted * tensor + 2 * tensor + row  # KL of rows
     if reduction:

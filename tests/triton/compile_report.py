@@ -69,14 +69,14 @@ def laid_out(shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> Tensor:
 def kl_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
     """Rows of several lengths, the longest that one tile holds among them, and split ones."""
     longest = (64, 64) if dtype == torch.float64 else (64, 128)
-    sizes = [longest, (128, 128), (64, 32), (16, 16), (7, 7), (61, 67)]
+    sizes = [longest, (128, 128), (64, 64), (64, 32), (16, 16), (7, 7), (61, 67)]
     for last in (False, True):
         for size in sizes[: 2 if brief else None]:
             for alpha, grads in (
                 (0.0, (True, False)), (0.0, (False, True)), (0.1, (True, True)),
                 (0.0, (False, False)),
             ):  # fmt: skip
-                if grads != (True, False) and size not in sizes[:2]:
+                if grads != (True, False) and size not in sizes[:4]:
                     continue
                 maps = [laid_out((1, 64, *size), dtype, last) for _ in range(2)]
                 shape = f"64x{size[0]}x{size[1]}{' last' if last else ''}"

@@ -63,19 +63,24 @@ class Tiles(NamedTuple):
         return cdiv(self.pixels, self.block)
 
 
-def tiles_of(like: Tensor, double: bool, long: int) -> Tiles:
-    """Tiles that hold whole rows where those have at most the capped number of pixels, else chunks
-    of ``long`` elements (half of it for float64, whose numbers take two registers)."""
+def tiles_of(like: Tensor, double: bool, smoothed: bool = False) -> Tiles:
+    """Tiles that hold whole rows where those fit, else chunks: as many elements as registers hold
+    without spilling. A float64 takes two of them, and alpha > 0 keeps more numbers for each."""
     channels, pixels = like.shape[1], elements_of_sample(like)
-    last, cap = lies_channels_last(like), 4096 if double else 8192
+    last, whole, chunk = lies_channels_last(like), 8192, 4096
+    if double:
+        whole, chunk = whole // 2, chunk // 2
+    if smoothed:
+        whole, chunk = whole // 2, min(chunk, whole // 2)
     if channels:
         pixels = pixels // channels
     if last:
         R = smallest((4, 8, 16, 32, 64) if like.element_size() == 2 else (4, 8, 16, 32), channels)
     else:
         R = 1
-    chunk = (long // 2 if double else long) // R
-    block = smallest(POWERS, pixels) if pixels * R <= cap else chunk
+    block = smallest(POWERS, pixels)
+    if pixels * R > whole:
+        block = (whole if last else chunk) // R
     if not last:
         R = max(1, min(64, 2048 // block))
     warps = max(1, min(16, R * block // (256 if double else 512)))
@@ -94,7 +99,7 @@ def _rows(
 ) -> None:
     """KL of rows into ``kl``, and gradients of their sum over ``divisor``."""
     double = is_double(first, second)
-    tiles = tiles_of(first, double, 4096 if not lies_channels_last(first) else 8192)
+    tiles = tiles_of(first, double, alpha > 0)
     rows, channels, pixels = tiles.rows, tiles.channels, tiles.pixels
     to_first = first if grad_first is None else grad_first
     to_second = second if grad_second is None else grad_second
@@ -239,7 +244,7 @@ def _scale(grad_output: Tensor, gradient: Tensor, out: Tensor) -> None:
     if gradient.numel() == 0:
         return
     double = is_double(gradient)
-    tiles = tiles_of(gradient, double, 2048)
+    tiles = tiles_of(gradient, double)
     if uniform:  # one row of everything
         block = 1024 if double else 2048
         tiles = Tiles(1, 1, gradient.numel(), False, 1, block, 4)
