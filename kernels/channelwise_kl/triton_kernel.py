@@ -54,8 +54,12 @@ def tile_of(start, inside, begin, channels, pixels, BLOCK: tl.constexpr, LAST: t
 def chunk_of(program, blocks, chunks, LAST: tl.constexpr):
     """Block of rows and chunk of a program: neighbours in memory are neighbours in the grid."""
     if LAST:
-        return program % blocks, program // blocks
-    return program // chunks, program % chunks
+        block = program % blocks
+        chunk = program // blocks
+    else:
+        block = program // chunks
+        chunk = program % chunks
+    return block, chunk
 
 
 @triton.jit
@@ -67,9 +71,8 @@ def load_tile(pointer, at, keep, A: tl.constexpr):
 def maximum_of(tile, A: tl.constexpr):
     """The maximum of every row, at least the lowest number: of a tile of nothing but -inf the
     sums are then 0 and not NaN."""
-    if A == tl.float64:
-        return tl.maximum(tl.max(tile, 1), -1.7976931348623157e308)
-    return tl.maximum(tl.max(tile, 1), -3.4028234663852886e38)
+    lowest: tl.constexpr = -1.7976931348623157e308 if A == tl.float64 else -3.4028234663852886e38
+    return tl.maximum(tl.max(tile, 1), lowest)
 
 
 @triton.jit

@@ -55,13 +55,15 @@ def exp_nonpositive(x, A: tl.constexpr):
     to x: its remainder comes back as a factor.
     """
     if INTERPRETED or A == tl.float64:
-        return tl.exp(x)
-    x = tl.where(x < -104.0, -104.0, x)  # exp is 0 there, and -inf has no remainder
-    high = x * 1.4426950216293335
-    low = tl.fma(x, 1.4426950216293335, -high)
-    low = tl.fma(x, 1.9259629911266175e-8, low)
-    value = tl.exp2(high)
-    return tl.fma(value, low * 0.6931471805599453, value)
+        value = tl.exp(x)
+    else:
+        x = tl.where(x < -104.0, -104.0, x)  # exp is 0 there, and -inf has no remainder
+        high = x * 1.4426950216293335
+        low = tl.fma(x, 1.4426950216293335, -high)
+        low = tl.fma(x, 1.9259629911266175e-8, low)
+        power = tl.exp2(high)
+        value = tl.fma(power, low * 0.6931471805599453, power)
+    return value
 
 
 @triton.jit
@@ -80,17 +82,19 @@ def log_of_one_plus(e, A: tl.constexpr):
         q = q * u + 1.428571428076079102e-1
         q = q * u + 2.000000000002419037e-1
         q = q * u + 3.333333333333330236e-1
-        return 2.0 * (s * u * q + s)
-    q = e * -3.244017685e-3 + 1.985142862e-2
-    q = q * e - 5.695947092e-2
-    q = q * e + 1.060364847e-1
-    q = q * e - 1.530558879e-1
-    q = q * e + 1.967593795e-1
-    q = q * e - 2.495413340e-1
-    q = q * e + 3.332996239e-1
-    q = q * e - 4.999990242e-1
-    q = q * e + 9.999999953e-1
-    return q * e
+        value = 2.0 * (s * u * q + s)
+    else:
+        q = e * -3.244017685e-3 + 1.985142862e-2
+        q = q * e - 5.695947092e-2
+        q = q * e + 1.060364847e-1
+        q = q * e - 1.530558879e-1
+        q = q * e + 1.967593795e-1
+        q = q * e - 2.495413340e-1
+        q = q * e + 3.332996239e-1
+        q = q * e - 4.999990242e-1
+        q = q * e + 9.999999953e-1
+        value = q * e
+    return value
 
 
 @triton.jit

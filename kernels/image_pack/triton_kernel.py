@@ -17,8 +17,10 @@ CHANNELS = 3
 def number_of(level, T: tl.constexpr):
     """level / 255, rounded to float32 (float64) and then to T: the bits of the reference."""
     if T == tl.float64:
-        return level.to(tl.float64) / 255.0
-    return narrow(tl.div_rn(level.to(tl.float32), tl.full((), 255.0, tl.float32)), T)
+        number = level.to(tl.float64) / 255.0
+    else:
+        number = narrow(tl.div_rn(level.to(tl.float32), tl.full((), 255.0, tl.float32)), T)
+    return number
 
 
 @triton.jit
@@ -68,8 +70,10 @@ def nearest_level(value, A: tl.constexpr):
     value = tl.where(value < 1.0, value, 1.0)
     value = value * 256.0 - value
     if A == tl.float64:
-        return ((value + 6755399441055744.0).to(tl.int64, bitcast=True) & 0xFF).to(tl.int32)
-    return (value + 12582912.0).to(tl.int32, bitcast=True) & 0xFF
+        bits = (value + 6755399441055744.0).to(tl.int64, bitcast=True).to(tl.int32)
+    else:
+        bits = (value + 12582912.0).to(tl.int32, bitcast=True)
+    return bits & 0xFF
 
 
 @triton.jit

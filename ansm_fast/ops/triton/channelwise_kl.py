@@ -145,11 +145,11 @@ def _sum(values: Tensor, divisor: int) -> Tensor:
     if spans > 1:
         partial = values.new_empty(spans, dtype=torch.float64)
         wrap_triton(sum_kernel)[(spans,)](
-            values, partial, count, spans, 1, SPAN=SPAN, BLOCK=1024, num_warps=4
+            values, partial, count, spans, 1, SPAN=SPAN, BLOCK=256, num_warps=4
         )
         values, count = partial, spans
     wrap_triton(sum_kernel)[(1,)](
-        values, out, count, 1, divisor, SPAN=1 << 30, BLOCK=1024, num_warps=4
+        values, out, count, 1, divisor, SPAN=1 << 30, BLOCK=256, num_warps=4
     )
     return out
 
