@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/plot.py benchmarks/results/gpu/NAME.json -o NAME.png [--mode calls]
 
-Needs matplotlib, which nothing else of this project does.
+Needs matplotlib.
 """
 
 from __future__ import annotations
