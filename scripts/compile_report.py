@@ -29,7 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "build_backend"))
 import cuda_library  # noqa: E402
 
-ROOMS = sorted(path.parent.name for path in ROOT.glob("kernels/*/cuda.cuh"))
+ROOMS = sorted(
+    path.parent.name for path in ROOT.glob("kernels/*/cuda.cuh") if path.parent.name != "common"
+)
 TABLE = ROOT / "docs" / "kernel_resources.md"
 ARCHITECTURES = (80, 90, 100)
 SHARED_PER_MULTIPROCESSOR = {80: 164 << 10, 90: 228 << 10, 100: 228 << 10}
@@ -236,18 +238,12 @@ def worse(now: dict, before: dict, same_compiler: bool) -> list[str]:
     return sorted(found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rooms", nargs="*", help="only these; compared, never written")
-    parser.add_argument("--update", action="store_true", help=f"rewrite {TABLE.name}")
-    arguments = parser.parse_args()
-    started = time.monotonic()
-    try:
-        toolkit = cuda_library.find_toolkit()
-    except cuda_library.CannotBuild as error:
-        sys.exit(f"compile_report: {error}")
-    rooms = arguments.rooms or [name for name in ROOMS if name != "common"]
-    results: dict[str, dict[str, dict[int, Kernel]]] = {room: {} for room in rooms}
+Rooms = dict[str, dict[str, dict[int, Kernel]]]
+
+
+def compiled(rooms: list[str], toolkit: cuda_library.Toolkit) -> Rooms:
+    """Every room's kernels, by what the source calls them, on every architecture."""
+    results: Rooms = {room: {} for room in rooms}
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)
         for room in rooms:
@@ -264,27 +260,49 @@ def main() -> None:
             shown = readable(list(kernels), room)
             for mangled, kernel in kernels.items():
                 results[room].setdefault(shown[mangled], {})[architecture] = kernel
-    table = table_of(results, toolkit.version)
-    print(table)
-    count = sum(map(len, results.values()))
-    took = time.monotonic() - started
-    print(f"{count} kernels for {len(ARCHITECTURES)} architectures in {took:.0f} s", flush=True)
+    return results
 
-    bad = [
+
+def spilling(results: Rooms) -> list[str]:
+    return [
         f"{room}::{name} on sm_{architecture}: {kernel.memory}"
         for room, kernels in results.items()
         for name, found in kernels.items()
         for architecture, kernel in found.items()
         if kernel.memory
     ]
+
+
+def worse_than_committed(results: Rooms, version: str) -> list[str]:
+    """What is worse than in the committed table."""
+    if not TABLE.is_file():
+        return [f"there is no {TABLE.name} to compare with; --update writes it"]
+    text = TABLE.read_text(encoding="utf-8")
+    before = {key: cells for key, cells in read_table(text).items() if key[0] in results}
+    return worse(read_table(table_of(results, version)), before, f"nvcc {version};" in text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rooms", nargs="*", help="only these; compared, never written")
+    parser.add_argument("--update", action="store_true", help=f"rewrite {TABLE.name}")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    try:
+        toolkit = cuda_library.find_toolkit()
+    except cuda_library.CannotBuild as error:
+        sys.exit(f"compile_report: {error}")
+    results = compiled(arguments.rooms or ROOMS, toolkit)
+    table = table_of(results, toolkit.version)
+    print(table)
+    count = sum(map(len, results.values()))
+    took = time.monotonic() - started
+    print(f"{count} kernels for {len(ARCHITECTURES)} architectures in {took:.0f} s", flush=True)
+    bad = spilling(results)
     if arguments.update and not arguments.rooms:
         TABLE.write_text(table, encoding="utf-8")
-    elif TABLE.is_file():
-        text = TABLE.read_text(encoding="utf-8")
-        before = {key: cells for key, cells in read_table(text).items() if key[0] in rooms}
-        bad += worse(read_table(table), before, f"nvcc {toolkit.version};" in text)
     else:
-        bad.append(f"there is no {TABLE.name} to compare with; --update writes it")
+        bad += worse_than_committed(results, toolkit.version)
     if bad:
         sys.exit("compile_report: " + "\ncompile_report: ".join(bad))
 
