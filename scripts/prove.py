@@ -93,7 +93,7 @@ def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
 def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
     """The table, and how docs/kernel_resources.md is no longer true."""
     flags = ["--quick"] if quick else []
-    few = ["--dtype", "float32", "bfloat16"] if quick else []
+    few = ["--brief", "--dtype", "float32", "bfloat16"] if quick else []
     for variant in ("plain", "address", "seen"):  # built here, one after the other
         script_of_build = [sys.executable, str(ROOT / "tests/simt/build.py"), variant]
         subprocess.run(script_of_build, check=True, stdout=subprocess.DEVNULL)

@@ -17,6 +17,9 @@ inline A* kept_exponentials(const Inputs& in, int64_t begin, A* room) {
   return destination(in.grad_first, begin, nowhere);
 }
 
+// Pixels that give the first shift; the maxima of all others come with the sums.
+constexpr int64_t kFirstLook = 256;
+
 template <class A>
 struct RowSums {
   A first = 0, second = 0, difference = 0;
@@ -79,9 +82,10 @@ Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
     const A* first = fetch(in.first, at, n, first_room);
     const A* second = fetch(in.second, at, n, second_room);
     A* kept = kKeep ? exponentials + (at - begin) : nullptr;
-    prefetch(in.first, at + n);
-    prefetch(in.second, at + n);
-    if (at == begin) raise(maximum(first, n), maximum(second, n), at);
+    if (at == begin) {
+      const int64_t some = n < kFirstLook ? n : kFirstLook;
+      raise(maximum(first, some), maximum(second, some), at);
+    }
     RowSums<A> sums =
         block_sums<A, kKeep>(first, second, n, row.shift_first, row.shift_second, scale, kept);
     if (outgrown(sums.max_first, row.shift_first, scale) ||

@@ -41,18 +41,6 @@ inline const A* fetch(const Field& field, int64_t at, int64_t n, A* room) {
   return room;
 }
 
-// Asks for the block from `at` on, which may lie beyond the end: the hardware's own prefetching
-// stops at every page.
-inline void prefetch(const Field& field, int64_t at) {
-#if defined(__GNUC__)
-  constexpr int64_t kLine = 64;
-  const int64_t size = bytes_of(field.type);
-  const char* block = static_cast<const char*>(field.data) + at * size;
-  for (int64_t byte = 0; byte < kStagedBlock * size; byte += kLine)
-    __builtin_prefetch(block + byte);
-#endif
-}
-
 // Where a block of results is to be computed; `commit` brings it to the field.
 template <class A>
 inline A* destination(const Field& field, int64_t at, A* room) {
