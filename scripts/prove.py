@@ -11,7 +11,7 @@ sanitizers       CUDA: calls under AddressSanitizer and UndefinedBehaviorSanitiz
 races            races, accesses out of range, reads of unwritten shared memory
 bytes / floor    distinct sectors touched over the floor of the room's README, at most 1.02
 sectors / ideal  CUDA: sectors of every warp access over the ideal for aligned rows, at most 1.05;
-                 Triton: compiled instances with 128-bit accesses
+                 Triton: compiled instances with 128-bit accesses, of those for aligned rows
 registers        of a thread, over sm_80, sm_90, sm_100 and all instances
 spills           kernels that spill or have a stack frame
 

@@ -31,6 +31,8 @@ COLUMNS = (
     "registers",
     "spills",
 )
+# A list of layers launches what single pairs launch.
+SAME_KERNELS = {"channelwise_kl_layers": "channelwise_kl"}
 MOST_OVER_FLOOR = 1.02
 MOST_OVER_IDEAL = 1.05
 
@@ -143,9 +145,14 @@ def triton_cells(op: str, interpreted: list[Row], compiled: list[Row]) -> Cells:
     ]
     cells.put("bytes / floor", f"{_largest(ran, 'bytes_over_floor'):.3f}", far)
 
-    kernels = _of(compiled, op)
-    wide = [k for k in kernels if "128" in k["loads"] or "128" in k["stores"]]
-    cells.put("sectors / ideal", f"128 bits in {len(wide)} of {len(kernels)}")
+    kernels = _of(compiled, SAME_KERNELS.get(op, op))
+    aligned = [k for k in kernels if k["wide"] is not None]
+    narrow = [
+        f"sm_{k['architecture']} {k['kernel']} {k['dtype']}" for k in aligned if not k["wide"]
+    ]
+    cells.put(
+        "sectors / ideal", f"128 bits in {len(aligned) - len(narrow)} of {len(aligned)}", narrow
+    )
     spilling = [
         f"sm_{k['architecture']} {k['kernel']} {k['dtype']}"
         for k in kernels

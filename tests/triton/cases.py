@@ -247,9 +247,9 @@ def kl_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
             yield Case("channelwise_kl", label, (*pair, *option), kl_truth, floor)
     pairs = [[laid_out(torch.randn(2, c, 6, 7).to(dtype), layout) for c in (3, 5)] for _ in "ab"]
     flags = ([True, False], [True, True])
-    yield Case(
-        "channelwise_kl_layers", "2 layers", (*pairs, 1.0, 0.0, True, 3, *flags), layers_truth
-    )
+    floor = sum(kl_floor(pairs[0][i], 0.0, 3, (flags[0][i], flags[1][i])) for i in range(2))
+    arguments = (*pairs, 1.0, 0.0, True, 3, *flags)
+    yield Case("channelwise_kl_layers", "2 layers", arguments, layers_truth, floor)
     gradient = laid_out(torch.randn(2, 20, 16, 12).to(dtype), layout)
     size = size_of(gradient)
     for factors in (torch.tensor(3.0), torch.randn(2, 20)):
