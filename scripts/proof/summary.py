@@ -139,11 +139,11 @@ def triton_cells(op: str, interpreted: list[Row], compiled: list[Row]) -> Cells:
     launches = sum(len(r["launches"]) for r in ran)
     cells.put("races", f"{len(races)} in {launches} launches", races)
     far = [
-        f"{r['dtype']} {r['layout']} {r['case']}: {r['bytes_over_floor']:.4f}"
+        f"{r['dtype']} {r['layout']} {r['case']}: {r['sectors_over_floor']:.4f}"
         for r in ran
-        if r["bytes_over_floor"] is not None and not r["bytes_over_floor"] <= MOST_OVER_FLOOR
+        if r["sectors_over_floor"] is not None and not r["sectors_over_floor"] <= MOST_OVER_FLOOR
     ]
-    cells.put("bytes / floor", f"{_largest(ran, 'bytes_over_floor'):.3f}", far)
+    cells.put("bytes / floor", f"{_largest(ran, 'sectors_over_floor'):.3f}", far)
 
     kernels = _of(compiled, SAME_KERNELS.get(op, op))
     aligned = [k for k in kernels if k["wide"] is not None]

@@ -245,7 +245,7 @@ def kl_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
                 floor = kl_floor(pair[0], option[1], option[3], option[:3:-1])
             label = f"{'x'.join(map(str, shape))} alpha={option[1]:g}"
             yield Case("channelwise_kl", label, (*pair, *option), kl_truth, floor)
-    pairs = [[laid_out(torch.randn(2, c, 6, 7).to(dtype), layout) for c in (3, 5)] for _ in "ab"]
+    pairs = [[laid_out(torch.randn(2, c, 24, 28).to(dtype), layout) for c in (3, 5)] for _ in "ab"]
     flags = ([True, False], [True, True])
     floor = sum(kl_floor(pairs[0][i], 0.0, 3, (flags[0][i], flags[1][i])) for i in range(2))
     arguments = (*pairs, 1.0, 0.0, True, 3, *flags)
