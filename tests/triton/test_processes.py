@@ -22,6 +22,7 @@ def run(kind: str, interpret: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore::RuntimeWarning"]
     done = subprocess.run(
         [*command, str(HERE / kind)],
+        cwd=HERE,  # not where a source tree would hide the installed package
         env=environment,
         capture_output=True,
         text=True,
