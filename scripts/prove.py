@@ -55,9 +55,11 @@ def script(*command: str, environment: dict[str, str] | None = None) -> Rows:
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     print(f"{command[0]} {' '.join(command[1:3])}: {time.monotonic() - started:.0f} s", flush=True)
-    if done.returncode != 0:
-        sys.exit(f"prove: {' '.join(command)} fails:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    rows: Rows = json.loads(done.stdout.splitlines()[-1])
+    try:  # a report that finds something exits with 1 after its rows, which say what
+        rows: Rows = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        told = f"{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        sys.exit(f"prove: {' '.join(command)} fails with {done.returncode}:\n{told}")
     return rows
 
 

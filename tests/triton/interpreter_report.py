@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of inf an
 
 import torch  # noqa: E402
 from accesses import ORDERS, OutOfBounds  # noqa: E402
-from cases import LAYOUTS, cases  # noqa: E402
+from cases import LAYOUTS, Case, cases  # noqa: E402
 from running import row_of  # noqa: E402
 from triton.runtime.errors import InterpreterError  # noqa: E402
 
@@ -35,6 +36,15 @@ def wrong(row: dict[str, Any]) -> bool:
     return row["floor"] is not None and row["sectors_over_floor"] > SECTORS_OVER_FLOOR
 
 
+def chosen(every: Iterable[Case], brief: bool) -> Iterator[Case]:
+    """All cases, or every third of each op and so at least one."""
+    seen: Counter[str] = Counter()
+    for case in every:
+        if not brief or seen[case.op] % 3 == 0:
+            yield case
+        seen[case.op] += 1
+
+
 def rows(
     dtypes: Sequence[str], orders: int = len(ORDERS), brief: bool = False
 ) -> list[dict[str, Any]]:
@@ -42,7 +52,7 @@ def rows(
     found = []
     for name in dtypes:
         for layout in LAYOUTS:
-            for case in list(cases(getattr(torch, name), layout))[:: 3 if brief else 1]:
+            for case in chosen(cases(getattr(torch, name), layout), brief):
                 row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
                 try:
                     row |= row_of(case, ORDERS[:orders])
@@ -56,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--dtype", nargs="+", default=["float32", "float64", "float16", "bfloat16"])
-    parser.add_argument("--brief", action="store_true", help="every third case")
+    parser.add_argument("--brief", action="store_true", help="every third case of each op")
     parser.add_argument("--orders", type=int, default=len(ORDERS))
     options = parser.parse_args()
     found = rows(options.dtype, options.orders, options.brief)
