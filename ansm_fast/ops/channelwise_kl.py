@@ -138,7 +138,10 @@ def _of_pairs(
     chosen = {
         backends.choose("channelwise_kl", pair, backend) for pair in zip(input, target, strict=True)
     }
-    if chosen == {"reference"} or len(chosen) > 1:  # maps on several devices
+    layers = None
+    if len(chosen) == 1 and chosen != {"reference"}:
+        layers = backends.native(*chosen).channelwise_kl_layers
+    if layers is None or not layers.takes(input, target):
         losses: list[Tensor] = [
             channelwise_kl(
                 a, b, temperature=temperature, alpha=alpha, direction=direction,
@@ -146,11 +149,10 @@ def _of_pairs(
             )
             for a, b in zip(input, target, strict=True)
         ]  # fmt: skip
-        return losses if reduction == "none" else torch.stack(losses).mean()
-    native = backends.native(chosen.pop())
-    losses = native.channelwise_kl_layers(
-        input, target, float(temperature), float(alpha), direction, reduction
-    )
+        if reduction == "none":
+            return losses
+        return torch.stack([loss.to(losses[0].device) for loss in losses]).mean()
+    losses = layers(input, target, float(temperature), float(alpha), direction, reduction)
     dtypes = [_dtype_of_loss(a) for a in input]
     if reduction == "none":
         return [loss.to(dtype) for loss, dtype in zip(losses, dtypes, strict=True)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ansm_fast.ops.native.autograd import first_order_only, raising_backward
 from ansm_fast.ops.native.layout import empty_in_order
-from ansm_fast.ops.native.op import in_one_dtype, operator
+from ansm_fast.ops.native.op import in_one_dtype, operator, takes_mixed_dtypes
 
 REDUCTIONS = ("none", "sum", "batchmean", "channelmean", "mean")
 Results = tuple[Tensor, Tensor, Tensor]
@@ -125,6 +125,14 @@ class ChannelwiseKLLayers:
         if fakes:
             torch.library.register_fake(name, self._fake)
         torch.library.register_autograd(name, self._backward, setup_context=self._setup)
+
+    def takes(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
+        """Whether one call serves all pairs: on a GPU they must share a device and a dtype."""
+        if takes_mixed_dtypes(self._namespace, inputs[0]):
+            return True
+        pairs = zip(inputs, targets, strict=True)
+        dtypes = {torch.promote_types(a.dtype, b.dtype) for a, b in pairs}
+        return len(dtypes) == 1 and len({a.device for a in inputs}) == 1
 
     def __call__(
         self,
