@@ -12,12 +12,14 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def build_info() -> dict[str, Any] | None:
-    """What setup.py wrote down when it built the libraries; None if it built none."""
+    """What setup.py wrote down when it built the libraries; None if it built none, or was ended
+    while it wrote: nobody's import shall fail for that."""
     path = PACKAGE / "_build_info.json"
-    if not path.is_file():
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return info
+    return info if isinstance(info, dict) else None
 
 
 def _load() -> tuple[Path | None, str]:
