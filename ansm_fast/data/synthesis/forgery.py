@@ -62,7 +62,8 @@ def random_crop(rng: np.random.Generator, photograph: Image, size: int) -> Image
         scale = (size + 1) / shortest
         photograph = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     elif rng.random() < 0.5:
-        scale = rng.uniform(max((size + 1) / shortest, min(0.6, 640 / shortest)), 1.0)
+        smallest = min(1.0, max((size + 1) / shortest, min(0.6, 640 / shortest)))
+        scale = rng.uniform(smallest, 1.0)
         if scale * shortest >= size + 1:
             photograph = cv2.resize(
                 photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
