@@ -52,9 +52,27 @@ class _Run(_Strict):
     validate_every: Positive = 500
     save_every: Positive = 100
     threads: Positive | None = None
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the network; losses are in float32 either way"
+    )
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     photographs: str = Field(description="public origin and licence of the photographs")
+
+
+class AugmentationConfig(_Strict):
+    """What happens to a share of the training images after they were forged, in this order.
+
+    Resizing and compression are what social networks do to an upload; noise keeps a localizer
+    from reading traces that one grey level wipes out. ``noise_sigma`` is the largest, in levels.
+    """
+
+    resize_share: Share = 0.0
+    resize_scale: tuple[float, float] = (0.7, 1.4)
+    noise_share: Share = 0.2
+    noise_sigma: Annotated[float, Field(ge=0, le=255)] = 4.0
+    jpeg_share: Share = 0.0
+    jpeg_quality: tuple[int, int] = (75, 98)
 
 
 class LocalizerRun(_Run):
@@ -63,10 +81,7 @@ class LocalizerRun(_Run):
     kind: Literal["localizer"]
     widths: tuple[Positive, Positive, Positive, Positive] = (24, 40, 72, 112)
     phases: Annotated[list[CropPhase], Field(min_length=1)]
-    noise_share: Share = 0.2
-    noise_sigma: Annotated[float, Field(ge=0, le=255)] = 4.0
-    jpeg_share: Share = 0.0
-    jpeg_quality: tuple[int, int] = (75, 98)
+    augmentation: AugmentationConfig = AugmentationConfig()
 
 
 class AttackShare(_Strict):

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
-from ansm_fast.data.synthesis.traces import jpeg
+from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 from ansm_fast.ops import bce_dice_loss
-from ansm_fast.training.batches import MemorySet, crop_window, epoch_indices, flip, step_rng
+from ansm_fast.training.augmentation import augmented_crop
+from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
 from ansm_fast.training.config import CropPhase, LocalizerRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.validation import mask_figures
@@ -35,30 +35,23 @@ class LocalizerBatches:
             step = end
         return starts
 
-    def _augment(self, rng: np.random.Generator, images: Image) -> Image:
-        images = images.copy()
-        for index, image in enumerate(images):
-            if rng.random() < self.run.noise_share:
-                sigma = rng.uniform(0, self.run.noise_sigma)
-                noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
-                images[index] = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-            if rng.random() < self.run.jpeg_share:
-                low, high = self.run.jpeg_quality
-                images[index] = jpeg(images[index], int(rng.integers(low, high + 1)))
-        return images
-
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         start, position, phase = next(s for s in reversed(self._starts) if s[0] <= step)
         position += (step - start) * phase.batch_size
         chosen = epoch_indices(self.run.seed, position, phase.batch_size, len(self.set))
         rng = step_rng(self.run.seed, step)
-        rows, columns = crop_window(
-            rng, (self.set.images.shape[1], self.set.images.shape[2]), phase.crop
-        )
-        images = self.set.images[chosen][:, rows, columns]
-        masks = self.set.masks[chosen][:, rows, columns]
-        images, masks = flip(rng, images, masks)
-        return to_tensor(self._augment(rng, images)), mask_to_tensor(masks)
+        pairs = [
+            augmented_crop(
+                rng,
+                self.set.images[index],
+                self.set.masks[index],
+                phase.crop,
+                self.run.augmentation,
+            )
+            for index in chosen
+        ]
+        images, masks = flip(rng, *(np.stack(parts) for parts in zip(*pairs, strict=True)))
+        return to_tensor(images), mask_to_tensor(masks)
 
 
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
@@ -72,7 +65,9 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
 
     def loss(step: int) -> dict[str, Tensor]:
         images, masks = batches(step)
-        return {"loss": bce_dice_loss(localizer(images), masks)}
+        with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
+            logits = localizer(images)
+        return {"loss": bce_dice_loss(logits, masks)}
 
     def validate(module: nn.Module) -> dict[str, float]:
         return mask_figures(module, validation.images, validation.masks)

@@ -49,7 +49,7 @@ def workspace(tmp_path_factory):
             {"until": 0.5, "crop": 32, "batch_size": 4},
             {"until": 1.0, "crop": 64, "batch_size": 3},
         ],
-        "jpeg_share": 0.5,
+        "augmentation": {"jpeg_share": 0.5, "resize_share": 0.5},
     }
     run = parse_run(localizer, "test")
     path = train_localizer(run, root / "localizer", run.model_dump(mode="json"))
