@@ -76,9 +76,13 @@ class AugmentationConfig(_Strict):
 
 
 class LocalizerRun(_Run):
-    """Training of the built-in localizer."""
+    """Training of a localizer: the built-in U-Net, or a SegFormer to compare with.
+
+    ``widths`` are the channels of the four levels or stages.
+    """
 
     kind: Literal["localizer"]
+    architecture: Literal["unet", "segformer"] = "unet"
     widths: tuple[Positive, Positive, Positive, Positive] = (24, 40, 72, 112)
     phases: Annotated[list[CropPhase], Field(min_length=1)]
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.data.images import mask_to_tensor, to_tensor
-from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
+from ansm_fast.localizers import TrainableLocalizer, make_localizer, save_localizer
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
@@ -60,7 +60,8 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     torch.manual_seed(run.seed)
     training_set = MemorySet(run.data.train)
     validation = MemorySet(run.data.validation, run.data.validation_count)
-    localizer = BuiltinLocalizer(LocalizerConfig(run.widths)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    localizer = make_localizer(run.architecture, widths=run.widths)
+    localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -82,7 +83,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
         optimizer=run.optimizer,
     )
     trained = loop.run()
-    assert isinstance(trained, BuiltinLocalizer)
+    assert isinstance(trained, TrainableLocalizer)
     path = out / "localizer.safetensors"
     provenance = {"config": dict(settings), "seconds": round(loop.seconds)}
     save_localizer(path, trained, provenance)

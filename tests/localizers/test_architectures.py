@@ -1,0 +1,76 @@
+"""Localizers of every architecture: any size, gradients, taps, checkpoints, training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import (
+    ARCHITECTURES,
+    FeatureTaps,
+    Localizer,
+    load_localizer,
+    make_localizer,
+    save_localizer,
+)
+
+SMALL = {"unet": {"widths": (8, 8, 8, 8)}, "segformer": {"widths": (8, 8, 8, 8)}}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request) -> str:
+    if request.param == "segformer":
+        pytest.importorskip("transformers")
+    return request.param
+
+
+@pytest.fixture
+def localizer(architecture):
+    torch.manual_seed(0)
+    return make_localizer(architecture, **SMALL[architecture]).eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 47), (64, 32)])
+def test_any_size_gives_one_logit_a_pixel_and_a_gradient(localizer, size) -> None:
+    assert isinstance(localizer, Localizer)
+    image = torch.rand(2, 3, *size, requires_grad=True)
+    logits = localizer(image)
+    assert logits.shape == (2, 1, *size)
+    logits.sum().backward()
+    assert image.grad is not None and image.grad.isfinite().all()
+
+
+def test_taps_are_maps_in_space(localizer) -> None:
+    with FeatureTaps(localizer, localizer.taps) as taps:
+        localizer(torch.rand(2, 3, 64, 64))
+    assert len(taps.features) == 4
+    assert all(feature.dim() == 4 and len(feature) == 2 for feature in taps.features)
+
+
+def test_checkpoints_give_back_the_same_localizer(localizer, tmp_path) -> None:
+    path = tmp_path / "localizer.safetensors"
+    mark = save_localizer(path, localizer, {"why": "test"})
+    before = torch.random.get_rng_state()
+    again = load_localizer(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert type(again) is type(localizer) and again.config == localizer.config
+    assert again.fingerprint == mark and not again.training
+    image = torch.rand(1, 3, 40, 40)
+    assert torch.equal(again(image), localizer(image))
+
+
+def test_what_cannot_be_made_is_explained(architecture) -> None:
+    with pytest.raises(ValueError, match="architecture must be one of unet, segformer, got 'cnn'"):
+        make_localizer("cnn")
+    with pytest.raises(TypeError, match="depth"):
+        make_localizer(architecture, depth=3)
+    if architecture == "segformer":
+        with pytest.raises(ValueError, match=r"divisible by 1, 2, 4 and 8, got \(8, 8, 8, 9\)"):
+            make_localizer(architecture, widths=(8, 8, 8, 9))
+
+
+def test_the_missing_library_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(InputError, match=r"pip install 'ansm-fast\[zoo\]'"):
+        make_localizer("segformer")
