@@ -35,7 +35,11 @@ _SRM = (
 
 
 class NoiseResidualFrontEnd(nn.Module):
-    """RGB in [0, 1] and six clipped SRM residuals, pixel-unshuffled by 2: (B, 36, H/2, W/2)."""
+    """RGB in [0, 1] and six clipped SRM residuals, pixel-unshuffled by 2: (B, 36, H/2, W/2).
+
+    Under autocast the residuals are computed in float32 all the same: they are differences of a few
+    grey levels, and in bfloat16 a pixel near 1 is one level away from the next number.
+    """
 
     out_channels = 36
     kernels: Tensor
@@ -46,8 +50,9 @@ class NoiseResidualFrontEnd(nn.Module):
         self.register_buffer("kernels", kernels.repeat(3, 1, 1).unsqueeze(1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
-        residual = F.conv2d(padded, self.kernels.to(image.dtype), groups=3)
+        with torch.autocast(image.device.type, enabled=False):
+            padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
+            residual = F.conv2d(padded, self.kernels.to(image.dtype), groups=3)
         # 3 grey levels to 1, cut at 3: strong edges say nothing about the noise.
         residual = residual.mul(255 / 3).clamp(-3, 3)
         return F.pixel_unshuffle(torch.cat([image * 2 - 1, residual], 1), 2)

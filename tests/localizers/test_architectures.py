@@ -74,3 +74,10 @@ def test_the_missing_library_is_named(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(InputError, match=r"pip install 'ansm-fast\[zoo\]'"):
         make_localizer("segformer")
+
+
+def test_autocast_keeps_residuals_of_one_grey_level(localizer) -> None:
+    image = (torch.full((1, 3, 32, 32), 200.0) + torch.randint(0, 2, (1, 3, 32, 32))) / 255
+    plain = localizer.front_end(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(localizer.front_end(image), plain)
