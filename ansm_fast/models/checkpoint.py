@@ -100,6 +100,12 @@ def load_checkpoint(
     return config, state, metadata
 
 
+def lineage(path: str | Path, kind: str) -> dict[str, Any]:
+    """Provenance and fingerprint of a checkpoint, for that of one which went on from it."""
+    _, _, metadata = load_checkpoint(path, kind)
+    return json.loads(metadata["provenance"]) | {"fingerprint": metadata["fingerprint"]}
+
+
 def read_module(module: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load ``state`` into ``module``; InputError naming the file if they don't fit."""
     try:

@@ -84,6 +84,7 @@ class LocalizerRun(_Run):
     kind: Literal["localizer"]
     architecture: Literal["unet", "segformer"] = "unet"
     widths: tuple[Positive, Positive, Positive, Positive] = (24, 40, 72, 112)
+    initial: Path | None = Field(None, description="localizer checkpoint to go on from, as it is")
     phases: Annotated[list[CropPhase], Field(min_length=1)]
     augmentation: AugmentationConfig = AugmentationConfig()
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.data.images import mask_to_tensor, to_tensor
-from ansm_fast.localizers import TrainableLocalizer, make_localizer, save_localizer
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import TrainableLocalizer, load_localizer, make_localizer, save_localizer
+from ansm_fast.models.checkpoint import lineage
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
@@ -54,6 +56,21 @@ class LocalizerBatches:
         return to_tensor(images), mask_to_tensor(masks)
 
 
+def begin_from(localizer: TrainableLocalizer, path: Path) -> None:
+    """Go on from a trained localizer.
+
+    Raises:
+        InputError: no such checkpoint, or one of another architecture or width.
+    """
+    initial = load_localizer(path)
+    if type(initial) is not type(localizer) or initial.config != localizer.config:
+        raise InputError(
+            f"initial: {path} is a {type(initial).__name__} with {initial.config}, the config says "
+            f"{type(localizer).__name__} with {localizer.config}; change one"
+        )
+    localizer.load_state_dict(initial.state_dict())
+
+
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
     out = Path(out)
@@ -61,6 +78,8 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     training_set = MemorySet(run.data.train)
     validation = MemorySet(run.data.validation, run.data.validation_count)
     localizer = make_localizer(run.architecture, widths=run.widths)
+    if run.initial is not None:
+        begin_from(localizer, run.initial)
     localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
@@ -85,6 +104,8 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     trained = loop.run()
     assert isinstance(trained, TrainableLocalizer)
     path = out / "localizer.safetensors"
-    provenance = {"config": dict(settings), "seconds": round(loop.seconds)}
+    provenance: dict[str, object] = {"config": dict(settings), "seconds": round(loop.seconds)}
+    if run.initial is not None:
+        provenance["initial"] = lineage(run.initial, "localizer")
     save_localizer(path, trained, provenance)
     return path
