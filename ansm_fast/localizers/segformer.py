@@ -2,7 +2,8 @@
 
 It is there to show that attacks, defence and training are not tied to one victim. The network is
 Hugging Face Transformers' SegFormer (Xie et al. 2021) behind the same front end of noise residuals,
-trained from nothing.
+trained from nothing. A stem of convolutions comes first (Xiao et al. 2021): the strength of noise is
+no linear function of it, and SegFormer's first step, which halves the size, is linear.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ansm_fast.errors import InputError
-from ansm_fast.models.unet import NoiseResidualFrontEnd, check_image, pad_to_stride
+from ansm_fast.models.unet import (
+    NoiseResidualFrontEnd,
+    check_image,
+    conv_block,
+    pad_to_stride,
+)
 
 DEFAULT_TAPS = ("stage1", "stage2", "stage3", "stage4")
 
@@ -62,10 +68,14 @@ class SegformerLocalizer(nn.Module):
         self.config = config or SegformerConfig()
         self.fingerprint = ""
         self.front_end = NoiseResidualFrontEnd()
+        stem = self.config.widths[0]
+        self.stem = nn.Sequential(
+            conv_block(NoiseResidualFrontEnd.out_channels, stem, kernel=1), conv_block(stem, stem)
+        )
         self.network = SegformerForSemanticSegmentation(
             NetworkConfig(
                 num_labels=1,  # type: ignore[call-arg]
-                num_channels=NoiseResidualFrontEnd.out_channels,
+                num_channels=stem,
                 hidden_sizes=list(self.config.widths),
                 depths=list(self.config.depths),
                 num_attention_heads=[1, 2, 4, 8],
@@ -85,8 +95,8 @@ class SegformerLocalizer(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Mask logits (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; > 0 means forged."""
         check_image(image)
-        padded = self.front_end(pad_to_stride(image, self.stride))
-        stages = self.network.segformer(padded, output_hidden_states=True).hidden_states
+        features = self.stem(self.front_end(pad_to_stride(image, self.stride)))
+        stages = self.network.segformer(features, output_hidden_states=True).hidden_states
         stages = [getattr(self, tap)(stage) for tap, stage in zip(self.taps, stages, strict=True)]
         logits = F.interpolate(
             self.network.decode_head(stages), scale_factor=4.0, mode="bilinear", align_corners=False
