@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ansm_fast.cli.options import EPS, check_apart, split_names
 from ansm_fast.errors import InputError
 
+if TYPE_CHECKING:
+    from ansm_fast.evaluation import Defence, Measurement, Row, Systems
+    from ansm_fast.evaluation.provenance import Training
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
+QUICK_EPS = "4/255"
+DEFAULT_EPS = "2/255,4/255,8/255"
+PATH = click.Path(path_type=Path)
+
+
+def _write(path: Path, text: str) -> None:
     from ansm_fast.data.atomic import write_text
 
     try:
-        write_text(path, json.dumps(document, indent=2) + "\n")
+        write_text(path, text)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error
 
@@ -32,74 +41,159 @@ def _check_writable(path: Path, option: str) -> None:
         raise InputError(f"cannot write {path}; give {option} a file in a writable folder")
 
 
+def _defence_names(given: str | None) -> tuple[list[str], list[str]]:
+    """Names of the defences, and a note if one was left out."""
+    from ansm_fast.evaluation import DEFENCES
+
+    if given is not None:
+        return split_names(given, DEFENCES, "--defences"), []
+    if importlib.util.find_spec("skimage") is not None:
+        return list(DEFENCES), []
+    note = "tv left out: it needs scikit-image; pip install 'ansm-fast[evaluate]'"
+    return [name for name in DEFENCES if name != "tv"], [note]
+
+
+def _columns(
+    names: list[str], weights: tuple[str, ...]
+) -> tuple[list[Defence], dict[str, Training]]:
+    """The defences, and what the training of each ANSM among them saw."""
+    from ansm_fast.evaluation import make_defences
+    from ansm_fast.evaluation.inputs import named_weights
+    from ansm_fast.evaluation.provenance import read_training
+    from ansm_fast.models import load_ansm
+
+    files = named_weights(weights) if "ansm" in names else {}
+    defences = make_defences(names, {name: load_ansm(file) for name, file in files.items()})
+    trained = {
+        f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
+    }
+    return defences, trained
+
+
+def _ansm_document(
+    systems: Systems, trained: dict[str, Training], fingerprint: str
+) -> dict[str, Any]:
+    """Of every ANSM: what it is, what it was trained for, and whether that is this localizer."""
+    identities = {one.name: one.identity for one in systems.defences}
+    return {
+        name: {"fingerprint": identities[name].removeprefix("ansm ")}
+        | record.document()
+        | {"transferred": record.localizer not in (None, fingerprint)}
+        for name, record in trained.items()
+    }
+
+
+def _print_tables(rows: list[Row]) -> None:
+    from rich.console import Console
+
+    from ansm_fast.evaluation.tables.terminal import WIDTH, terminal_tables
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    for table in terminal_tables(rows):
+        console.print(table)
+        console.print()
+
+
 @click.command()
-@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folders", nargs=-1, type=PATH, metavar="[DIR]...")
+@click.option(
+    "--images",
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="Instead of a folder that holds images/ and masks/; may be given several times.",
+)
 @click.option(
     "--masks",
-    required=True,
-    type=click.Path(path_type=Path),
+    multiple=True,
+    type=PATH,
     metavar="DIR",
     help="Masks with the images' names; bright is forged, all dark is pristine.",
 )
+@click.option("--name", "names", multiple=True, help="Name of an image set, in their order.")
+@click.option("--pool", "pooled", is_flag=True, help="Report all sets together as well.")
+@click.option("--quick", is_flag=True, help="Few attacks, eps 4/255, unless given otherwise.")
 @click.option(
     "--attacks",
-    default="none,pgd,fgsm,mifgsm,hide,wrong-mask",
-    show_default=True,
     metavar="LIST",
-    help="Of none, pgd, fgsm, bim, mifgsm, hide, wrong-mask, noise.",
+    help="Of none, pgd, fgsm, bim, mifgsm, difgsm, tifgsm, segpgd, cw, pgd-l2, square, hide, "
+    "wrong-mask, own-prediction, universal, transfer, transfer-hide, noise, adaptive, "
+    "adaptive-hide, adaptive-transfer; all but bim by default. "
+    "With --quick: none, pgd, hide, wrong-mask, adaptive.",
 )
-@click.option("--eps", default="4/255", show_default=True, help="Budgets, separated by commas.")
+@click.option("--eps", metavar="LIST", help=f"Budgets; by default {DEFAULT_EPS}.")
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--defences",
-    default="none,jpeg,median,ansm",
-    show_default=True,
     metavar="LIST",
+    help="Of none, jpeg, median, bit-depth, gaussian, tv, ansm; all by default.",
 )
 @click.option("--localizer", metavar="NAME_OR_FILE", help="`builtin` (default) or a checkpoint.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="ANSM checkpoint; the bundled `tiny` one by default.",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="ANSM checkpoint; the bundled one by default. Several with names: a column each.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option(
+    "--surrogate", metavar="NAME_OR_FILE", help="Second localizer, for transferred attacks."
+)
+@click.option(
+    "--surrogate-weights",
+    type=PATH,
+    metavar="FILE",
+    help="ANSM that adaptive-transfer goes through; a Gaussian blur by default.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of each set.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
-    help="Keep the attacked images here; an interrupted or repeated run goes on from them.",
+    help="Keep attacked images and figures; an interrupted or repeated run goes on from them.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="All figures.")
+@click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="All rows.")
 @click.option(
     "--markdown",
     "markdown_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Write the tables; into a document with the marks <!-- table:evaluation -->.",
 )
+@click.option("--latex", "latex_file", type=PATH, metavar="FILE", help="F1, for booktabs.")
+@click.option("--plots", type=PATH, metavar="DIR", help="Robustness curves and example strips.")
 def command(
-    images: Path,
-    masks: Path,
-    attacks: str,
-    eps: str,
+    folders: tuple[Path, ...],
+    images: tuple[Path, ...],
+    masks: tuple[Path, ...],
+    names: tuple[str, ...],
+    pooled: bool,
+    quick: bool,
+    attacks: str | None,
+    eps: str | None,
     steps: int,
-    defences: str,
+    defences: str | None,
     localizer: str | None,
-    weights: Path | None,
+    weights: tuple[str, ...],
+    surrogate: str | None,
+    surrogate_weights: Path | None,
     limit: int | None,
     batch_size: int,
     seed: int,
     cache: Path | None,
     json_file: Path | None,
+    csv_file: Path | None,
     markdown_file: Path | None,
+    latex_file: Path | None,
+    plots: Path | None,
 ) -> None:
-    """Attack a localizer and measure it with each defence.
+    """Attack a localizer and measure it with each defence, on every DIR (images/ and masks/).
 
-    F1 and IoU (threshold 0.5) and AUC are means over forged images; pristine images give the mean
-    area that is marked all the same.
+    F1 and IoU (threshold 0.5), F1 at each image's best threshold and AUC are means over forged
+    images with 95 % bootstrap intervals; pristine images give the mean area that is marked all
+    the same. Image sets are reported apart.
     """
     import torch
     from rich.console import Console
@@ -107,59 +201,133 @@ def command(
 
     from ansm_fast import __version__
     from ansm_fast.data import FolderDataset
-    from ansm_fast.evaluation import ATTACKS, DEFENCES, Protocol, evaluate, markdown
-    from ansm_fast.evaluation.tables import check_markdown, write_markdown
+    from ansm_fast.evaluation import (
+        ATTACKS,
+        DEFAULT_ATTACKS,
+        QUICK_ATTACKS,
+        Protocol,
+        Systems,
+        make_rows,
+        measure,
+        pool,
+    )
+    from ansm_fast.evaluation.defences import ansm_defence
+    from ansm_fast.evaluation.estimate import estimate, readable
+    from ansm_fast.evaluation.inputs import image_sets
+    from ansm_fast.evaluation.tables import check_markdown, csv_text, latex, markdown
+    from ansm_fast.evaluation.tables import write_markdown as place_markdown
     from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
 
+    columns, notes = _defence_names(defences)
+    budgets = eps or (QUICK_EPS if quick else DEFAULT_EPS)
     protocol = Protocol(
-        attacks=split_names(attacks, tuple(ATTACKS), "--attacks"),
-        eps=[EPS.convert(part.strip(), None, None) for part in eps.split(",")],
+        attacks=split_names(attacks, ATTACKS, "--attacks")
+        if attacks is not None
+        else (QUICK_ATTACKS if quick else DEFAULT_ATTACKS),
+        eps=[EPS.convert(part.strip(), None, None) for part in budgets.split(",")],
         steps=steps,
-        defences=split_names(defences, DEFENCES, "--defences"),
+        defences=columns,
         seed=seed,
         limit=limit,
         batch_size=batch_size,
     )
-    for path, option in ((json_file, "--json"), (markdown_file, "--markdown")):
+    files = {
+        "--json": json_file, "--csv": csv_file, "--markdown": markdown_file, "--latex": latex_file,
+    }  # fmt: skip
+    for option, path in files.items():
         if path is not None:
             _check_writable(path, option)
     if markdown_file is not None:
         check_markdown(markdown_file)
-    dataset = FolderDataset(images, masks)
-    if cache is not None:
-        check_apart(cache, "--cache", images, masks)
+    if plots is not None:
+        from ansm_fast.evaluation.plots import check_plots
+
+        check_plots()
+    given = image_sets(folders, images, masks, names)
+    datasets = {name: FolderDataset(*places) for name, *places in given}
+    for folder, option in ((cache, "--cache"), (plots, "--plots")):
+        if folder is not None:
+            check_apart(folder, option, *(place for _, *places in given for place in places))
     judge = load_localizer(localizer)
-    ansm = load_ansm(weights) if "ansm" in protocol.defences else None
-    if cache is not None:
-        prepare_folder(cache, "--cache")
-    bar = Progress(console=Console(stderr=True))
-    with tempfile.TemporaryDirectory() as temporary, bar as progress:
-        task = progress.add_task("")
-        rows = evaluate(
-            dataset,
-            judge,
-            ansm,
-            protocol,
-            cache or Path(temporary),
-            on_start=lambda title, total: progress.reset(task, description=title, total=total),
-            on_progress=lambda done: progress.advance(task, done),
+    made, trained = _columns(columns, weights)
+    systems = Systems(
+        judge,
+        made,
+        surrogate=load_localizer(surrogate) if surrogate is not None else None,
+        stand_in=ansm_defence(load_ansm(surrogate_weights), "stand-in")
+        if surrogate_weights is not None
+        else None,
+    )
+    for dataset in datasets.values():
+        dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))
+    for folder, option in ((cache, "--cache"), (plots, "--plots")):
+        if folder is not None:
+            prepare_folder(folder, option)
+    console = Console(stderr=True, highlight=False)
+    measured: list[Measurement] = []
+    pictures: list[Path] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        work = cache or Path(temporary)
+        seconds = sum(estimate(one, systems, protocol, work) for one in datasets.values())
+        images_count = sum(min(len(one), limit or len(one)) for one in datasets.values())
+        console.print(
+            f"{images_count} images, {len(protocol.runs())} attacks, {steps} steps, "
+            f"{len(made)} defences: {readable(seconds)}"
         )
+        with Progress(console=console) as progress:
+            task = progress.add_task("")
+            for name, dataset in datasets.items():
+                measured.append(
+                    measure(
+                        dataset,
+                        systems,
+                        protocol,
+                        work,
+                        name=name,
+                        on_start=lambda title, total: progress.reset(
+                            task, description=title, total=total
+                        ),
+                        on_progress=lambda done: progress.advance(task, done),
+                        on_note=notes.append,
+                    )
+                )
+        if plots is not None:
+            from ansm_fast.evaluation.plots import strips
+
+            for one in measured:
+                pictures += strips(one, datasets[one.name], systems, plots)
+    notes = list(dict.fromkeys(notes))
+    if pooled and len(measured) > 1:
+        measured.append(pool(measured))
+    rows = [row for one in measured for row in make_rows(one, trained, seed)]
     typed = shlex.join(["ansm-fast", *sys.argv[1:]])
-    text = markdown(rows, typed)
+    document = {
+        "rows": rows,
+        "command": typed,
+        "localizer": judge.fingerprint,
+        "surrogate": getattr(systems.surrogate, "fingerprint", None),
+        "ansm": _ansm_document(systems, trained, judge.fingerprint),
+        "steps": steps,
+        "seed": seed,
+        "notes": notes,
+        "version": __version__,
+        "torch": torch.__version__,
+    }
     if json_file is not None:
-        document = {
-            "rows": rows,
-            "command": typed,
-            "localizer": judge.fingerprint,
-            "ansm": ansm.fingerprint if ansm is not None else None,
-            "steps": steps,
-            "seed": seed,
-            "version": __version__,
-            "torch": torch.__version__,
-        }
-        _write_json(json_file, document)
+        _write(json_file, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    if csv_file is not None:
+        _write(csv_file, csv_text(rows))
     if markdown_file is not None:
-        write_markdown(markdown_file, text)
-    click.echo(text)
+        place_markdown(markdown_file, markdown(rows, typed))
+    if latex_file is not None:
+        _write(latex_file, latex(rows, typed))
+    if plots is not None:
+        from ansm_fast.evaluation.plots import robustness
+
+        pictures += robustness(rows, plots)
+        console.print(f"{len(pictures)} pictures in {plots}")
+    for note in notes:
+        console.print(f"note: {note}")
+    _print_tables(rows)

@@ -1,55 +1,185 @@
-"""What is done to an image before the localizer sees it: nothing, JPEG, a median, an ANSM."""
+"""What is done to an image before the localizer sees it: nothing, five old remedies, an ANSM."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
+import numpy as np
+from torch import Tensor, nn
 
 from ansm_fast.data.images import Image
 from ansm_fast.data.synthesis.traces import jpeg
 from ansm_fast.errors import InputError
+from ansm_fast.evaluation.differentiable import TensorFunction, gaussian_blur, straight_through
 from ansm_fast.inference import Engine
 from ansm_fast.inference.images import Photograph
+from ansm_fast.inference.optimize import for_inference
 from ansm_fast.models import ANSM
+from ansm_fast.models.checkpoint import fingerprint
 
 JPEG_QUALITY = 75
 MEDIAN_SIZE = 3
+BITS = 4
+SIGMA = 1.0
+TV_WEIGHT = 0.1
 TITLES = {
     "none": "no defence",
     "jpeg": f"JPEG-{JPEG_QUALITY}",
     "median": f"median {MEDIAN_SIZE}×{MEDIAN_SIZE}",
+    "bit-depth": f"{BITS} bits",
+    "gaussian": "Gaussian blur",
+    "tv": "total variation",
     "ansm": "ANSM",
 }
 DEFENCES = tuple(TITLES)
 
-# 8-bit RGB images (H, W, 3) in and out, as a platform would keep them in files.
-Defence = Callable[[Image], Image]
+
+def title(name: str) -> str:
+    """How tables call a defence; "ansm:base" is "ANSM base"."""
+    kind, _, variant = name.partition(":")
+    return f"{TITLES[kind]} {variant}".strip() if kind in TITLES else name
+
+
+@dataclass(frozen=True)
+class Defence:
+    """One column of the evaluation.
+
+    Attributes:
+        name: of the column.
+        apply: 8-bit RGB image (H, W, 3) to an image of the same shape, as a platform would keep
+            them in files.
+        identity: tells this defence from every other one; what was judged before is kept by it.
+        through: the same on (B, 3, H, W) in [0, 1], differentiable, for adaptive attacks; by
+            default ``apply`` with the gradient of the identity.
+        randomized: two calls differ. Adaptive attacks then average over draws.
+    """
+
+    name: str
+    apply: Callable[[Image], Image]
+    identity: str
+    through: TensorFunction | None = None
+    randomized: bool = False
+
+    def __call__(self, image: Image) -> Image:
+        return self.apply(image)
+
+    @property
+    def title(self) -> str:
+        return title(self.name)
+
+    @property
+    def differentiable(self) -> TensorFunction:
+        return self.through or straight_through(self.apply)
 
 
 def recompress(image: Image) -> Image:
+    """JPEG of quality 75, decoded again."""
     return jpeg(image, JPEG_QUALITY)
 
 
 def smooth(image: Image) -> Image:
+    """The median of 3x3 pixels."""
     return cv2.medianBlur(image, MEDIAN_SIZE)
 
 
-def make_defence(name: str, ansm: ANSM | None) -> Defence:
-    """A defence by name; "ansm" needs one."""
-    if name == "none":
-        return lambda image: image
-    if name == "jpeg":
-        return recompress
-    if name == "median":
-        return smooth
-    if name != "ansm":
-        raise InputError(f"defences must be of {', '.join(DEFENCES)}, got {name!r}")
-    if ansm is None:
-        raise InputError("the defence 'ansm' needs weights; give --weights FILE")
-    engine = Engine(ansm)
+def squeeze(image: Image) -> Image:
+    """4 bits a channel (Xu, Evans & Qi, "Feature squeezing", NDSS 2018), spread over 0..255."""
+    top = 2**BITS - 1
+    return np.rint(np.rint(np.arange(256) / 255 * top) / top * 255).astype(np.uint8)[image]
 
-    def defend(image: Image) -> Image:
+
+def blur(image: Image) -> Image:
+    """Gaussian blur, sigma 1 pixel."""
+    return cv2.GaussianBlur(image, (0, 0), SIGMA)
+
+
+def total_variation(image: Image) -> Image:
+    """Total-variation denoising (Chambolle 2004), weight 0.1 for an image in [0, 1]."""
+    try:
+        from skimage.restoration import denoise_tv_chambolle
+    except ImportError as error:
+        raise InputError(
+            "the defence 'tv' needs scikit-image; pip install 'ansm-fast[evaluate]'"
+        ) from error
+    smoothed = denoise_tv_chambolle(
+        image.astype(np.float32) / np.float32(255), weight=TV_WEIGHT, channel_axis=-1
+    )
+    return np.clip(np.rint(smoothed * 255), 0, 255).astype(np.uint8)
+
+
+def ansm_identity(ansm: ANSM) -> str:
+    """The fingerprint of configuration and weights, made if the ANSM never was in a file."""
+    mark = ansm.fingerprint
+    return mark or fingerprint("ansm", {"eps_d": ansm.eps_d}, ansm.state_dict())
+
+
+def ansm_defence(ansm: ANSM, name: str = "ansm") -> Defence:
+    """An ANSM as ``ansm-fast defend`` runs it; attacks go through it end to end."""
+    engine = Engine(ansm)
+    network = for_inference(ansm)
+
+    def apply(image: Image) -> Image:
         return engine.defend([Photograph(image)])[0].pixels
 
-    return defend
+    assert isinstance(network, ANSM)
+    return Defence(name, apply, f"ansm {ansm_identity(ansm)}", network.defend)
+
+
+def _blur_tensor(image: Tensor) -> Tensor:
+    return gaussian_blur(image, SIGMA)
+
+
+_PLAIN = {
+    "none": Defence("none", lambda image: image, "none", lambda image: image),
+    "jpeg": Defence("jpeg", recompress, f"jpeg {JPEG_QUALITY}"),
+    "median": Defence("median", smooth, f"median {MEDIAN_SIZE}"),
+    "bit-depth": Defence("bit-depth", squeeze, f"bit-depth {BITS}"),
+    "gaussian": Defence("gaussian", blur, f"gaussian {SIGMA}", _blur_tensor),
+    "tv": Defence("tv", total_variation, f"tv {TV_WEIGHT}"),
+}
+
+
+def make_defence(name: str, ansm: ANSM | None = None) -> Defence:
+    """A defence by name; "ansm" needs one.
+
+    Raises:
+        InputError: an unknown name, "ansm" without weights, "tv" without scikit-image.
+    """
+    if name == "ansm":
+        if ansm is None:
+            raise InputError("the defence 'ansm' needs weights; give --weights FILE")
+        return ansm_defence(ansm)
+    if name not in _PLAIN:
+        raise InputError(f"defences must be of {', '.join(DEFENCES)}, got {name!r}")
+    if name == "tv":
+        total_variation(np.zeros((4, 4, 3), np.uint8))  # a missing library shows now, not amid work
+    return _PLAIN[name]
+
+
+def make_defences(
+    names: Sequence[str], ansm: ANSM | Mapping[str, ANSM] | None = None
+) -> list[Defence]:
+    """Defences by name, in order; "ansm" stands for every ANSM.
+
+    Args:
+        ansm: one ANSM, whose column is called "ansm", or several by name: "ansm:NAME".
+    """
+    found: list[Defence] = []
+    for name in dict.fromkeys(names):
+        if name == "ansm" and isinstance(ansm, Mapping):
+            found += [
+                ansm_defence(one, f"ansm:{key}" if key else name) for key, one in ansm.items()
+            ]
+        else:
+            found.append(make_defence(name, ansm if not isinstance(ansm, Mapping) else None))
+    return found
+
+
+def weights_identity(localizer: object) -> str:
+    """Kind and hash of a localizer's weights; its fingerprint where it is no module."""
+    kind = type(localizer).__name__
+    if isinstance(localizer, nn.Module):
+        return fingerprint(kind, {}, localizer.state_dict())
+    return f"{kind} {getattr(localizer, 'fingerprint', '')}"

@@ -1,63 +1,96 @@
-"""What is measured on one image, and how images are averaged.
+"""What is measured on one image: F1, IoU and the area under the ROC curve of its pixels.
 
-Forged images give F1, IoU and AUC, each of one image's pixels, averaged over images. Pristine
-images have nothing to find: there the mean predicted area is what a false alarm costs.
+Forged images give F1 at threshold 0.5 (`f1`), F1 at the threshold that is best for this very image
+(`f1_best`, an upper bound that no detector reaches without knowing the truth), IoU at 0.5 and AUC.
+Pristine images have nothing to find: there the predicted area is what a false alarm costs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_f1_score,
-    binary_jaccard_index,
-)
 
 THRESHOLD = 0.5
 
+Scores = dict[str, float]
 
-def image_scores(probability: Tensor, mask: Tensor) -> dict[str, float]:
-    """F1 and IoU at threshold 0.5 and the area under the ROC curve, of one image's pixels.
+
+def _flat(probability: Tensor, mask: Tensor) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    if probability.shape != mask.shape:
+        raise ValueError(
+            f"probability and mask must have one shape, got {tuple(probability.shape)} "
+            f"and {tuple(mask.shape)}"
+        )
+    scores = probability.detach().float().cpu().numpy().ravel()
+    # Written so that NaN fails as well.
+    if not (scores.size and scores.min() >= 0 and scores.max() <= 1):
+        raise ValueError("probability must hold numbers in [0, 1]; apply a sigmoid to logits")
+    return scores, mask.cpu().numpy().ravel().astype(bool)
+
+
+def _ranked(
+    scores: NDArray[np.float32], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of pixels and of forged pixels up to each distinct score, in rising order.
+
+    A float32 in [0, 1] has at most 30 bits that order as its value does, so score and truth sort
+    together as one 32-bit integer: several times faster than sorting indices.
+    """
+    keys = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32) << np.uint32(1)
+    keys |= truth
+    keys.sort()
+    values = keys >> np.uint32(1)
+    ends = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
+    forged = np.cumsum(keys & np.uint32(1), dtype=np.int64)[ends]
+    return ends + 1, forged
+
+
+def image_scores(probability: Tensor, mask: Tensor) -> Scores:
+    """F1, best F1, IoU and AUC of one forged image's pixels.
+
+    ``f1 = 2 TP / (2 TP + FP + FN)`` and ``iou = TP / (TP + FP + FN)`` where the probability is
+    above 0.5; ``f1_best`` is the largest F1 over all thresholds; ``auc`` is the probability that
+    a forged pixel scores above another one, ties counting half (NaN if every pixel is forged).
 
     Args:
-        probability: (H, W) in [0, 1]. mask: (H, W), true where forged; not empty.
+        probability: (H, W) in [0, 1], compared as float32.
+        mask: (H, W), true where forged; not empty.
+
+    Raises:
+        ValueError: different shapes, or a probability outside [0, 1].
     """
-    truth = mask.flatten().int()
-    scores = probability.flatten()
+    scores, truth = _flat(probability, mask)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives:
+        raise ValueError("mask must hold a forged pixel; see predicted_area for pristine images")
+    predicted = scores > THRESHOLD
+    hits, marked = int((predicted & truth).sum()), int(predicted.sum())
+    upto, forged = _ranked(scores, truth)
+    below = np.append(0, upto[:-1])
+    forged_below = np.append(0, forged[:-1])
+    best = float((2 * (positives - forged_below) / (len(scores) - below + positives)).max())
+    auc = float("nan")
+    if negatives:
+        here = forged - forged_below
+        other_below = below - forged_below
+        other_here = upto - below - here
+        auc = float((here * (other_below + other_here / 2)).sum() / (positives * negatives))
     return {
-        "f1": float(binary_f1_score(scores, truth, THRESHOLD)),
-        "iou": float(binary_jaccard_index(scores, truth, THRESHOLD)),
-        "auc": float(binary_auroc(scores, truth)) if not mask.all() else float("nan"),
+        "f1": 2 * hits / (marked + positives),
+        "f1_best": best,
+        "iou": hits / (marked + positives - hits),
+        "auc": auc,
     }
 
 
-@dataclass
-class Figures:
-    """Collects images one by one."""
+def predicted_area(probability: Tensor) -> float:
+    """Share of the pixels whose probability is above 0.5."""
+    return float((probability > THRESHOLD).float().mean())
 
-    forged: list[dict[str, float]] = field(default_factory=list)
-    pristine: list[float] = field(default_factory=list)
 
-    def add(self, probability: Tensor, mask: Tensor) -> None:
-        """One image: probability and mask, (H, W)."""
-        if bool(mask.any()):
-            self.forged.append(image_scores(probability, mask))
-        else:
-            self.pristine.append(float((probability > THRESHOLD).float().mean()))
-
-    def summary(self) -> dict[str, float | int | None]:
-        """Means; None where there was no image of the kind."""
-
-        def mean(values: list[float]) -> float | None:
-            finite = torch.tensor([value for value in values if value == value])
-            return round(float(finite.mean()), 4) if len(finite) else None
-
-        return {
-            **{key: mean([one[key] for one in self.forged]) for key in ("f1", "iou", "auc")},
-            "n": len(self.forged),
-            "area_pristine": mean(self.pristine),
-            "n_pristine": len(self.pristine),
-        }
+def judge(probability: Tensor, mask: Tensor) -> Scores:
+    """``image_scores`` of a forged image, ``area_pristine`` of one whose mask is empty."""
+    if bool(mask.any()):
+        return image_scores(probability, mask)
+    return {"area_pristine": predicted_area(probability)}

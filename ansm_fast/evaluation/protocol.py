@@ -1,17 +1,18 @@
 """Attacks × defences on one set of images: each image is attacked once, then every defence judged.
 
-Attacked images are 8-bit files, as an attacker would hand them in, in the cache folder; a second
-run with the same images, attack and localizer makes none of them again. On a pristine image the
-untargeted attack paints (its mask is empty), hide keeps the mask empty, and wrong-mask paints
-another image's mask.
+Adaptive attacks go through the defence that is judged, so there each defence has images of its
+own. Attacked images are 8-bit files, as an attacker would hand them in, in the cache folder; a
+second run with the same images, attack and localizer makes none of them again, and judges nothing
+again. On a pristine image the untargeted attack paints (its mask is empty), hide keeps the mask
+empty, and wrong-mask paints another image's mask.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,22 @@ from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.data.images import Image, read_mask, read_rgb, to_tensor
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation.defences import make_defence
-from ansm_fast.evaluation.metrics import Figures
-from ansm_fast.localizers import BuiltinLocalizer
-from ansm_fast.models import ANSM
+from ansm_fast.evaluation.catalogue import ATTACKS, CATALOGUE
+from ansm_fast.evaluation.defences import (
+    DEFENCES,
+    Defence,
+    make_defence,
+    make_defences,
+    weights_identity,
+)
+from ansm_fast.evaluation.differentiable import DRAWS
+from ansm_fast.evaluation.judged import Judged, content_key
+from ansm_fast.evaluation.metrics import Scores, judge
+from ansm_fast.evaluation.quality import image_quality
+from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
+from ansm_fast.evaluation.targets import Systems, Target
 
-# Name on the command line -> attack and objective.
-ATTACKS: dict[str, tuple[str, str]] = {
-    "none": ("none", "untargeted"),
-    "pgd": ("pgd", "untargeted"),
-    "fgsm": ("fgsm", "untargeted"),
-    "bim": ("bim", "untargeted"),
-    "mifgsm": ("mifgsm", "untargeted"),
-    "hide": ("pgd", "hide"),
-    "wrong-mask": ("pgd", "wrong-mask"),
-    "noise": ("noise", "untargeted"),
-}
-
-Row = dict[str, Any]
+Pairs = Mapping[str, tuple[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Protocol:
         attacks: of ``ATTACKS``; "none" are the images as they are.
         eps: budgets in units of the image.
         steps: of the iterative attacks; their step size is eps/4, at least eps/steps.
-        defences: of "none", "jpeg", "median", "ansm".
-        seed: of random starts.
+        defences: of ``DEFENCES``.
+        seed: of random starts and of the intervals.
         limit: only the first so many images.
         batch_size: of the attacks; changes the figures by rounding alone.
     """
@@ -59,7 +58,7 @@ class Protocol:
     attacks: Sequence[str]
     eps: Sequence[float]
     steps: int = 20
-    defences: Sequence[str] = ("none", "jpeg", "median", "ansm")
+    defences: Sequence[str] = DEFENCES
     seed: int = 0
     limit: int | None = None
     batch_size: int = 8
@@ -68,25 +67,21 @@ class Protocol:
         """Every attack at every eps; the unattacked images once."""
         found: list[tuple[str, Attack | None]] = []
         for name in self.attacks:
-            if name not in ATTACKS:
+            if name not in CATALOGUE:
                 raise InputError(f"attacks must be of {', '.join(ATTACKS)}, got {name!r}")
-            if name == "none":
-                found.append((name, None))
-                continue
-            base, objective = ATTACKS[name]
             for eps in dict.fromkeys(self.eps):
                 if not 0 <= eps <= 1:
                     raise InputError(f"eps must be in [0, 1], got {eps}; try 4/255")
-                found.append(
-                    (name, Attack(base, eps, self.steps, objective=objective, seed=self.seed))  # type: ignore[arg-type]
-                )
+                attack = CATALOGUE[name].make(eps, self.steps, self.seed)
+                if attack is not None or (name, None) not in found:
+                    found.append((name, attack))
         return found
 
 
 def cache_folder(
-    cache: Path, name: str, attack: Attack, dataset: FolderDataset, fingerprint: str
+    cache: Path, label: str, attack: Attack, dataset: FolderDataset, identity: str
 ) -> Path:
-    """Where the attacked images are kept: one folder for each attack, localizer and image set.
+    """Where the attacked images are kept: one folder for each attack, target and image set.
 
     The set is told by names and file sizes; that the images are the same too is seen to when the
     folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
@@ -95,28 +90,170 @@ def cache_folder(
         (one, image.stat().st_size, mask.stat().st_size)
         for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
     ]
-    key = json.dumps([attack.settings(), fingerprint, sizes], sort_keys=True)
+    key = json.dumps([attack.settings(), identity, sizes], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return cache / f"{name}-{round(attack.eps * 255, 3):g}-{digest}"
+    return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+
+
+@torch.inference_mode()
+def probability(localizer: Any, image: Image) -> torch.Tensor:
+    """(H, W): the localizer's probability of a forgery, of an 8-bit image."""
+    return torch.sigmoid(localizer(to_tensor(image[None])))[0, 0]
+
+
+def judge_image(
+    localizer: Any, defence: Defence, image_path: Path, mask_path: Path, image: Image | None = None
+) -> Scores:
+    """Scores of one image behind a defence, and how much the defence changed it."""
+    image = read_rgb(image_path) if image is None else image
+    defended = defence.apply(image)
+    found = probability(localizer, defended)
+    if not bool(torch.isfinite(found).all()):
+        raise InputError(
+            f"the localizer gives no finite mask for {image_path} behind {defence.title}; "
+            "give another localizer or leave the image out"
+        )
+    return judge(found, torch.from_numpy(read_mask(mask_path))) | image_quality(defended, image)
+
+
+class _Judge:
+    """Judges images behind defences, and remembers."""
+
+    def __init__(self, localizer: Any, defences: Sequence[Defence], cache: Path) -> None:
+        self._localizer, folder = localizer, cache / "judged"
+        mark = weights_identity(localizer)
+        self._stores = {
+            one.identity: Judged(folder, f"{mark} behind {one.identity}") for one in defences
+        }
+        self._noise = Judged(folder, "attacked against original")
+
+    def scores(self, pair: tuple[Path, Path], defences: Sequence[Defence]) -> list[Scores]:
+        """Of one image, behind each defence."""
+        key = content_key(*pair)
+        image = None
+        for defence in defences:
+            if self._stores[defence.identity].get(key) is None:
+                image = read_rgb(pair[0]) if image is None else image
+                found = judge_image(self._localizer, defence, *pair, image)
+                self._stores[defence.identity].put(key, found)
+        kept = [self._stores[defence.identity].get(key) for defence in defences]
+        return [dict(scores) for scores in kept if scores is not None]
+
+    def noise(self, attacked: Path, original: Path) -> Scores:
+        """PSNR and SSIM of an attacked image against the original."""
+        key = content_key(attacked, original)
+        found = self._noise.get(key)
+        if found is None:
+            quality = image_quality(read_rgb(attacked), read_rgb(original))
+            found = {f"{name}_attacked": value for name, value in quality.items()}
+            self._noise.put(key, found)
+        return found
+
+
+def measure(
+    dataset: FolderDataset,
+    systems: Systems,
+    protocol: Protocol,
+    cache: Path,
+    *,
+    name: str = "",
+    on_start: Callable[[str, int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Scores of every image under every attack behind every defence; see ``evaluate``.
+
+    Args:
+        name: of the image set.
+        on_note: called with a line about what was left out.
+    """
+    runs = protocol.runs()
+    count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
+    dataset.check(count)
+    start = on_start or (lambda title, steps: None)
+    advance = on_progress or (lambda done: None)
+    note = on_note or (lambda line: None)
+    nothing = make_defence("none")
+    judging = _Judge(systems.localizer, [*systems.defences, nothing], cache)
+    originals = dict(zip(dataset.names, dataset.pairs, strict=True))
+    names = dataset.names[:count]
+
+    def attacked(target: Target, attack: Attack) -> Pairs:
+        budget = f"{round(attack.eps * 255, 3):g}/255"
+        start(f"attack {target.label} {budget} {target.behind}".rstrip(), count)
+        if target.randomized:
+            attack = replace(attack, eot=DRAWS)
+        made = write_attacked_set(
+            dataset,
+            target.function,
+            attack,
+            cache_folder(cache, target.label, attack, dataset, target.identity),
+            localizer_fingerprint=target.fingerprint,
+            limit=count,
+            batch_size=protocol.batch_size,
+            on_progress=advance,
+        )
+        return dict(zip(made.names, made.pairs, strict=True))
+
+    def judged(target: Target, title: str, pairs: Pairs, with_noise: bool) -> list[list[Scores]]:
+        start(f"judge {title}", count)
+        table: list[list[Scores]] = []
+        for one in names:
+            scores = judging.scores(pairs[one], target.defences)
+            if with_noise:
+                noise = judging.noise(pairs[one][0], originals[one][0])
+                scores = [found | noise for found in scores]
+            table.append(scores)
+            advance(1)
+        return [list(column) for column in zip(*table, strict=True)]
+
+    found = Measurement(name, [], [])
+    start("judge originals", count)
+    for one in names:
+        found.baseline += judging.scores(originals[one], [nothing])
+        advance(1)
+    for attack_name, attack in runs:
+        targets = systems.targets(attack_name)
+        if not targets:
+            note(f"{attack_name} left out: it is made on a second localizer; give --surrogate")
+        cells: dict[str, Cell] = {}
+        for target in (target for target in targets if target.defences):
+            pairs = originals if attack is None else attacked(target, attack)
+            columns = judged(target, attack_name, pairs, attack is not None)
+            for defence, records in zip(target.defences, columns, strict=True):
+                cells[defence.name] = Cell(
+                    attack_name,
+                    attack.eps if attack is not None else 0.0,
+                    defence.name,
+                    records,
+                    [pairs[one][0] for one in names],
+                )
+        order = [defence.name for defence in systems.defences]
+        found.cells += sorted(cells.values(), key=lambda cell: order.index(cell.defence))
+    return found
 
 
 def evaluate(
     dataset: FolderDataset,
-    localizer: BuiltinLocalizer,
-    ansm: ANSM | None,
+    localizer: Any,
+    ansm: Any,
     protocol: Protocol,
     cache: Path,
     *,
+    surrogate: Any = None,
+    own_defences: Sequence[Defence] = (),
     on_start: Callable[[str, int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
-    """Rows of attack, eps, defence, f1, iou, auc, n, area_pristine and n_pristine.
+    """Rows of attack, eps, defence, f1, iou, auc, n and more; ``rows.make_rows`` lists them.
 
     Args:
         dataset: images and masks; a mask without a forged pixel marks a pristine image.
         localizer: attacked and judged; never changed.
-        ansm: for the defence "ansm".
-        cache: folder of the attacked images.
+        ansm: for the defence "ansm"; several as a dict by name.
+        cache: folder of the attacked images and of what was judged.
+        surrogate: another localizer, on which transferred attacks are made.
+        own_defences: columns beside those of the protocol.
         on_start: called with a title and a number of steps before each part of the work.
         on_progress: called with the number of steps done.
 
@@ -124,44 +261,9 @@ def evaluate(
         InputError: an unknown attack or defence, eps out of range, unreadable images, or
             a cache of other images.
     """
-    runs = protocol.runs()
-    defences = {name: make_defence(name, ansm) for name in protocol.defences}
-    count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
-    dataset.check(count)
-    start = on_start or (lambda title, steps: None)
-    advance = on_progress or (lambda done: None)
-    rows: list[Row] = []
-    for name, attack in runs:
-        eps = attack.eps if attack is not None else 0.0
-        pairs = dict(zip(dataset.names, dataset.pairs, strict=True))
-        if attack is not None:
-            start(f"attack {name} {round(eps * 255, 3):g}/255", count)
-            attacked = write_attacked_set(
-                dataset,
-                localizer,
-                attack,
-                cache_folder(cache, name, attack, dataset, localizer.fingerprint),
-                localizer_fingerprint=localizer.fingerprint,
-                limit=count,
-                batch_size=protocol.batch_size,
-                on_progress=advance,
-            )
-            pairs = dict(zip(attacked.names, attacked.pairs, strict=True))
-        start(f"judge {name}", count)
-        figures = {defence: Figures() for defence in defences}
-        for one in dataset.names[:count]:
-            image_path, mask_path = pairs[one]
-            image, mask = read_rgb(image_path), torch.from_numpy(read_mask(mask_path))
-            for defence, apply in defences.items():
-                figures[defence].add(_probability(localizer, apply(image)), mask)
-            advance(1)
-        rows += [
-            {"attack": name, "eps": eps, "defence": defence} | found.summary()
-            for defence, found in figures.items()
-        ]
-    return rows
-
-
-@torch.inference_mode()
-def _probability(localizer: BuiltinLocalizer, image: Image) -> torch.Tensor:
-    return torch.sigmoid(localizer(to_tensor(image[None])))[0, 0]
+    defences = [*make_defences(protocol.defences, ansm), *own_defences]
+    systems = Systems(localizer, defences, surrogate)
+    measured = measure(
+        dataset, systems, protocol, cache, on_start=on_start, on_progress=on_progress
+    )
+    return make_rows(measured, seed=protocol.seed)
