@@ -1,0 +1,52 @@
+"""How an attacker differentiates a defence, so that adaptive attacks go through it.
+
+A defence that only hides its gradient stops nobody: where it has none (rounding, JPEG, a median)
+the backward pass takes the identity instead while the forward pass stays the real defence
+(BPDA, Athalye, Carlini & Wagner, ICML 2018). Where a defence is random, the gradient is averaged
+over ``DRAWS`` draws (expectation over transformation, the same paper; ``Attack.eot``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ansm_fast.data.images import Image, to_tensor
+
+DRAWS = 8
+
+TensorFunction = Callable[[Tensor], Tensor]
+
+
+def straight_through(apply: Callable[[Image], Image]) -> TensorFunction:
+    """The defence of 8-bit images as a function of (B, 3, H, W) in [0, 1] with gradient 1.
+
+    Forward: round to 8 bits, ``apply`` to each image. Backward: the identity.
+    """
+
+    def function(image: Tensor) -> Tensor:
+        levels = (image.detach() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        defended = np.stack([apply(one) for one in levels.contiguous().cpu().numpy()])
+        return image + (to_tensor(defended).to(image) - image).detach()
+
+    return function
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, 3, H, W) with its true gradient; the window OpenCV takes for 8 bits."""
+    radius = (round(sigma * 6 + 1) | 1) // 2
+    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    window = torch.exp(-(offsets**2) / (2 * sigma**2))
+    window = (window / window.sum()).repeat(image.shape[1], 1, 1)
+    padded = F.pad(image, (radius,) * 4, mode="reflect")
+    rows = F.conv2d(padded, window[:, :, None, :], groups=image.shape[1])
+    return F.conv2d(rows, window[:, :, :, None], groups=image.shape[1])
+
+
+def through(localizer: TensorFunction, defend: TensorFunction) -> TensorFunction:
+    """``image -> localizer(defend(image))``."""
+    return lambda image: localizer(defend(image))

@@ -1,0 +1,91 @@
+"""How long an evaluation will take, from the first image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image as PillowImage
+
+from ansm_fast.attacks import Attack, attack_loss
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.images import mask_to_tensor, to_tensor
+from ansm_fast.evaluation.defences import Defence, make_defence
+from ansm_fast.evaluation.protocol import Protocol, cache_folder, judge_image
+from ansm_fast.evaluation.targets import Systems, Target
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Of the second call: the first one warms up."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _pixels(path: Path) -> int:
+    with PillowImage.open(path) as image:
+        return image.width * image.height
+
+
+def _steps(attack: Attack) -> float:
+    """Gradient steps; a query of a black-box attack, a forward pass alone, is a third of one."""
+    if attack.name == "square":
+        return attack.steps / 3
+    return {"fgsm": 1, "noise": 0}.get(attack.name, attack.steps)
+
+
+def _still_to_make(folder: Path, count: int) -> int:
+    done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
+    return max(0, count - done)
+
+
+def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
+    """Seconds, roughly: one gradient step on each target and one judgement behind each defence are
+    timed on the first image, and taken times pixels, steps and the images still to be attacked.
+
+    What was judged before is not taken off, which matters little: attacks take nearly all.
+    """
+    count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
+    first = dataset[0]
+    image, mask = to_tensor(first["image"][None]), mask_to_tensor(first["mask"][None])
+    shares = [_pixels(pair[0]) / first["mask"].size for pair in dataset.pairs[:count]]
+    share = sum(shares) / count
+
+    def step(target: Target) -> None:
+        leaf = image.clone().requires_grad_(True)
+        torch.autograd.grad(attack_loss(target.function(leaf), mask, "untargeted"), leaf)
+
+    def judgement(defence: Defence) -> None:
+        judge_image(systems.localizer, defence, *dataset.pairs[0])
+
+    known: dict[str, float] = {}
+    judging = {
+        one.identity: _seconds(partial(judgement, one))
+        for one in [*systems.defences, make_defence("none")]
+    }
+    total, made = judging["none"] * count, set[Path]()
+    for name, attack in protocol.runs():
+        for target in systems.targets(name):
+            total += count * sum(judging[defence.identity] for defence in target.defences)
+            if attack is None or not target.defences:
+                continue
+            if target.identity not in known:
+                known[target.identity] = _seconds(partial(step, target))
+            folder = cache_folder(cache, target.label, attack, dataset, target.identity)
+            if folder not in made:
+                made.add(folder)
+                total += known[target.identity] * _steps(attack) * _still_to_make(folder, count)
+    return total * share
+
+
+def readable(seconds: float) -> str:
+    """ "about 3 min", in whole units."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,73 @@
+"""What a user hands to an evaluation: image sets, several ANSMs by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ansm_fast.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def image_sets(
+    folders: Sequence[Path],
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    names: Sequence[str],
+) -> list[tuple[str, Path, Path]]:
+    """Name, images and masks of each set: folders that hold images/ and masks/, then pairs.
+
+    A set is called as its folder if it gets no name.
+
+    Raises:
+        InputError: nothing given, images without masks, a wrong number of names, or two sets of
+            one name.
+    """
+    way_out = "give either DIR, which holds images/ and masks/, or both --images and --masks"
+    if len(images) != len(masks):
+        option = "--masks" if len(images) > len(masks) else "--images"
+        raise InputError(f"Missing option '{option}'; {way_out}, the same number of times")
+    if not folders and not images:
+        raise InputError(f"no image set; {way_out}")
+    found = [(folder.resolve().name, folder / "images", folder / "masks") for folder in folders]
+    for one, other in zip(images, masks, strict=True):
+        place = one.resolve()
+        found.append((place.parent.name if place.name == "images" else place.name, one, other))
+    if names:
+        if len(names) != len(found):
+            raise InputError(
+                f"--name must be given once for each of the {len(found)} image sets, "
+                f"got {len(names)}"
+            )
+        found = [(name, *one[1:]) for name, one in zip(names, found, strict=True)]
+    called = [one[0] for one in found]
+    twice = next((name for name in called if called.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two image sets are called {twice!r}; give each its own --name")
+    return found
+
+
+def named_weights(given: Sequence[str]) -> dict[str, Path | None]:
+    """ANSM files by name: "FILE" or "NAME=FILE"; {"": None}, the bundled one, if none is given.
+
+    The name "" stands for a single ANSM without a name.
+
+    Raises:
+        InputError: several files without names, or one name twice.
+    """
+    if not given:
+        return {"": None}
+    found: dict[str, Path | None] = {}
+    for one in given:
+        name, sign, file = one.partition("=")
+        if not sign or not _NAME.fullmatch(name) or Path(one).exists():
+            name, file = "", one
+        if name in found or (not name and len(given) > 1):
+            raise InputError(
+                f"--weights {one}: several ANSMs need a name each; "
+                "give --weights NAME=FILE with different names"
+            )
+        found[name] = Path(file) if file and file != "bundled" else None
+    return found

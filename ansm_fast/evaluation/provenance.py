@@ -1,0 +1,89 @@
+"""What an ANSM's training saw, from the record in its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.evaluation.catalogue import Entry
+from ansm_fast.models import BUNDLED_ANSM
+from ansm_fast.models.checkpoint import bundled, load_checkpoint
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A part of an ANSM's record.
+
+    Attributes:
+        attacks: (name, objective, norm) of the attacks in training, whatever their budgets and
+            steps; None if there is no record.
+        adaptive: objectives of attacks in training that went through the ANSM.
+        localizer: fingerprint of the localizer that it was trained for; None if not recorded.
+    """
+
+    attacks: frozenset[tuple[str, str, str]] | None = None
+    adaptive: frozenset[str] = frozenset()
+    localizer: str | None = None
+
+    def saw(self, entry: Entry) -> bool | None:
+        """Whether training saw such an attack; None without a record or without an attack."""
+        if self.attacks is None or entry.attack is None:
+            return None
+        if entry.made_on == "victim":
+            return (entry.attack, entry.objective, entry.norm) in self.attacks
+        return entry.made_on == "defence" and entry.objective in self.adaptive
+
+    def document(self) -> dict[str, Any]:
+        """For the JSON file."""
+        attacks = None if self.attacks is None else sorted(map(list, self.attacks))
+        return {
+            "trained_for": self.localizer,
+            "attacks_in_training": attacks,
+            "adaptive_in_training": sorted(self.adaptive),
+        }
+
+
+def _runs(record: Record) -> Iterator[Record]:
+    """The run that made the checkpoint and those that it began from."""
+    while record:
+        yield record
+        earlier = record.get("initial")
+        record = earlier if isinstance(earlier, Mapping) else {}
+
+
+def training(provenance: Record) -> Training:
+    """Read a checkpoint's provenance: ``{"config": {"attacks": [...]}, "localizer", "initial"}``.
+
+    An attack of weight 0 was not seen; one with a true field "adaptive" went through the ANSM.
+    """
+    attacks: set[tuple[str, str, str]] = set()
+    adaptive: set[str] = set()
+    known, localizer = False, None
+    for run in _runs(provenance):
+        localizer = localizer or run.get("localizer")
+        listed = run.get("config", {}).get("attacks")
+        known = known or listed is not None
+        for one in listed or ():
+            objective = one.get("objective", "untargeted")
+            if not one.get("weight", 1):
+                continue
+            if one.get("adaptive") or one["name"] == "adaptive":
+                adaptive.add(objective)
+            else:
+                attacks.add((one["name"], objective, one.get("norm", "linf")))
+    return Training(frozenset(attacks) if known else None, frozenset(adaptive), localizer)
+
+
+def read_training(path: str | Path | None = None) -> Training:
+    """``training`` of an ANSM's checkpoint; of the bundled one if ``path`` is None.
+
+    Raises:
+        InputError: as ``load_ansm``.
+    """
+    metadata = load_checkpoint(bundled(BUNDLED_ANSM) if path is None else path, "ansm")[2]
+    return training(json.loads(metadata.get("provenance") or "{}"))

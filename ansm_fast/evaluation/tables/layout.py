@@ -1,0 +1,88 @@
+"""What all tables have in common: their grid, names and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ansm_fast.evaluation.catalogue import CATALOGUE
+from ansm_fast.evaluation.rows import Row
+
+UNSEEN, LEAK_FREE = "†", "‡"
+DASH = "–"
+LEGEND = {
+    UNSEEN: "no such attack in this ANSM's training",
+    LEAK_FREE: "the noise carries nothing of the true mask",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One attack at one budget: the row of each defence that has one."""
+
+    attack: str
+    eps: float
+    cells: Mapping[str, Row]
+
+    @property
+    def title(self) -> str:
+        leak_free = any(row.get("leak_free") for row in self.cells.values())
+        mark = f" {LEAK_FREE}" if leak_free and self.attack != "none" else ""
+        return CATALOGUE[self.attack].title + mark
+
+    @property
+    def budget(self) -> str:
+        return DASH if self.attack == "none" else f"{round(self.eps * 255, 3):g}/255"
+
+    def best(self, key: str) -> float | None:
+        values = [row[key] for row in self.cells.values() if row.get(key) is not None]
+        return max(values) if values else None
+
+
+def sets(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by image set, in order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.get("set", ""), []).append(row)
+    return found
+
+
+def defences(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["defence"] for row in rows))
+
+
+def is_ansm(defence: str) -> bool:
+    return defence.partition(":")[0] == "ansm"
+
+
+def lines(rows: Sequence[Row]) -> list[Line]:
+    """Rows of one set as lines, in order."""
+    found: dict[tuple[str, float], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row["attack"], row["eps"]), {})[row["defence"]] = row
+    return [Line(attack, eps, cells) for (attack, eps), cells in found.items()]
+
+
+def budgets(rows: Sequence[Row]) -> list[float]:
+    """Budgets of the attacks; [0] if nothing was attacked."""
+    found = sorted({row["eps"] for row in rows if row["attack"] != "none"})
+    return found or [0.0]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def limits(row: Row, key: str, digits: int = 2) -> str:
+    """ "0.74–0.80", empty if the row has no interval."""
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return "" if low is None or high is None else f"{low:.{digits}f}{DASH}{high:.{digits}f}"
+
+
+def mark(row: Row) -> str:
+    return UNSEEN if row.get("seen") is False else ""
+
+
+def legend(text: str) -> str:
+    """What the marks that occur in ``text`` mean."""
+    return "; ".join(f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in text)

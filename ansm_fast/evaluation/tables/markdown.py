@@ -1,0 +1,150 @@
+"""Rows of an evaluation as Markdown, and into a document between two marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ansm_fast.data.atomic import write_text
+from ansm_fast.errors import InputError
+from ansm_fast.evaluation.defences import title
+from ansm_fast.evaluation.rows import Row
+from ansm_fast.evaluation.tables.layout import (
+    DASH,
+    Line,
+    defences,
+    is_ansm,
+    legend,
+    limits,
+    lines,
+    mark,
+    number,
+    sets,
+)
+
+CellText = Callable[[Line, Row], str]
+
+
+def _grid(rows: Sequence[Row], columns: Sequence[str], text: CellText) -> str:
+    """A table whose cells say what ``text`` makes of them."""
+    table = [
+        "| attack | eps | " + " | ".join(title(defence) for defence in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for line in lines(rows):
+        shown = [text(line, line.cells[one]) if one in line.cells else DASH for one in columns]
+        table.append(f"| {line.title} | {line.budget} | " + " | ".join(shown) + " |")
+    return "\n".join(table)
+
+
+def _f1(line: Line, row: Row) -> str:
+    value = number(row["f1"])
+    if row["f1"] is not None and row["f1"] == line.best("f1"):
+        value = f"**{value}**"
+    spread = limits(row, "f1")
+    return f"{value}{mark(row)} ({spread})" if spread else value + mark(row)
+
+
+def _others(line: Line, row: Row) -> str:
+    keys = ("f1_best", "iou", "auc")
+    return " / ".join(number(row[key]) for key in keys if key in row)
+
+
+def _restored(line: Line, row: Row) -> str:
+    spread = limits(row, "restored")
+    return f"{number(row['restored'], 2)}{mark(row)} ({spread})"
+
+
+def _pristine(line: Line, row: Row) -> str:
+    return number(row["area_pristine"])
+
+
+def _quality(line: Line, row: Row) -> str:
+    return f"{number(row['psnr'], 1)} / {number(row['ssim'])}"
+
+
+def _section(rows: Sequence[Row]) -> list[str]:
+    """The tables of one image set."""
+    columns, first = defences(rows), rows[0]
+    ansms = [one for one in columns if is_ansm(one)]
+    parts: list[str] = []
+    if first["n"]:
+        spread = " (95 % interval)" if limits(first, "f1") else ""
+        names = "best-threshold F1 / IoU / AUC" if "f1_best" in first else "IoU / AUC"
+        parts += [
+            f"F1 at 0.5{spread}, means over {first['n']} forged images:",
+            _grid(rows, columns, _f1),
+        ]
+        if ansms and first.get("restored") is not None:
+            parts += [
+                "Restored: F1 with the defence as a share of the unattacked, undefended F1 "
+                "(95 % interval, paired):",
+                _grid([row for row in rows if row["defence"] in ansms], ansms, _restored),
+            ]
+        parts += [f"{names}:", _grid(rows, columns, _others)]
+    if first["n_pristine"]:
+        parts += [
+            f"Mean share of the image marked as forged, over {first['n_pristine']} pristine "
+            "images:",
+            _grid(rows, columns, _pristine),
+        ]
+    changed = [one for one in columns if one != "none"]
+    if changed and "psnr" in first:
+        shown = [row for row in rows if row["defence"] in changed]
+        parts += [
+            "What the defence changes: PSNR in dB / SSIM of the defended against the input image:",
+            _grid(shown, changed, _quality),
+        ]
+    return parts
+
+
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """Tables of F1, what was restored, IoU and AUC of forged images, the predicted area of
+    pristine ones, and image quality: of each image set apart."""
+    by_set = sets(rows)
+    parts: list[str] = []
+    for name, found in by_set.items():
+        parts += [f"**{name}**"] * (len(by_set) > 1) + _section(found)
+    meaning = legend("\n".join(parts))
+    if meaning:
+        parts.append(meaning[0].upper() + meaning[1:] + ".")
+    parts.append(f"Made by `{command}`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _place(path: Path, text: str, name: str) -> str:
+    """The document at ``path`` with ``text`` between its marks; ``text`` if there is none."""
+    if not path.exists():
+        return text
+    begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
+    head, mark, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closing, tail = rest.partition(end)
+    if not mark or not closing:
+        raise InputError(
+            f"{path} exists without the marks {begin} and {end}; add them or give another file"
+        )
+    return f"{head}{begin}\n{text}{end}{tail}"
+
+
+def check_markdown(path: str | Path, name: str = "evaluation") -> None:
+    """Raise InputError if ``write_markdown`` would find no place in the file: before the work."""
+    path = Path(path)
+    try:
+        _place(path, "", name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no readable text file; give another file") from error
+
+
+def write_markdown(path: str | Path, text: str, name: str = "evaluation") -> None:
+    """Write ``text`` between ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->`` of the file.
+
+    A file that doesn't exist becomes the text alone.
+
+    Raises:
+        InputError: the file exists without these marks, or cannot be written.
+    """
+    path = Path(path)
+    try:
+        write_text(path, _place(path, text, name))
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error

@@ -1,0 +1,77 @@
+"""F1 of an evaluation for the terminal: one table for each image set and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ansm_fast.evaluation.defences import title
+from ansm_fast.evaluation.rows import Row
+from ansm_fast.evaluation.tables.layout import (
+    DASH,
+    Line,
+    budgets,
+    defences,
+    is_ansm,
+    legend,
+    limits,
+    lines,
+    mark,
+    number,
+    sets,
+)
+
+WIDTH = 100
+
+
+def _cell(line: Line, defence: str, key: str, between: str) -> Text:
+    row = line.cells.get(defence)
+    if row is None:
+        return Text(DASH)
+    best = key == "f1" and row[key] is not None and row[key] == line.best(key)
+    text = Text(number(row[key]), style="bold" if best else "")
+    text.append(mark(row), style="not bold")
+    if is_ansm(defence):
+        text.append(f"{between}{limits(row, key)}".rstrip(), style="dim not bold")
+    return text
+
+
+def terminal_tables(rows: Sequence[Row]) -> list[Table]:
+    """F1 of forged images (the marked area where a set holds only pristine ones), with the 95 %
+    interval of the ANSM's. Each table repeats the unattacked images."""
+    found: list[Table] = []
+    for name, of_set in sets(rows).items():
+        key = "f1" if of_set[0]["n"] else "area_pristine"
+        what = "F1 at 0.5" if key == "f1" else "share marked as forged"
+        count = of_set[0]["n" if key == "f1" else "n_pristine"]
+        for eps in budgets(of_set):
+            heading = f"{what}, {count} images" + (f" of {name}" if name else "")
+            if eps:
+                heading += f", attacks within {round(eps * 255, 3):g}/255"
+            table = Table(
+                title=heading,
+                title_justify="left",
+                box=box.SIMPLE,
+                pad_edge=False,
+                padding=(0, 1, 0, 0),
+            )
+            table.add_column("attack", no_wrap=True)
+            columns = defences(of_set)
+            # Several intervals beside their figures would not fit the width.
+            between = " " if sum(map(is_ansm, columns)) == 1 else "\n"
+            for defence in columns:
+                narrow = max(map(len, title(defence).split()))
+                if is_ansm(defence):
+                    narrow = 16 if between == " " else 9
+                table.add_column(title(defence), justify="right", min_width=max(narrow, 6))
+            for line in lines(of_set):
+                if line.attack == "none" or line.eps == eps:
+                    cells = [_cell(line, one, key, between) for one in columns]
+                    table.add_row(line.title, *cells)
+            marks = "".join(line.title for line in lines(of_set)) + "".join(map(mark, of_set))
+            table.caption, table.caption_justify = legend(marks) or None, "left"
+            found.append(table)
+    return found
