@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ansm_fast.data.synthesis import ForgeryMix, make_forgery, synthesize
+from ansm_fast.data.synthesis.forgery import random_crop
 from ansm_fast.errors import InputError
 
 ONLY = {
@@ -94,3 +95,11 @@ def test_other_settings_are_refused_in_the_same_folder(photographs, tmp_path) ->
     synthesize(photographs, tmp_path / "set", 2, seed=3, size=96)
     with pytest.raises(InputError):
         synthesize(photographs, tmp_path / "set", 2, seed=4, size=96)
+
+
+@pytest.mark.parametrize("side", [63, 64, 65, 66, 120])
+def test_photographs_of_about_the_crop_size_are_cropped(side) -> None:
+    photograph = np.full((side, side + 3, 3), 7, np.uint8)
+    for seed in range(8):
+        crop = random_crop(np.random.default_rng(seed), photograph, 64)
+        assert crop.shape == (64, 64, 3) and (crop == 7).all()

@@ -1,0 +1,148 @@
+"""What each part of the method is worth: FFA only, MgR only, both, and plain pixel MSE.
+
+    python experiments/ablation.py experiments/ablation.yaml HELD_OUT -o FILE.json
+
+Trains every variant with every seed from one short configuration, alike in all but the objective,
+and evaluates each on HELD_OUT (images/ and masks/), undefended figures beside it. No detection
+stage and no auxiliary head: they would hide what the objectives do. Attacked images are shared by
+all runs; runs that are done are not repeated, one that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from scipy import stats
+
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.atomic import write_text
+from ansm_fast.evaluation import Protocol, evaluate
+from ansm_fast.localizers import load_localizer
+from ansm_fast.models import load_ansm
+from ansm_fast.training.ansm import train_ansm
+from ansm_fast.training.config import ANSMRun, parse_run
+
+ATTACKS = ("none", "pgd", "fgsm", "hide", "wrong-mask", "own-prediction", "noise")
+
+
+def variants(steps: int) -> dict[str, dict[str, Any]]:
+    """Overrides of the common configuration, by name."""
+    return {
+        "FFA only": {"ffa": {"steps": steps}},
+        "MgR only": {"ffa": {"steps": 0}},
+        "FFA then MgR": {"ffa": {"steps": steps // 3}},
+        "pixel MSE": {"objective": "pixel_mse"},
+    }
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(values)
+    for key, value in changes.items():
+        result[key] = result.get(key, {}) | value if isinstance(value, dict) else value
+    return result
+
+
+def over_seeds(values: list[float]) -> dict[str, Any]:
+    """Mean with the 95 % interval of Student's t over seeds, and the values themselves."""
+    mean = float(np.mean(values))
+    half = 0.0
+    if len(values) > 1:
+        half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    low, high = round(mean - half, 4), round(mean + half, 4)
+    return {"mean": round(mean, 4), "low": low, "high": high, "seeds": values}
+
+
+def run_one(values: dict[str, Any], out: Path) -> Path:
+    """The trained checkpoint of one configuration, made now or before."""
+    run = parse_run(values, out.name)
+    assert isinstance(run, ANSMRun)
+    finished = out / "ansm.safetensors"
+    if finished.exists():
+        return finished
+    out.mkdir(parents=True, exist_ok=True)
+    return train_ansm(run, out, run.model_dump(mode="json"))
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown: F1 by variant and attack; the area marked on pristine images in brackets."""
+    lines = [
+        "| variant | " + " | ".join(document["attacks"]) + " |",
+        "|---|" + "---|" * len(document["attacks"]),
+    ]
+    for name, row in document["variants"].items():
+        cells = []
+        for attack in document["attacks"]:
+            f1, area = row[attack]["f1"], row[attack]["area_pristine"]
+            interval = f" ({f1['low']:.2f} to {f1['high']:.2f})" if len(f1["seeds"]) > 1 else ""
+            cells.append(f"{f1['mean']:.3f}{interval} [{area['mean']:.3f}]")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("held_out", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--cache", type=Path, default=Path("cache/ablation"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=100, help="held-out images")
+    parser.add_argument("--eps", type=int, default=4, help="grey levels")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    values = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    if values.get("threads"):
+        torch.set_num_threads(values["threads"])
+    localizer = load_localizer(values.get("localizer"))
+    dataset = FolderDataset(options.held_out / "images", options.held_out / "masks")
+    protocol = Protocol(
+        attacks=ATTACKS, eps=[options.eps / 255], defences=("none", "ansm"), limit=options.limit
+    )
+    figures: dict[str, dict[str, dict[str, list[float]]]] = {}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        for name, changes in variants(values["steps"]).items():
+            folder = options.runs / f"{name.replace(' ', '_')}-{seed}"
+            # The pool belongs to the data, not to the run: one for all seeds.
+            path = run_one(merged(values, changes | {"seed": seed}), folder)
+            rows = evaluate(dataset, localizer, load_ansm(path), protocol, options.cache)
+            for row in rows:
+                kind = name if row["defence"] == "ansm" else "no defence"
+                cell = figures.setdefault(kind, {}).setdefault(row["attack"], {})
+                for key in ("f1", "area_pristine"):
+                    if kind == "no defence" and cell.get(key):
+                        continue
+                    cell.setdefault(key, []).append(row[key])
+            document = {
+                "attacks": list(ATTACKS),
+                "eps": options.eps / 255,
+                "images": min(options.limit, len(dataset)),
+                "localizer": localizer.fingerprint,
+                "config": values,
+                "variants": {
+                    kind: {
+                        attack: {key: over_seeds(found) for key, found in cell.items()}
+                        for attack, cell in row.items()
+                    }
+                    for kind, row in figures.items()
+                },
+            }
+            write_text(options.output, json.dumps(document, indent=2) + "\n")
+            write_text(options.output.with_suffix(".md"), table(document))
+            print(table(document), flush=True)
+
+
+if __name__ == "__main__":
+    main()

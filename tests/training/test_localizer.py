@@ -1,0 +1,66 @@
+"""Training of localizers: going on from a trained one, every architecture, bfloat16."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ansm_fast.data.synthesis import synthesize
+from ansm_fast.errors import InputError
+from ansm_fast.localizers import load_localizer, make_localizer, save_localizer
+from ansm_fast.models.checkpoint import lineage
+from ansm_fast.training.config import parse_run
+from ansm_fast.training.localizer import begin_from, train_localizer
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory):
+    root = tmp_path_factory.mktemp("localizer")
+    (root / "photographs").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        image = rng.integers(0, 256, (140, 150, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "photographs" / f"{index}.png"), image)
+    synthesize(root / "photographs", root / "set", 8, size=64, seed=3)
+    return {
+        "kind": "localizer",
+        "widths": [8, 8, 8, 8],
+        "data": {"train": str(root / "set"), "validation": str(root / "set")},
+        "photographs": "generated",
+        "steps": 2,
+        "phases": [{"until": 1.0, "crop": 32, "batch_size": 2}],
+    }
+
+
+def trained(values, out):
+    run = parse_run(values, "test")
+    return train_localizer(run, out, run.model_dump(mode="json"))
+
+
+def test_a_run_goes_on_from_a_trained_localizer(values, tmp_path) -> None:
+    first = trained(values, tmp_path / "first")
+    second = trained(values | {"initial": str(first)}, tmp_path / "second")
+    assert lineage(second, "localizer")["initial"] == lineage(first, "localizer")
+    assert load_localizer(second).fingerprint != load_localizer(first).fingerprint
+    fresh = make_localizer(widths=(8, 8, 8, 8))
+    begin_from(fresh, first)
+    for name, value in load_localizer(first).state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value)
+
+
+def test_an_initial_localizer_of_another_shape_is_refused(values, tmp_path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_localizer(other, make_localizer(widths=(8, 8, 8, 16)))
+    with pytest.raises(InputError, match=r"initial: .*other.safetensors is a .*8, 16.*change one"):
+        trained(values | {"initial": str(other)}, tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_segformer_trains(values, tmp_path, precision) -> None:
+    pytest.importorskip("transformers")
+    path = trained(values | {"architecture": "segformer", "precision": precision}, tmp_path)
+    localizer = load_localizer(path)
+    assert type(localizer).__name__ == "SegformerLocalizer"
+    assert localizer(torch.rand(1, 3, 40, 32)).shape == (1, 1, 40, 32)
