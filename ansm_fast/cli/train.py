@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ansm_fast.errors import InputError
 def command() -> None:
     """Train a localizer or an ANSM from a config file.
 
-    Interrupted? The same command goes on from the last saved state in OUTPUT.
+    Interrupted? The same command goes on from the last saved state in OUTPUT. Two processes, each
+    with half of every batch: torchrun --nproc-per-node 2 -m ansm_fast.cli.main train ...
     """
 
 
@@ -64,7 +66,8 @@ def _run(kind: str, config: Path | None, output: Path, overrides: tuple[str, ...
         from ansm_fast.training.ansm import train_ansm
 
         path = train_ansm(run, output, settings)
-    click.echo(f"checkpoint {path}\nmetrics    {output / 'metrics.jsonl'}")
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+        click.echo(f"checkpoint {path}\nmetrics    {output / 'metrics.jsonl'}")
 
 
 def _training_command(kind: str, text: str) -> None:

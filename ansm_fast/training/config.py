@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from ansm_fast.attacks import ATTACKS, OBJECTIVES
 from ansm_fast.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -51,7 +59,12 @@ class _Run(_Strict):
     steps: Positive
     validate_every: Positive = 500
     save_every: Positive = 100
+    log_every: Positive = 50
+    logs: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
     threads: Positive | None = None
+    accumulate: Positive = Field(
+        1, description="parts that a process's share of a batch is computed in, to save memory"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the network; losses are in float32 either way"
     )
@@ -89,14 +102,69 @@ class LocalizerRun(_Run):
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
-class AttackShare(_Strict):
+def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"{kind} must be one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class _AttackFields(_Strict):
+    name: Annotated[str, _known("attack", ATTACKS)]
+    objective: Annotated[str, _known("objective", OBJECTIVES)] = "untargeted"
+    norm: Literal["linf", "l2"] = "linf"
+
+
+class AttackShare(_AttackFields):
     """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
 
-    name: Literal["fgsm", "bim", "pgd", "mifgsm", "noise"]
-    objective: Literal["untargeted", "hide", "wrong-mask"] = "untargeted"
     steps: Positive = 5
-    eps: tuple[float, float] = (2.0, 8.0)
+    eps: tuple[Weight, Weight] = (2.0, 8.0)
     weight: Weight = 1.0
+
+
+class OnlineAttack(AttackShare):
+    """An attack made in the step that trains on it.
+
+    ``adaptive``: on the localizer behind the ANSM as it is now (in eval mode) and not on the
+    localizer alone. ``eps`` is drawn per step.
+    """
+
+    steps: Positive = 3
+    adaptive: bool = False
+
+
+class OnlineConfig(_Strict):
+    """Online attacks take the place of cached ones in ``share`` of a batch, one kind a step."""
+
+    share: Share = 0.0
+    attacks: tuple[OnlineAttack, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_attacks(self) -> OnlineConfig:
+        if self.share > 0 and not sum(attack.weight for attack in self.attacks) > 0:
+            raise ValueError("share > 0 needs an entry of weight > 0 in `attacks`")
+        return self
+
+
+class ValidationAttack(_AttackFields):
+    """An attack on the validation images; ``eps`` in grey levels."""
+
+    steps: Positive = 10
+    eps: Weight = 4.0
+    adaptive: bool = False
+
+
+class CurriculumConfig(_Strict):
+    """No noise above a bound that grows from ``eps_start`` to the largest in ``ramp`` of all steps.
+
+    In grey levels; ``ramp: 0`` shows every noise from the beginning.
+    """
+
+    ramp: Share = 0.0
+    eps_start: Weight = 2.0
 
 
 class DetectConfig(_Strict):
@@ -145,7 +213,7 @@ class MgRConfig(_Strict):
 
 
 class ANSMRun(_Run):
-    """Training of an ANSM against cached attacks on a frozen localizer."""
+    """Training of an ANSM against attacks on a frozen localizer, cached and online."""
 
     kind: Literal["ansm"]
     localizer: Path | None = None
@@ -161,9 +229,39 @@ class ANSMRun(_Run):
     transplant_share: Share = Field(
         0.0, description="share of attacked images that get another image's noise instead"
     )
+    unattacked_share: Share = Field(
+        0.0, description="share of cached attacked images that are left unattacked instead"
+    )
+    pristine_share: Share | None = Field(
+        None, description="share of images without a forgery in a batch; by default the pool's"
+    )
+    curriculum: CurriculumConfig = CurriculumConfig()
+    online: OnlineConfig = OnlineConfig()
+    validation_attacks: tuple[ValidationAttack, ...] = (
+        ValidationAttack(name="pgd"),
+        ValidationAttack(name="pgd", objective="hide"),
+    )
+    objective: Literal["two_stage", "pixel_mse"] = Field(
+        "two_stage",
+        description="pixel_mse, to compare with: the defended images shall equal the original",
+    )
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> ANSMRun:
+        in_ffa = min(self.ffa.steps, self.steps - self.detect.steps)
+        in_mgr = self.steps - self.detect.steps - in_ffa
+        auxiliary, mgr = self.mgr.auxiliary_weight, self.mgr
+        weights = {
+            "ffa": (in_ffa, self.ffa.weight + auxiliary),
+            "mgr": (in_mgr, self.ffa.weight_in_mgr + auxiliary + mgr.weight_adv + mgr.weight_orig),
+        }
+        for stage, (steps, weight) in weights.items():
+            if self.objective == "two_stage" and steps > 0 and not weight > 0:
+                raise ValueError(f"all weights of {stage} are 0, yet it has {steps} steps")
+        return self
 
 
 TrainingRun = Annotated[LocalizerRun | ANSMRun, Field(discriminator="kind")]

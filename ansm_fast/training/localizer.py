@@ -18,6 +18,8 @@ from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
 from ansm_fast.training.config import CropPhase, LocalizerRun
 from ansm_fast.training.loop import Loop, Task
+from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
+from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import mask_figures
 
 
@@ -83,23 +85,30 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
-    def loss(step: int) -> dict[str, Tensor]:
-        images, masks = batches(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
+    accelerator = make_accelerator(run.accumulate)
+    for number, phase in enumerate(run.phases):
+        check_batch_size(f"phases.{number}.batch_size", phase.batch_size, accelerator)
+
+    def loss(_step: int, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        with network_autocast(run.precision, images.device):
             logits = localizer(images)
-        return {"loss": bce_dice_loss(logits, masks)}
+        return {"loss": bce_dice_loss(logits.float(), masks)}
 
     def validate(module: nn.Module) -> dict[str, float]:
-        return mask_figures(module, validation.images, validation.masks)
+        return mask_figures(module, validation.images, validation.masks, accelerator.device)
 
     loop = Loop(
-        Task(localizer, loss, validate),
+        Task(localizer, batches, loss, validate),
         out,
         settings,
         steps=run.steps,
         validate_every=run.validate_every,
         save_every=run.save_every,
+        log_every=run.log_every,
         optimizer=run.optimizer,
+        seed=run.seed,
+        logs=run.logs,
+        accelerator=accelerator,
     )
     trained = loop.run()
     assert isinstance(trained, TrainableLocalizer)
@@ -107,5 +116,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     provenance: dict[str, object] = {"config": dict(settings), "seconds": round(loop.seconds)}
     if run.initial is not None:
         provenance["initial"] = lineage(run.initial, "localizer")
-    save_localizer(path, trained, provenance)
+    if accelerator.is_main_process:
+        with disk_errors(path, f"the finished run's state in {out} is intact"):
+            save_localizer(path, trained, provenance)
     return path

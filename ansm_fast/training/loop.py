@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ansm_fast.errors import InputError
+from ansm_fast.training.averaging import AveragedWeights
+from ansm_fast.training.batches import step_rng
 from ansm_fast.training.config import OptimizerConfig
+from ansm_fast.training.logs import MetricsLog
+from ansm_fast.training.processes import make_accelerator, share, synchronize_batch_norm
+from ansm_fast.training.state import (
+    disk_errors,
+    fill_optimizer_state,
+    gather_state,
+    part,
+    read_state,
+    scatter_state,
+    write_tensors,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Losses = Mapping[str, Tensor]
 
@@ -29,89 +43,65 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return config.lr * warmup * (config.final_lr_share + (1 - config.final_lr_share) * cosine)
 
 
-class AveragedWeights:
-    """Exponential moving average of a module's parameters; buffers are copied.
-
-    The decay grows with the number of steps, so that early weights are soon forgotten.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - decay)
-            else:
-                self.state[name].copy_(value)
-
-
 @dataclass
 class Task:
     """What one training adds to the loop.
 
     Attributes:
         module: what learns, and what the averaged weights belong to.
-        loss: step number to named losses; the entry "loss" is minimized.
-        validate: called with the averaged weights loaded and in eval mode; named figures.
+        batch: step number to tensors whose first dimension is the batch; depends on the step (and
+            the run's seed) alone. Every process makes the whole batch and takes its share.
+        loss: step number and a share of its batch to named losses, means over the images; the entry
+            "loss" is minimized.
+        validate: called with the averaged weights (of ``module``, and of ``extra`` if there is
+            one) in eval mode; named figures.
         extra: further learning modules that are needed for training only.
+        seconds: time that ``loss`` has spent on named parts of its work (e.g. "attack"), which it
+            adds up; their share of the step time is logged.
     """
 
     module: nn.Module
-    loss: Callable[[int], Losses]
-    validate: Callable[[nn.Module], Mapping[str, float]]
+    batch: Callable[[int], tuple[Tensor, ...]]
+    loss: Callable[..., Losses]
+    validate: Callable[..., Mapping[str, float]]
     extra: nn.Module | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def learning(self) -> nn.ModuleList:
         return nn.ModuleList([self.module] + ([self.extra] if self.extra is not None else []))
 
 
-def _pack_state(
-    learning: nn.Module, optimizer: torch.optim.Optimizer, ema: AveragedWeights
-) -> dict:
-    tensors = {f"model/{k}": v for k, v in learning.state_dict().items()}
-    tensors |= {f"ema/{k}": v for k, v in ema.state.items()}
-    for index, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in entry.items()}
-    return {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+class _Step(nn.Module):
+    """The losses as one module, whose forward is what DDP and FSDP watch."""
 
+    def __init__(self, learning: nn.Module, loss: Callable[..., Losses]) -> None:
+        super().__init__()
+        self.learning, self.loss = learning, loss
 
-def _restore_state(
-    tensors: Mapping[str, Tensor],
-    learning: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: AveragedWeights,
-) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-    learning.load_state_dict(part("model/"))
-    ema.state = part("ema/")
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in part("optimizer/").items():
-        index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    def forward(self, step: int, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        losses = self.loss(step, *tensors)
+        return {k: v if k == "loss" else v.detach() for k, v in losses.items()}
 
 
 class Loop:
     """Run a task for a number of steps; go on from ``out/state.safetensors`` if it is there.
 
     Every ``save_every`` steps the whole state is written under a temporary name and renamed, so
-    that a kill at any moment loses at most that many steps. Metrics go to ``out/metrics.jsonl``.
+    that a kill at any moment loses at most that many steps, which are then taken again with the
+    same result: batches depend on the step alone, and torch's random numbers are seeded anew in
+    each step. Metrics go to ``out/metrics.jsonl``; see ``MetricsLog``. One process among several
+    writes, logs and validates.
 
     Args:
         task: what learns.
         out: folder of the run.
         settings: the run's configuration as JSON values; another one's state is refused.
-        steps, validate_every, save_every: in optimizer steps.
+        steps, validate_every, save_every, log_every: in optimizer steps.
         optimizer: its configuration.
         rate: learning rate of a step; by default ``learning_rate`` over all steps.
+        seed: of torch's random numbers.
+        logs: formats besides JSON lines.
+        accelerator: from ``make_accelerator``; one of its own by default.
     """
 
     def __init__(
@@ -124,129 +114,186 @@ class Loop:
         validate_every: int,
         save_every: int,
         optimizer: OptimizerConfig,
+        log_every: int | None = None,
         rate: Callable[[int], float] | None = None,
+        seed: int = 0,
+        logs: tuple[str, ...] = (),
+        accelerator: Accelerator | None = None,
     ) -> None:
-        self.task, self.out, self.config = task, out, optimizer
+        self.task, self.out, self.config, self.seed = task, out, optimizer, seed
         self.steps, self.validate_every, self.save_every = steps, validate_every, save_every
+        self.log_every = log_every or validate_every
         self.rate = rate or (lambda step: learning_rate(optimizer, step, steps))
-        self.learning = task.learning()
-        self.optimizer = torch.optim.AdamW(
-            self.learning.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay
+        self.accelerator = accelerator or make_accelerator()
+        learning = task.learning()
+        self.ema = AveragedWeights(learning, optimizer.ema_decay)
+        self.ema.module.to(self.accelerator.device)
+        self.model, self.optimizer = self.accelerator.prepare(
+            _Step(synchronize_batch_norm(learning, self.accelerator), task.loss),
+            torch.optim.AdamW(
+                learning.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay
+            ),
         )
-        self.ema = AveragedWeights(task.module, optimizer.ema_decay)
+        fill_optimizer_state(self.optimizer.optimizer)
         self.settings = json.dumps(settings, sort_keys=True)
-        self.step = 0
-        self.seconds = 0.0
-        out.mkdir(parents=True, exist_ok=True)
-        self._state_file, self._metrics_file = out / "state.safetensors", out / "metrics.jsonl"
+        self.step, self.saved_step = 0, -1
+        self.seconds, self.smooth_loss = 0.0, math.nan
+        self.log = MetricsLog(out, logs)
+        self._state_file = out / "state.safetensors"
+        if self._leads:
+            with disk_errors(out, self._kept()):
+                out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _leads(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _kept(self) -> str:
+        if self.saved_step < 0:
+            return "nothing was saved before"
+        return f"the last checkpoint, of step {self.saved_step} in {self._state_file}, is intact"
 
     def _resume(self) -> None:
-        if not self._state_file.exists():
-            self._metrics_file.unlink(missing_ok=True)
-            return
-        try:
-            with safe_open(self._state_file, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{self._state_file} cannot be read ({error}); remove it to start the run again"
-            ) from error
-        if metadata.get("settings") != self.settings:
-            raise InputError(
-                f"{self.out} holds a run with another configuration; "
-                "give another output folder or remove this one"
-            )
-        _restore_state(tensors, self.learning, self.optimizer, self.ema)
-        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        self._drop_metrics_after(self.step)
-
-    def _drop_metrics_after(self, step: int) -> None:
-        if not self._metrics_file.exists():
-            return
-        lines = self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        self._metrics_file.write_text("".join(kept), encoding="utf-8")
+        if self._state_file.exists():
+            tensors, metadata = read_state(self._state_file)
+            if metadata.get("settings") != self.settings:
+                raise InputError(
+                    f"{self.out} holds a run with another configuration; "
+                    "give another output folder or remove this one"
+                )
+            scatter_state(tensors, self.model, self.optimizer.optimizer)
+            self.ema.module.load_state_dict(part(tensors, "ema/"))
+            self.step = self.saved_step = int(metadata["step"])
+            self.seconds, self.smooth_loss = map(float, (metadata["seconds"], metadata["loss"]))
+            self.task.seconds.update(json.loads(metadata["parts"]))
+        if self._leads:
+            with disk_errors(self.log.path, self._kept()):
+                self.log.start(self.step)
+        self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        temporary = self._state_file.with_name(".state.tmp")
-        metadata = {
-            "step": str(self.step),
-            "seconds": f"{self.seconds:.1f}",
-            "settings": self.settings,
-        }
-        save_file(_pack_state(self.learning, self.optimizer, self.ema), temporary, metadata)
-        os.replace(temporary, self._state_file)
+        tensors = gather_state(self.model, self.optimizer.optimizer)
+        if self._leads:
+            tensors |= {f"ema/{k}": v for k, v in self.ema.module.state_dict().items()}
+            metadata = {
+                "step": str(self.step),
+                "seconds": str(self.seconds),
+                "loss": str(self.smooth_loss),
+                "parts": json.dumps(self.task.seconds),
+                "settings": self.settings,
+            }
+            # Rows first: a state never is ahead of them.
+            with disk_errors(self.log.path, self._kept()):
+                self.log.flush()
+            write_tensors(self._state_file, tensors, metadata, self._kept())
+        self.saved_step = self.step
+        self.accelerator.wait_for_everyone()
 
     def _record(self, values: Mapping[str, float]) -> None:
-        row = {"step": self.step, "seconds": round(self.seconds, 1)}
-        row |= {key: round(value, 6) for key, value in values.items()}
-        with self._metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        # Nine digits hold a float32 exactly.
+        row = {key: float(f"{value:.9g}") for key, value in values.items()}
+        with disk_errors(self.log.path, self._kept()):
+            self.log.write({"step": self.step, "seconds": round(self.seconds, 1)} | row)
+
+    def _take_in_weights(self) -> None:
+        state = part(self.accelerator.get_state_dict(self.model), "learning.")
+        if self._leads:
+            self.ema.update(state, self.step)
+
+    def _gradients(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Back-propagate a batch, in parts if need be; mean losses over this process's share."""
+        turns = self.accelerator.gradient_accumulation_steps
+        means: dict[str, Tensor] = {}
+        self.optimizer.zero_grad()
+        for turn in range(turns):
+            with self.accelerator.accumulate(self.model):
+                losses = self.model(self.step, share(batch, self.accelerator, turn))
+                self.accelerator.backward(losses["loss"])
+            for key, value in losses.items():
+                means[key] = means.get(key, 0.0) + value.detach().float() / turns
+        return means
 
     def _update(self) -> dict[str, float]:
+        own = step_rng(self.seed, self.step, purpose=100 + self.accelerator.process_index)
+        torch.manual_seed(int(own.integers(2**63)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        losses = self.task.loss(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.learning.parameters(), self.config.clip_norm)
+        losses = self._gradients(self.task.batch(self.step))
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
             raise InputError(
                 f"the gradient is not finite at step {self.step}; lower optimizer.lr "
-                f"(now {self.config.lr}); the last state in {self._state_file} is intact"
+                f"(now {self.config.lr}); {self._kept()}"
             )
         self.optimizer.step()
         self.step += 1
-        self.ema.update(self.task.module, self.step)
-        return {key: float(value.detach()) for key, value in losses.items()} | {
-            "grad_norm": float(norm)
-        }
+        self._take_in_weights()
+        everywhere = self.accelerator.gather(torch.stack(list(losses.values()))[None]).mean(0)
+        return dict(zip(losses, everywhere.tolist(), strict=True)) | {"grad_norm": float(norm)}
 
-    def averaged(self) -> nn.Module:
-        """Load the averaged weights into the module, in eval mode, and return it."""
-        self.task.module.load_state_dict(self.ema.state)
-        return self.task.module.eval()
+    def _timed_update(self) -> dict[str, float]:
+        started, before = time.monotonic(), dict(self.task.seconds)
+        values = self._update()
+        taken = time.monotonic() - started
+        self.seconds += taken
+        loss = values["loss"]
+        last = loss if math.isnan(self.smooth_loss) else self.smooth_loss
+        self.smooth_loss = 0.95 * last + 0.05 * loss
+        shares = {
+            f"{key}_share": (value - before.get(key, 0.0)) / taken
+            for key, value in self.task.seconds.items()
+        }
+        return values | {"smooth_loss": self.smooth_loss} | shares
 
     def _validate(self) -> dict[str, float]:
-        current = {k: v.detach().clone() for k, v in self.task.module.state_dict().items()}
-        with torch.no_grad():
-            figures = {f"val_{k}": v for k, v in self.task.validate(self.averaged()).items()}
-        self.task.module.load_state_dict(current)
-        self.learning.train()
+        figures: dict[str, float] = {}
+        if self._leads:
+            assert isinstance(self.ema.module, nn.ModuleList)
+            with torch.no_grad():
+                found = self.task.validate(*self.ema.module)
+            figures = {f"val_{key}": value for key, value in found.items()}
+        self.accelerator.wait_for_everyone()
         return figures
 
+    def shares(self) -> dict[str, float]:
+        """Share of the whole step time that each part named in ``task.seconds`` has taken."""
+        return {key: value / max(self.seconds, 1e-9) for key, value in self.task.seconds.items()}
+
     def run(self, *, stop_at: int | None = None) -> nn.Module:
-        """Train to the end (or to ``stop_at``) and return the module with averaged weights."""
+        """Train to the end (or to ``stop_at``) and return the module with averaged weights.
+
+        Only in the main process are they averaged.
+        """
         self._resume()
-        self.learning.train()
+        self.model.train()
         end = self.steps if stop_at is None else min(stop_at, self.steps)
-        smoothed: dict[str, float] = {}
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns) as progress:
+        with Progress(*columns, disable=not self._leads) as progress:
             bar = progress.add_task("train", total=self.steps, completed=self.step)
             while self.step < end:
-                started = time.monotonic()
-                for key, value in self._update().items():
-                    smoothed[key] = 0.95 * smoothed.get(key, value) + 0.05 * value
-                self.seconds += time.monotonic() - started
+                values = self._timed_update()
                 last = self.step == self.steps
+                figures: dict[str, float] = {}
                 if self.step % self.validate_every == 0 or last:
                     figures = self._validate()
-                    self._record(smoothed | figures)
+                if self._leads and figures:
                     shown = "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
                     progress.console.print(
-                        f"step {self.step}  loss {smoothed['loss']:.4f}  "
-                        f"|g| {smoothed['grad_norm']:.2f}  {shown}"
+                        f"step {self.step}  loss {self.smooth_loss:.4f}  "
+                        f"|g| {values['grad_norm']:.2f}  {shown}"
                     )
+                if self._leads and (figures or self.step % self.log_every == 0):
+                    self._record(values | figures)
                 if self.step % self.save_every == 0 or last:
                     self._save()
                 progress.update(
-                    bar, completed=self.step, description=f"loss {smoothed['loss']:.3f}"
+                    bar, completed=self.step, description=f"loss {self.smooth_loss:.3f}"
                 )
-        return self.averaged()
+        self.log.close()
+        assert isinstance(self.ema.module, nn.ModuleList)
+        return self.ema.module[0]

@@ -6,64 +6,89 @@ Generating them during training would take half of its time.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ansm_fast.attacks import Attack
-from ansm_fast.data.images import mask_to_tensor, to_tensor
+from ansm_fast.data.atomic import write_text
+from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
 from ansm_fast.training.config import AttackShare
+from ansm_fast.training.state import disk_errors, write_tensors
 
 _BATCH = 8
 
 
 class AttackedPool:
-    """``attacked[i]`` is the attacked version of image ``indices[i]`` of the training set."""
+    """``attacked[i]`` is the attacked version of image ``indices[i]`` of the training set.
 
-    def __init__(self, attacked: np.ndarray, indices: np.ndarray) -> None:
-        self.attacked, self.indices = attacked, indices
+    Attributes:
+        eps: budget of each entry's attack, in grey levels.
+        attacks: its name and objective, e.g. "pgd_hide".
+        seconds: what making the pool took, all sessions together.
+    """
+
+    def __init__(
+        self,
+        attacked: Image,
+        indices: NDArray[np.int64],
+        eps: NDArray[np.float64],
+        attacks: NDArray[np.str_],
+        seconds: float = 0.0,
+    ) -> None:
+        self.attacked, self.indices, self.eps, self.attacks = attacked, indices, eps, attacks
+        self.seconds = seconds
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
-def _attack_of(shares: list[AttackShare], rng: np.random.Generator, seed: int) -> Attack:
-    weights = np.array([share.weight for share in shares])
-    share = shares[int(rng.choice(len(shares), p=weights / weights.sum()))]
-    eps = round(float(rng.uniform(*share.eps))) / 255
+def attack_of(share: AttackShare, levels: float, seed: int) -> Attack:
+    """The attack that a configuration describes, with a budget of ``levels`` grey levels."""
+    eps = levels / 255
+    few = share.steps < 10
     return Attack(
-        share.name,
+        share.name,  # type: ignore[arg-type]
         eps,
         steps=share.steps,
-        alpha=eps / 3 if share.steps < 10 else eps / 5,
-        objective=share.objective,
+        # Nothing moves within no budget, but a step size must be positive.
+        alpha=max(eps, 1e-6) / (3 if few else 5),
+        objective=share.objective,  # type: ignore[arg-type]
+        norm=share.norm,
         seed=seed,
     )
 
 
+def _draw(shares: list[AttackShare], rng: np.random.Generator, seed: int) -> Attack:
+    weights = np.array([share.weight for share in shares])
+    share = shares[int(rng.choice(len(shares), p=weights / weights.sum()))]
+    return attack_of(share, round(float(rng.uniform(*share.eps))), seed)
+
+
 def build_pool(
     folder: Path,
-    localizer: nn.Module,
+    localizer: Callable[[Tensor], Tensor],
     training_set: MemorySet,
     shares: list[AttackShare],
     size: int,
     seed: int,
     settings: Mapping[str, object],
-) -> AttackedPool:
-    """Make or complete the pool in ``folder``, in files of eight images, and load it.
+    device: torch.device | str = "cpu",
+) -> None:
+    """Make or complete the pool in ``folder``, in files of eight images.
 
     Raises:
-        InputError: the folder holds a pool made with other settings.
+        InputError: the folder holds a pool made with other settings, or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     card = folder / "pool.json"
     wanted = json.loads(json.dumps(settings))
     if card.exists() and json.loads(card.read_text(encoding="utf-8")) != wanted:
@@ -71,37 +96,74 @@ def build_pool(
             f"{folder} holds attacks made with other settings (see {card}); "
             "give another `pool` folder or remove this one"
         )
-    card.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    batches = (size + _BATCH - 1) // _BATCH
-    parts = []
+    with disk_errors(card, "nothing was attacked yet"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(card, json.dumps(wanted, indent=2) + "\n")
+    parts = _parts(folder, size)
     with Progress() as progress:
-        bar = progress.add_task("attack pool", total=batches)
-        for batch in range(batches):
-            path = folder / f"{batch:05d}.safetensors"
+        bar = progress.add_task("attack pool", total=len(parts))
+        for batch, path in enumerate(parts):
             if not path.exists():
-                _build_part(path, batch, localizer, training_set, shares, seed)
-            parts.append(load_file(path))
+                _build_part(path, batch, localizer, training_set, shares, seed, device)
             progress.advance(bar)
-    attacked = torch.cat([part["attacked"] for part in parts]).numpy()
-    return AttackedPool(attacked, torch.cat([part["indices"] for part in parts]).numpy())
+
+
+def load_pool(folder: Path, size: int) -> AttackedPool:
+    """Read what ``build_pool`` made.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    attacked, indices, eps, attacks, seconds = [], [], [], [], 0.0
+    for path in _parts(folder, size):
+        try:
+            with safe_open(path, framework="pt") as opened:
+                metadata = opened.metadata()
+                attacked.append(opened.get_tensor("attacked").numpy())
+                indices.append(opened.get_tensor("indices").numpy())
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}); remove it, and it is made again"
+            ) from error
+        attack = json.loads(metadata["attack"])
+        eps.append(np.full(len(indices[-1]), 255 * attack["eps"]))
+        attacks.append(np.full(len(indices[-1]), f"{attack['name']}_{attack['objective']}"))
+        seconds += float(metadata["seconds"])
+    return AttackedPool(
+        np.concatenate(attacked),
+        np.concatenate(indices),
+        np.concatenate(eps),
+        np.concatenate(attacks),
+        seconds,
+    )
+
+
+def _parts(folder: Path, size: int) -> list[Path]:
+    return [folder / f"{batch:05d}.safetensors" for batch in range((size + _BATCH - 1) // _BATCH)]
 
 
 def _build_part(
     path: Path,
     batch: int,
-    localizer: nn.Module,
+    localizer: Callable[[Tensor], Tensor],
     training_set: MemorySet,
     shares: list[AttackShare],
     seed: int,
+    device: torch.device | str,
 ) -> None:
+    started = time.monotonic()
     indices = epoch_indices(seed, batch * _BATCH, _BATCH, len(training_set))
     rng = step_rng(seed, batch, purpose=2)
-    attack = _attack_of(shares, rng, seed)
+    attack = _draw(shares, rng, seed)
     image, mask = to_tensor(training_set.images[indices]), training_set.masks[indices]
     # The next image's mask in the batch is as good a wrong mask as any.
     wrong = mask_to_tensor(np.roll(mask, 1, axis=0))
-    attacked = attack(localizer, image, mask_to_tensor(mask), wrong, indices.tolist())
+    truth = mask_to_tensor(mask).to(device)
+    attacked = attack(localizer, image.to(device), truth, wrong.to(device), indices.tolist()).cpu()
     pixels = (attacked * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({"attacked": pixels, "indices": torch.from_numpy(indices)}, temporary)
-    os.replace(temporary, path)
+    metadata = {
+        "attack": json.dumps(attack.settings()),
+        "seconds": f"{time.monotonic() - started:.3f}",
+    }
+    tensors = {"attacked": pixels, "indices": torch.from_numpy(indices)}
+    write_tensors(path, tensors, metadata, "what was attacked before is intact")

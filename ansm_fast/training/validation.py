@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from ansm_fast.attacks import Attack
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.models import ANSM
+from ansm_fast.training.batches import MemorySet
+from ansm_fast.training.config import ANSMRun, ValidationAttack
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_BATCH = 8
 
 
 @torch.no_grad()
@@ -17,15 +27,15 @@ def mask_figures(
     predict: Callable[[Tensor], Tensor],
     images: Image,
     masks: NDArray[np.bool_],
-    batch_size: int = 8,
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """Mean F1 at threshold 0.5 over forged images; mean predicted area over pristine ones."""
     scores: list[float] = []
     areas: list[float] = []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        truth = mask_to_tensor(masks[part]) > 0
-        found = predict(to_tensor(images[part])) > 0
+    for start in range(0, len(images), _BATCH):
+        part = slice(start, start + _BATCH)
+        truth = mask_to_tensor(masks[part]).to(device) > 0
+        found = predict(to_tensor(images[part]).to(device)) > 0
         for predicted, true in zip(found, truth, strict=True):
             if true.any():
                 hits = int((predicted & true).sum())
@@ -36,3 +46,69 @@ def mask_figures(
     if areas:
         figures["false_alarm"] = float(np.mean(areas))
     return figures
+
+
+class ANSMValidation:
+    """Figures of an ANSM on unattacked validation images and under each attack of the config.
+
+    Attacks on the localizer alone are made once, adaptive ones anew each time. In the main process
+    only; the others hold no images.
+    """
+
+    def __init__(self, run: ANSMRun, localizer: nn.Module, accelerator: Accelerator) -> None:
+        self.localizer, self.device = localizer, accelerator.device
+        self.adaptive: dict[str, ValidationAttack] = {}
+        self.sets: dict[str, Image] = {}
+        if not accelerator.is_main_process:
+            return
+        self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.sets["clean"] = self.data.images
+        for config in run.validation_attacks:
+            name = self._name(config)
+            if config.adaptive:
+                self.adaptive[name] = config
+            else:
+                self.sets[name] = self._attack(config, localizer)
+
+    def _name(self, config: ValidationAttack) -> str:
+        """ "pgd_hide" or "pgd_hide_adaptive"; with the budget where that name is taken."""
+        name = f"{config.name}_{config.objective}" + ("_adaptive" if config.adaptive else "")
+        taken = self.sets.keys() | self.adaptive.keys()
+        return f"{name}_{config.eps:g}" if name in taken else name
+
+    def _attack(self, config: ValidationAttack, victim: Callable[[Tensor], Tensor]) -> Image:
+        attack = Attack(
+            config.name,  # type: ignore[arg-type]
+            config.eps / 255,
+            steps=config.steps,
+            objective=config.objective,  # type: ignore[arg-type]
+            norm=config.norm,
+        )
+        image, mask = to_tensor(self.data.images), mask_to_tensor(self.data.masks)
+        wrong = torch.roll(mask, 1, 0)
+        parts = []
+        for start in range(0, len(image), _BATCH):
+            one = slice(start, start + _BATCH)
+            x, truth, other = (tensor[one].to(self.device) for tensor in (image, mask, wrong))
+            ids = range(start, min(start + _BATCH, len(image)))
+            parts.append(attack(victim, x, truth, other, ids).cpu())
+        pixels = (torch.cat(parts) * 255).round().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+    def __call__(self, module: nn.Module, head: nn.Module) -> dict[str, float]:
+        assert isinstance(module, ANSM)
+
+        def protected(image: Tensor) -> Tensor:
+            return self.localizer(module.defend(image))
+
+        def guess(image: Tensor) -> Tensor:
+            return head(module.features(image), (image.shape[2], image.shape[3]))
+
+        made = {name: self._attack(config, protected) for name, config in self.adaptive.items()}
+        figures: dict[str, float] = {}
+        for name, images in (self.sets | made).items():
+            found = mask_figures(protected, images, self.data.masks, self.device)
+            figures |= {f"{name}_{key}": value for key, value in found.items()}
+            found = mask_figures(guess, images, self.data.masks, self.device)
+            figures[f"{name}_auxiliary_f1"] = found["f1"]
+        return figures

@@ -20,16 +20,17 @@ def make_loop(out, settings=None, save_every=3, scale=1.0):
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     extra = nn.Linear(1, 1)
 
-    def loss(step):
-        generator = torch.Generator().manual_seed(step)
-        x = torch.randn(16, 4, generator=generator)
+    def batch(step):
+        return (torch.randn(16, 4, generator=torch.Generator().manual_seed(step)),)
+
+    def loss(step, x):
         return {"loss": scale * (extra(module(x)) - x.sum(1, keepdim=True)).square().mean()}
 
-    def validate(averaged):
+    def validate(averaged, averaged_extra):
         return {"output": float(averaged(torch.ones(1, 4)))}
 
     return Loop(
-        Task(module, loss, validate, extra),
+        Task(module, batch, loss, validate, extra),
         out,
         settings or {"seed": 0},
         steps=10,
@@ -40,8 +41,8 @@ def make_loop(out, settings=None, save_every=3, scale=1.0):
 
 
 def weights(loop):
-    return {k: v.clone() for k, v in loop.learning.state_dict().items()} | {
-        f"ema.{k}": v.clone() for k, v in loop.ema.state.items()
+    return {k: v.clone() for k, v in loop.model.state_dict().items()} | {
+        f"ema.{k}": v.clone() for k, v in loop.ema.module.state_dict().items()
     }
 
 

@@ -1,0 +1,88 @@
+"""Metrics of a training run: JSON lines always, CSV and TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.data.atomic import write_text
+from ansm_fast.errors import InputError
+
+Row = Mapping[str, float]
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            "logs: tensorboard is not installed; pip install 'ansm-fast[train]' or take "
+            "'tensorboard' out of the config's `logs`"
+        ) from error
+    # What a killed run wrote after its last saved state is not shown.
+    return SummaryWriter(folder, purge_step=step + 1)
+
+
+class MetricsLog:
+    """``metrics.jsonl``, one row a line, and the same rows in other formats.
+
+    Args:
+        out: folder of the run.
+        formats: of "csv" (``metrics.csv``) and "tensorboard" (``tensorboard/``).
+    """
+
+    def __init__(self, out: Path, formats: Sequence[str] = ()) -> None:
+        self.path = out / "metrics.jsonl"
+        self._csv = out / "metrics.csv" if "csv" in formats else None
+        self._folder = out / "tensorboard" if "tensorboard" in formats else None
+        self._board: Any = None
+
+    def _rows(self) -> list[dict[str, float]]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def start(self, step: int) -> None:
+        """Drop rows after ``step``, the steps that a resumed run takes again."""
+        kept = [row for row in self._rows() if row["step"] <= step]
+        if kept or self.path.exists():
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        if self._folder is not None:
+            self._board = _summary_writer(self._folder, step)
+
+    def write(self, row: Row) -> None:
+        """Append one row; "step" numbers it, names that begin with "val_" are of the validation."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._board is not None:
+            for key, value in row.items():
+                group = "validation" if key.startswith("val_") else "train"
+                if key != "step":
+                    tag = f"{group}/{key.removeprefix('val_')}"
+                    self._board.add_scalar(tag, value, int(row["step"]))
+
+    def flush(self) -> None:
+        """Bring everything to the disk; the CSV file is written anew, with all columns so far."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        if self._csv is not None:
+            rows = self._rows()
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(self._csv, text.getvalue())
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()

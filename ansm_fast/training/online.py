@@ -1,0 +1,94 @@
+"""Attacks made in the step that trains on them, on the localizer or through the ANSM itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ansm_fast.attacks import Attack
+from ansm_fast.training.batches import step_rng
+from ansm_fast.training.config import CurriculumConfig, OnlineAttack, OnlineConfig
+from ansm_fast.training.pool import attack_of
+from ansm_fast.training.sampling import curriculum_eps
+
+
+def spread(share: float, count: int) -> np.ndarray:
+    """``count`` flags, ``share`` of them set, evenly spread: equal parts get equally many."""
+    edges = np.floor(np.arange(count + 1) * share + 1e-9)
+    return np.diff(edges) > 0
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside: normalization by the running statistics, which stay as they are."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+class OnlineAttacks:
+    """Makes the attacks of a step and counts the time.
+
+    Args:
+        seed: of the kind of attack and its noise in a step, together with the step.
+        localizer: image to logits, frozen. defend: image to defended image, by the ANSM.
+        ansm: what is put into eval mode while an adaptive attack runs.
+        seconds: its entry "attack" grows by the time that attacks take.
+    """
+
+    def __init__(
+        self,
+        config: OnlineConfig,
+        curriculum: CurriculumConfig,
+        steps: int,
+        seed: int,
+        localizer: Callable[[Tensor], Tensor],
+        defend: Callable[[Tensor], Tensor],
+        ansm: nn.Module,
+        seconds: dict[str, float],
+    ) -> None:
+        self.config, self.curriculum, self.steps, self.seed = config, curriculum, steps, seed
+        self.localizer, self.defend, self.ansm = localizer, defend, ansm
+        self.seconds = seconds
+        if config.share > 0:
+            self.seconds.setdefault("attack", 0.0)
+
+    def choose(self, step: int) -> tuple[OnlineAttack, Attack]:
+        """The attack of a step; its budget stays within the curriculum's."""
+        rng = step_rng(self.seed, step, purpose=5)
+        weights = np.array([attack.weight for attack in self.config.attacks])
+        chosen = self.config.attacks[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        largest = max(attack.eps[1] for attack in self.config.attacks)
+        bound = curriculum_eps(self.curriculum, step, self.steps, largest)
+        low, high = (min(value, bound) for value in chosen.eps)
+        return chosen, attack_of(chosen, round(float(rng.uniform(low, high))), self.seed)
+
+    def __call__(
+        self, step: int, image: Tensor, mask: Tensor, wrong_mask: Tensor, ids: Tensor
+    ) -> Tensor:
+        """Attacked versions of ``image``; ``ids`` fix each image's random start."""
+        started = self._now(image)
+        chosen, attack = self.choose(step)
+        if chosen.adaptive:
+            with frozen(self.ansm):
+                attacked = attack(
+                    lambda x: self.localizer(self.defend(x)), image, mask, wrong_mask, ids.tolist()
+                )
+        else:
+            attacked = attack(self.localizer, image, mask, wrong_mask, ids.tolist())
+        self.seconds["attack"] += self._now(image) - started
+        return attacked.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def _now(image: Tensor) -> float:
+        if image.is_cuda:
+            torch.cuda.synchronize(image.device)
+        return time.monotonic()

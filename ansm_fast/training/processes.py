@@ -1,0 +1,128 @@
+"""Training in one process or many, on Hugging Face Accelerate.
+
+Two processes on one machine without a GPU (gloo), both of which see half of every batch::
+
+    torchrun --nproc-per-node 2 -m ansm_fast.cli.main train ansm --config my.yaml -o runs/mine
+    accelerate launch --cpu --num_processes 2 -m ansm_fast.cli.main train ansm ...
+
+Several GPUs and several machines take no other code, only Accelerate's own configuration
+(``accelerate config``, or the file given to ``accelerate launch --config_file``): the fields
+``distributed_type: MULTI_GPU``, ``num_processes``, ``num_machines``, ``machine_rank``,
+``main_process_ip``, ``main_process_port``; the output folder must then be one that all machines
+see. Sharded training (FSDP2) takes ``distributed_type: FSDP`` and ``fsdp_config`` with
+``fsdp_version: 2`` and ``fsdp_auto_wrap_policy: NO_WRAP`` (the losses call parts of the networks,
+and a wrapped part is whole only during its own forward). Accelerate shards on accelerators only;
+on a CPU its FSDP fields do nothing. Precision comes from the run's own config (``precision``), not
+from Accelerate's ``mixed_precision``.
+
+Batch normalization takes its statistics over all processes, so that N processes with B / N images
+each compute what one process computes with B.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+from ansm_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# The first process attacks and validates alone, for hours; the others wait.
+_PATIENCE = timedelta(days=7)
+
+
+def make_accelerator(accumulate: int = 1) -> Accelerator:
+    """The accelerator of this process; ``accumulate``: parts that its share of a batch is cut into.
+
+    Raises:
+        InputError: Accelerate is not installed.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    except ImportError as error:
+        raise InputError(
+            "training needs Hugging Face Accelerate, which is not installed; "
+            "pip install 'ansm-fast[train]'"
+        ) from error
+    return Accelerator(
+        # Without being told, Accelerate starts no process group on a machine without a GPU.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="no",
+        gradient_accumulation_steps=accumulate,
+        kwargs_handlers=[
+            # A stage may leave the other stages' parameters without gradients.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
+    )
+
+
+def check_batch_size(name: str, size: int, accelerator: Accelerator) -> None:
+    """InputError unless a batch can be cut into equal parts; ``name``: of the config's field."""
+    parts = accelerator.num_processes * accelerator.gradient_accumulation_steps
+    if size % parts:
+        raise InputError(
+            f"{name} must be a multiple of {parts} ({accelerator.num_processes} processes x "
+            f"accumulate {accelerator.gradient_accumulation_steps}), got {size}"
+        )
+
+
+def network_autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context a network's forward runs in; losses stay outside, in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def share(batch: tuple[Tensor, ...], accelerator: Accelerator, turn: int = 0) -> tuple[Tensor, ...]:
+    """This process's ``turn``-th part of a batch of which every process has made the whole."""
+    turns = accelerator.gradient_accumulation_steps
+    size = len(batch[0]) // (accelerator.num_processes * turns)
+    start = (accelerator.process_index * turns + turn) * size
+    return tuple(tensor[start : start + size].to(accelerator.device) for tensor in batch)
+
+
+class AllReducedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization over all processes; ``nn.SyncBatchNorm`` runs on accelerators only.
+
+    Mean and variance of a channel are those over the images of all processes together, which must
+    be equally many in each. Two reductions a forward, differentiable.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        count = input.numel() // input.shape[1] * distributed.get_world_size()
+        wide = input.float()
+        mean = all_reduce(wide.sum((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        variance = all_reduce(centered.square().sum((0, 2, 3))) / count
+        self._track(mean.detach(), variance.detach() * (count / max(1, count - 1)))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        result = centered * scale[:, None, None] + self.bias[:, None, None]
+        return result.to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+def synchronize_batch_norm(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Replace batch normalization in ``module`` by one over all processes, if there are several."""
+    if accelerator.num_processes == 1:
+        return module
+    if accelerator.device.type != "cpu":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d and child.affine and child.momentum is not None:
+            child.__class__ = AllReducedBatchNorm2d
+    return module

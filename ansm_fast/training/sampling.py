@@ -1,0 +1,70 @@
+"""Which attacked images a step sees: the curriculum, and the share of pristine ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ansm_fast.training.batches import epoch_indices, step_rng
+from ansm_fast.training.config import CurriculumConfig
+
+Indices = NDArray[np.int64]
+
+
+def curriculum_eps(config: CurriculumConfig, step: int, steps: int, largest: float) -> float:
+    """Bound of the noise in a step, in grey levels; infinite once the ramp is over."""
+    ramp = config.ramp * steps
+    if step >= ramp:
+        return math.inf
+    return config.eps_start + (largest - config.eps_start) * step / ramp
+
+
+class PoolSampler:
+    """Indices into a pool; what a step gets depends on (seed, step) alone.
+
+    After the ramp of the curriculum every entry comes once an epoch, during it entries within the
+    bound come at random (those of the least noise while nothing is within it).
+
+    Args:
+        eps: noise of each entry in grey levels. forged: whether its image holds a forgery.
+        pristine_share: of the entries in a batch, exact over many batches; None for the pool's own.
+        curriculum, steps: bound of the noise; see ``curriculum_eps``.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        eps: NDArray[np.float64],
+        forged: NDArray[np.bool_],
+        pristine_share: float | None,
+        curriculum: CurriculumConfig,
+        steps: int,
+    ) -> None:
+        self.seed, self.eps, self.curriculum, self.steps = seed, eps, curriculum, steps
+        everything = np.arange(len(eps))
+        kinds = (np.flatnonzero(~forged), np.flatnonzero(forged))
+        self.pristine_share = pristine_share if all(map(len, kinds)) else None
+        self.groups = (everything,) if self.pristine_share is None else kinds
+
+    def _counts(self, step: int, size: int) -> list[tuple[int, int]]:
+        """Position and number of the entries that the step takes of each group."""
+        if self.pristine_share is None:
+            return [(step * size, size)]
+        start, end = (math.floor(k * size * self.pristine_share + 1e-9) for k in (step, step + 1))
+        return [(start, end - start), (step * size - start, size - (end - start))]
+
+    def __call__(self, step: int, size: int) -> Indices:
+        bound = curriculum_eps(self.curriculum, step, self.steps, float(self.eps.max()))
+        rng = step_rng(self.seed, step, purpose=4)
+        taken = []
+        for members, (position, count) in zip(self.groups, self._counts(step, size), strict=True):
+            if math.isinf(bound):
+                taken.append(members[epoch_indices(self.seed, position, count, len(members))])
+                continue
+            noise = self.eps[members]
+            within = members[noise <= max(bound, noise.min())]
+            taken.append(rng.choice(within, count, replace=count > len(within)))
+        together = np.concatenate(taken)
+        return together if len(taken) == 1 else rng.permutation(together)

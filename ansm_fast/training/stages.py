@@ -1,0 +1,181 @@
+"""The losses of an ANSM's training: detection, stage 1 FFA, stage 2 MgR (arXiv 2506.12871)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ansm_fast.localizers import FeatureTaps
+from ansm_fast.losses import FeatureAlignment
+from ansm_fast.models import ANSM
+from ansm_fast.models.unet import BODY_CHANNELS
+from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
+from ansm_fast.training.config import ANSMRun, MgRConfig
+from ansm_fast.training.loop import Losses, learning_rate
+from ansm_fast.training.online import OnlineAttacks
+from ansm_fast.training.processes import network_autocast
+
+
+class AuxiliaryMaskHead(nn.Module):
+    """Predicts the true mask from the ANSM's features; dropped after training.
+
+    The gradient that reaches the ANSM through a localizer with clipped residuals is noisy; this
+    one tells the body directly what to find under the noise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(BODY_CHANNELS, 1, 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        logits = F.interpolate(self.classifier(features), scale_factor=2.0, mode="bilinear")
+        return logits[..., : size[0], : size[1]]
+
+
+def stage_rate(run: ANSMRun, step: int) -> float:
+    """The learning rate: a warm-up and cosine for detection, another for FFA and MgR together."""
+    if step < run.detect.steps:
+        own = run.optimizer.model_copy(update={"lr": run.detect.lr})
+        return learning_rate(own, step, run.detect.steps)
+    return learning_rate(run.optimizer, step - run.detect.steps, run.steps - run.detect.steps)
+
+
+def refinement(mgr: MgRConfig, logits: Tensor, own_mask: Tensor, mask: Tensor) -> Tensor:
+    """The loss of MgR for (2 B, 1, H, W) ``logits``: defended attacked, then defended original."""
+    adv, orig = logits.chunk(2)
+    forged = mask.flatten(1).any(1)
+    # Not the localizer's own mask on a pristine image: all it could add are false alarms.
+    own_mask = torch.where(forged[:, None, None, None], own_mask, mask)
+    losses = dual_mask_loss(
+        adv,
+        orig,
+        mask,
+        weight_adv=mgr.weight_adv,
+        weight_orig=mgr.weight_orig,
+        bce_weight=mgr.bce_weight,
+        dice_weight=mgr.dice_weight,
+        pos_weight=mgr.pos_weight,
+        bce_target=torch.lerp(mask, own_mask, mgr.own_mask_share_adv),
+        bce_target_orig=torch.lerp(mask, own_mask, mgr.own_mask_share_orig),
+        reduction="none",
+    )
+    return torch.where(forged, losses, mgr.pristine_weight * losses).mean()
+
+
+class TwoStageLoss:
+    """Losses of one step: detection under noise, then FFA, then MgR with the auxiliary head.
+
+    With ``objective: pixel_mse`` FFA and MgR give way to the mean squared error, in grey levels,
+    between the defended images and the original ones::
+
+        MSE(defend(attacked), original) + MSE(defend(original), original)
+
+    Networks run in the run's precision, losses in float32.
+
+    Args:
+        localizer: image to logits, frozen; its submodules named by ``taps`` are aligned.
+        seconds: gets the time spent on online attacks, as "attack".
+    """
+
+    def __init__(
+        self,
+        run: ANSMRun,
+        ansm: ANSM,
+        head: AuxiliaryMaskHead,
+        localizer: nn.Module,
+        taps: tuple[str, ...],
+        seconds: dict[str, float],
+    ) -> None:
+        self.run, self.ansm, self.head = run, ansm, head
+        self.localizer, self.taps = localizer, taps
+        self.online = OnlineAttacks(
+            run.online, run.curriculum, run.steps, run.seed, self.localize, self.defend, ansm,
+            seconds,
+        )  # fmt: skip
+
+    def localize(self, image: Tensor) -> Tensor:
+        """Logits of an image in the run's precision, as float32."""
+        with network_autocast(self.run.precision, image.device):
+            return self.localizer(image).float()
+
+    def defend(self, image: Tensor) -> Tensor:
+        return self._defended(image)[0]
+
+    def _features(self, image: Tensor) -> Tensor:
+        with network_autocast(self.run.precision, image.device):
+            return self.ansm.features(image)
+
+    def _guess(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        with network_autocast(self.run.precision, features.device):
+            return self.head(features, size).float()
+
+    def _defended(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Defended image, perturbation and the body's features."""
+        features = self._features(image)
+        with network_autocast(self.run.precision, image.device):
+            perturbation = self.ansm.perturbation(features, (image.shape[2], image.shape[3]))
+        perturbation = perturbation.float()
+        return clamp_project(image, perturbation, self.ansm.eps_d), perturbation, features
+
+    def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
+        # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
+        alignment = FeatureAlignment(alpha=self.run.ffa.alpha, reduction="channelmean")
+        return alignment([tap.float() for tap in defended], [tap.float() for tap in original])
+
+    def _detect(self, seen: Tensor, mask: Tensor) -> Losses:
+        guess = self._guess(self._features(seen), (mask.shape[2], mask.shape[3]))
+        loss = bce_dice_loss(guess, mask)
+        return {"auxiliary": loss, "loss": loss}
+
+    def __call__(self, step: int, *batch: Tensor) -> Losses:
+        """Losses of what ``ANSMBatches`` gives for the step."""
+        if step < self.run.detect.steps:
+            return self._detect(*batch)
+        attacked, original, mask, wrong_mask, ids, online = batch
+        if online.any():
+            attacked = attacked.clone()
+            attacked[online] = self.online(
+                step, original[online], mask[online], wrong_mask[online], ids[online]
+            )
+        defended, perturbation, features = self._defended(torch.cat([attacked, original]))
+        saturated = (perturbation.detach().abs() > 0.98 * self.ansm.eps_d).float().mean()
+        if self.run.objective == "pixel_mse":
+            error = 255 * (defended - torch.cat([original, original]))
+            losses: Losses = {"loss": 2 * error.square().mean()}
+        else:
+            losses = self._two_stage(step, defended, original, mask, features)
+        return {"saturated": saturated} | dict(losses)
+
+    def _two_stage(
+        self, step: int, defended: Tensor, original: Tensor, mask: Tensor, features: Tensor
+    ) -> Losses:
+        ffa, mgr = self.run.ffa, self.run.mgr
+        in_ffa = step < self.run.detect.steps + ffa.steps
+        weight_ffa = ffa.weight if in_ffa else ffa.weight_in_mgr
+        terms: list[Tensor] = []
+        losses: dict[str, Tensor] = {}
+        if weight_ffa > 0 or not in_ffa:
+            logits, own_mask, seen, wanted = self._localized(defended, original)
+            if weight_ffa > 0:
+                losses["ffa"] = self._align([tap[: len(original)] for tap in seen], wanted)
+                terms.append(weight_ffa * losses["ffa"])
+            if not in_ffa:
+                losses["mgr"] = refinement(mgr, logits, own_mask, mask)
+                terms.append(losses["mgr"])
+        if mgr.auxiliary_weight > 0:
+            guess = self._guess(features, (mask.shape[2], mask.shape[3]))
+            losses["auxiliary"] = bce_dice_loss(guess, torch.cat([mask, mask]))
+            terms.append(mgr.auxiliary_weight * losses["auxiliary"])
+        return losses | {"loss": torch.stack(terms).sum()}
+
+    def _localized(
+        self, defended: Tensor, original: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Logits of the defended images, own mask of the original ones, tapped features of both."""
+        with FeatureTaps(self.localizer, self.taps) as taps:
+            with torch.no_grad():
+                own_mask = torch.sigmoid(self.localize(original))
+                wanted = list(taps.features)
+            logits = self.localize(defended)
+            return logits, own_mask, list(taps.features), wanted
