@@ -164,7 +164,7 @@ def _prepare_pool(
         with network_autocast(run.precision, image.device):
             return localizer(image).float()
 
-    keys = ("attacks", "pool_size", "seed", "data", "precision")
+    keys = ("attacks", "pool_size", "pool_seed", "data", "precision")
     if accelerator.is_main_process:
         build_pool(
             run.pool,
@@ -172,7 +172,7 @@ def _prepare_pool(
             training_set,
             run.attacks,
             run.pool_size,
-            run.seed,
+            run.pool_seed,
             {key: settings[key] for key in keys} | {"victim": str(localizer.fingerprint)},
             accelerator.device,
         )

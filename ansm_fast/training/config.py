@@ -225,6 +225,7 @@ class ANSMRun(_Run):
     batch_size: Positive = 6
     pool: Path
     pool_size: Positive = 2000
+    pool_seed: int = Field(0, description="of the pool alone: runs of other seeds share it")
     attacks: Annotated[list[AttackShare], Field(min_length=1)]
     transplant_share: Share = Field(
         0.0, description="share of attacked images that get another image's noise instead"

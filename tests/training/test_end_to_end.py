@@ -38,7 +38,7 @@ def test_pool_of_other_settings_is_refused(workspace):
     root, _, values = workspace
     run = parse_run(values, "test")
     train_ansm(run, root / "ansm", run.model_dump(mode="json"))
-    other = parse_run(values | {"seed": 5}, "test")
+    other = parse_run(values | {"pool_seed": 5}, "test")
     with pytest.raises(InputError, match="other settings"):
         train_ansm(other, root / "other", other.model_dump(mode="json"))
 
