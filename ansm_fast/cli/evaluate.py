@@ -88,10 +88,11 @@ def _print_tables(rows: list[Row]) -> None:
 
     from ansm_fast.evaluation.tables.terminal import WIDTH, terminal_tables
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     for table in terminal_tables(rows):
-        console.print(table)
-        console.print()
+        wanted = Console(width=10 * WIDTH).measure(table).maximum
+        terminal.print(table, width=max(terminal.width, wanted), overflow="ignore", crop=False)
+        terminal.print()
 
 
 @click.command()

@@ -75,10 +75,8 @@ CATALOGUE: dict[str, Entry] = {
     "wrong-mask": Entry("PGD, wrong mask", "pgd", "wrong-mask", leak_free=True),
     "own-prediction": Entry("PGD, own mask", "pgd", "own-prediction", leak_free=True),
     "universal": Entry("universal", "universal", leak_free=True),
-    "transfer": Entry("PGD, transferred", "pgd", made_on="surrogate"),
-    "transfer-hide": Entry(
-        "PGD, transferred hide", "pgd", "hide", made_on="surrogate", leak_free=True
-    ),
+    "transfer": Entry("transferred", "pgd", made_on="surrogate"),
+    "transfer-hide": Entry("transferred hide", "pgd", "hide", made_on="surrogate", leak_free=True),
     "noise": Entry("random noise", "noise", leak_free=True),
     "adaptive": Entry("adaptive", "pgd", made_on="defence", undefended="pgd"),
     "adaptive-hide": Entry(

@@ -57,7 +57,7 @@ def _runs(record: Record) -> Iterator[Record]:
 
 
 def training(provenance: Record) -> Training:
-    """Read a checkpoint's provenance: ``{"config": {"attacks": [...]}, "localizer", "initial"}``.
+    """Read a checkpoint's provenance: ``{"config": {"attacks", "online"}, "localizer", "initial"}``.
 
     An attack of weight 0 was not seen; one with a true field "adaptive" went through the ANSM.
     """
@@ -66,13 +66,17 @@ def training(provenance: Record) -> Training:
     known, localizer = False, None
     for run in _runs(provenance):
         localizer = localizer or run.get("localizer")
-        listed = run.get("config", {}).get("attacks")
-        known = known or listed is not None
-        for one in listed or ():
+        config = run.get("config", {})
+        online = config.get("online", {})
+        known = known or "attacks" in config
+        listed = [*config.get("attacks", ())]
+        if online.get("share"):
+            listed += online.get("attacks", ())
+        for one in listed:
             objective = one.get("objective", "untargeted")
             if not one.get("weight", 1):
                 continue
-            if one.get("adaptive") or one["name"] == "adaptive":
+            if one.get("adaptive"):
                 adaptive.add(objective)
             else:
                 attacks.add((one["name"], objective, one.get("norm", "linf")))

@@ -36,8 +36,8 @@ def ssim(image: Image, other: Image) -> float:
     """Structural similarity (Wang et al. 2004), in [-1, 1], 1 if nothing differs.
 
     ``(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))`` with Gaussian
-    windows of 11 pixels (sigma 1.5), c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2; the mean over the
-    channels and over every window that lies inside the image (all of them in a smaller image).
+    windows of 11 pixels (sigma 1.5), c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2; the mean over all
+    pixels and channels, the image mirrored at its edges (as torchmetrics has it).
     """
     _check(image, other)
     if np.array_equal(image, other):
@@ -50,9 +50,6 @@ def ssim(image: Image, other: Image) -> float:
     similarity = ((2 * product + _C1) * (2 * covariance + _C2)) / (
         (squares + _C1) * (variances + _C2)
     )
-    edge = _WINDOW // 2
-    if min(image.shape[:2]) >= _WINDOW:
-        similarity = similarity[edge:-edge, edge:-edge]
     return float(similarity.mean(dtype=np.float64))
 
 

@@ -53,7 +53,8 @@ def world(
 
 DEFEND = "defend --batch good/images -o o"
 ATTACK = "attack good -o o --steps 1"
-EVALUATE = "evaluate --images good/images --masks good/masks --steps 1 --weights ansm.safetensors"
+JUDGE = "evaluate --images good/images --masks good/masks --steps 1"
+EVALUATE = f"{JUDGE} --weights ansm.safetensors"
 TRAIN = "--set data.train=good --set data.validation=good --set steps=1"
 LOCALIZER = f"train localizer -o o {TRAIN}"
 ANSM = f"train ansm -o o {TRAIN} --set pool=pool --set localizer=localizer.safetensors"
@@ -100,9 +101,9 @@ CASES = [
     (f"{ATTACK} --localizer ansm.safetensors", "'localizer' is needed"),
     (f"{ATTACK} --localizer cut.safetensors", "truncated"),
     (f"{ATTACK} --localizer torch.pt", "pickled"),
-    (f"{EVALUATE} --weights localizer.safetensors", "'ansm' is needed"),
-    (f"{EVALUATE} --weights cut.safetensors", "truncated"),
-    (f"{EVALUATE} --weights pickle.safetensors", "pickled"),
+    (f"{JUDGE} --weights localizer.safetensors", "'ansm' is needed"),
+    (f"{JUDGE} --weights cut.safetensors", "truncated"),
+    (f"{JUDGE} --weights pickle.safetensors", "pickled"),
     (f"{EVALUATE} --localizer ansm.safetensors", "'localizer' is needed"),
     (f"{EVALUATE} --localizer torch.pt", "pickled"),
     (f"{ANSM} --set localizer=ansm.safetensors", "'localizer' is needed"),
@@ -133,8 +134,12 @@ CASES = [
     ("attack good -o o --attack magic", "'fgsm', 'bim', 'pgd', 'mifgsm', 'noise'"),
     ("attack good -o o --objective destroy", "'untargeted', 'hide', 'wrong-mask'"),
     (f"{EVALUATE} --attacks pgd,magic", "--attacks must be of none, pgd"),
-    (f"{EVALUATE} --defences prayer", "--defences must be of none, jpeg, median, ansm"),
+    (f"{EVALUATE} --defences prayer", "--defences must be of none, jpeg, median"),
     (f"{EVALUATE} --attacks ,", "--attacks is empty"),
+    (f"{EVALUATE} --weights ansm.safetensors", "several ANSMs need a name each"),
+    (f"{EVALUATE} --surrogate missing", "no such checkpoint: missing"),
+    (f"{EVALUATE} --name one --name two", "--name must be given once"),
+    (f"{EVALUATE} --plots good/images", "holds the originals"),
     (f"{LOCALIZER} --set nonsense=1", "nonsense"),
     ("train ansm --config missing.yaml -o o", "no such config"),
     ("train ansm --config bad.yaml -o o", "not valid YAML"),

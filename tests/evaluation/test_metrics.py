@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-import cv2
+import math
+
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_f1_score,
+    binary_jaccard_index,
+)
 
-from ansm_fast.errors import InputError
-from ansm_fast.evaluation import Figures, image_scores, make_defence
-from ansm_fast.evaluation.defences import recompress, smooth
-from ansm_fast.models import ANSM
+from ansm_fast.evaluation import image_scores, judge
 
 
 def test_scores_by_hand() -> None:
@@ -18,61 +21,65 @@ def test_scores_by_hand() -> None:
     assert scores["f1"] == pytest.approx(4 / 6)
     assert scores["iou"] == pytest.approx(2 / 4)
     assert scores["auc"] == pytest.approx(8 / 9)  # one of nine pairs in the wrong order
+    assert scores["f1_best"] == pytest.approx(6 / 7)  # from 0.4 on: 3 hits, 1 false
 
 
 def test_a_perfect_mask_and_an_empty_one() -> None:
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 2:5] = True
-    assert image_scores(mask.float(), mask) == {"f1": 1.0, "iou": 1.0, "auc": 1.0}
-    assert image_scores(torch.zeros(8, 8), mask)["f1"] == 0.0
+    perfect = {"f1": 1.0, "f1_best": 1.0, "iou": 1.0, "auc": 1.0}
+    assert image_scores(mask.float(), mask) == perfect
+    nothing = image_scores(torch.zeros(8, 8), mask)
+    assert nothing["f1"] == 0.0 and nothing["auc"] == 0.5
+    assert nothing["f1_best"] == pytest.approx(2 * 9 / (64 + 9))  # all of it marked
+    assert math.isnan(image_scores(torch.ones(2, 2), torch.ones(2, 2).bool())["auc"])
 
 
-def test_means_over_images_and_area_of_pristine_ones() -> None:
-    mask = torch.zeros(4, 4, dtype=torch.bool)
-    mask[:2] = True
-    figures = Figures()
-    figures.add(mask.float(), mask)
-    figures.add(torch.zeros(4, 4), mask)
-    figures.add(mask.float() * 0.9, torch.zeros(4, 4, dtype=torch.bool))
-    summary = figures.summary()
-    assert summary["f1"] == 0.5 and summary["n"] == 2
-    assert summary["area_pristine"] == 0.5 and summary["n_pristine"] == 1
-    assert Figures().summary()["f1"] is None
+@pytest.mark.parametrize("levels", [3, 40, 100_000])
+def test_against_torchmetrics_with_and_without_ties(levels) -> None:
+    rng = np.random.default_rng(levels)
+    for share in (0.01, 0.3, 0.9):
+        mask = torch.from_numpy(rng.random((31, 43)) < share)
+        mask[0, 0] = True
+        noisy = np.clip(rng.random(mask.shape) * 0.8 + 0.2 * mask.numpy(), 0, 1)
+        values = np.round(noisy * levels) / levels
+        probability = torch.from_numpy(values.astype(np.float32))
+        scores, truth = image_scores(probability, mask), mask.flatten().int()
+        flat = probability.flatten()
+        assert scores["f1"] == pytest.approx(float(binary_f1_score(flat, truth, 0.5)), abs=1e-6)
+        assert scores["iou"] == pytest.approx(
+            float(binary_jaccard_index(flat, truth, 0.5)), abs=1e-6
+        )
+        assert scores["auc"] == pytest.approx(float(binary_auroc(flat, truth)), abs=1e-5)
+        every = [
+            float(binary_f1_score((flat >= threshold).float(), truth, 0.5))
+            for threshold in flat.unique()
+        ]
+        assert scores["f1_best"] == pytest.approx(max(every), abs=1e-6)
 
 
-def test_defences_keep_shape_and_change_what_they_should() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    assert np.array_equal(make_defence("none", None)(image), image)
-    for defence in (recompress, smooth):
-        changed = defence(image)
-        assert changed.shape == image.shape and changed.dtype == np.uint8
-        assert not np.array_equal(changed, image)
-    assert np.array_equal(smooth(np.full((9, 9, 3), 7, np.uint8)), np.full((9, 9, 3), 7))
-    red = np.zeros((16, 16, 3), np.uint8)
-    red[..., 0] = 200
-    assert recompress(red)[..., 0].mean() > 150  # channels stay in place
+def test_scores_that_differ_by_one_ulp_are_told_apart() -> None:
+    """Score and truth are sorted as one integer: the lowest bit of the score must not be lost."""
+    low = torch.tensor(0.3)
+    high = torch.nextafter(low, torch.tensor(1.0))
+    mask = torch.tensor([True, False])
+    assert image_scores(torch.stack([high, low]), mask)["auc"] == 1.0
+    assert image_scores(torch.stack([low, high]), mask)["auc"] == 0.0
+    assert image_scores(torch.tensor([0.0, -0.0]), mask)["auc"] == 0.5
 
 
-def test_jpeg_is_quality_75_and_median_is_three_by_three() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 75]
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    expected = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    assert np.array_equal(make_defence("jpeg", None)(image), expected)
-    found = make_defence("median", None)(image)
-    for row, column in ((1, 1), (12, 20), (22, 30)):
-        window = image[row - 1 : row + 2, column - 1 : column + 2].reshape(9, 3)
-        assert found[row, column].tolist() == np.median(window, axis=0).tolist()
+def test_a_forged_image_is_scored_and_a_pristine_one_measured() -> None:
+    probability = torch.tensor([[0.9, 0.1], [0.6, 0.5]])
+    assert judge(probability, torch.zeros(2, 2).bool()) == {"area_pristine": 0.5}
+    assert set(judge(probability, torch.eye(2).bool())) == {"f1", "f1_best", "iou", "auc"}
 
 
-def test_the_ansm_defence_is_within_its_budget() -> None:
-    torch.manual_seed(0)
-    ansm = ANSM()
-    torch.nn.init.normal_(ansm.head.weight, std=0.5)
-    image = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
-    shift = make_defence("ansm", ansm.eval())(image).astype(int) - image
-    assert 0 < np.abs(shift).max() <= 8
-    with pytest.raises(InputError, match="needs weights"):
-        make_defence("ansm", None)
-    with pytest.raises(InputError, match="defences must be of"):
-        make_defence("prayer", None)
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1])
+def test_what_is_no_probability(value) -> None:
+    probability, mask = torch.tensor([0.5, value]), torch.tensor([True, False])
+    with pytest.raises(ValueError, match=r"numbers in \[0, 1\]"):
+        image_scores(probability, mask)
+    with pytest.raises(ValueError, match="one shape"):
+        image_scores(probability, mask[:1])
+    with pytest.raises(ValueError, match="must hold a forged pixel"):
+        image_scores(torch.zeros(2), torch.zeros(2).bool())

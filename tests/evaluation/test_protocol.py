@@ -6,12 +6,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from ansm_fast.cli.attack import command as attack
 from ansm_fast.cli.evaluate import command
+from ansm_fast.data import FolderDataset
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation import ATTACKS, Protocol, markdown, write_markdown
+from ansm_fast.evaluation import (
+    ATTACKS,
+    CATALOGUE,
+    DEFENCES,
+    Protocol,
+    evaluate,
+    markdown,
+    protocol,
+)
+from ansm_fast.evaluation.estimate import readable
+from ansm_fast.localizers import load_localizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +38,11 @@ def run(small_set: Path, checkpoints: dict[str, Path], *extra: str | Path, **cha
     return CliRunner().invoke(command, [*arguments, *(str(part) for part in extra)])
 
 
+def attacked(cache: Path) -> list[Path]:
+    """The folders of attacked sets, without that of judged figures."""
+    return [folder for folder in cache.iterdir() if folder.name != "judged"]
+
+
 def test_rows(small_set, checkpoints, tmp_path) -> None:
     result = run(
         small_set, checkpoints, "--json", tmp_path / "e.json", "--markdown", tmp_path / "e.md",
@@ -37,15 +54,18 @@ def test_rows(small_set, checkpoints, tmp_path) -> None:
     assert [(row["attack"], row["defence"]) for row in rows] == [
         (attack, defence)
         for attack in ("none", "pgd", "hide", "wrong-mask")
-        for defence in ("none", "jpeg", "median", "ansm")
+        for defence in DEFENCES
     ]
     for row in rows:
-        assert row["n"] == 3 and row["n_pristine"] == 1
+        assert row["set"] == small_set.name and row["n"] == 3 and row["n_pristine"] == 1
+        assert row["f1_low"] <= row["f1"] <= row["f1_high"] and row["f1"] <= row["f1_best"] <= 1
+        assert row["ssim"] <= 1 and (row["psnr"] is None) == (row["defence"] == "none")
+        assert (row["psnr_attacked"] is None) == (row["attack"] == "none")
         assert all(0 <= row[key] <= 1 for key in ("f1", "iou", "auc", "area_pristine"))
         assert row["eps"] == (0 if row["attack"] == "none" else pytest.approx(4 / 255))
     assert {"command", "localizer", "ansm", "seed", "version", "torch"} <= set(document)
     assert markdown(rows, document["command"]) == (tmp_path / "e.md").read_text()
-    assert len(list((tmp_path / "cache").iterdir())) == 3
+    assert len(attacked(tmp_path / "cache")) == 3
 
 
 def test_a_second_run_attacks_nothing_again(small_set, checkpoints, tmp_path) -> None:
@@ -72,7 +92,7 @@ def test_a_longer_run_takes_over_a_shorter_one(small_set, checkpoints, tmp_path)
         )  # fmt: skip
         assert result.exit_code == 0, result.output
         rows.append(json.loads((tmp_path / "e.json").read_text())["rows"][0])
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(attacked(tmp_path / "cache")) == 1
     assert [row["n"] + row["n_pristine"] for row in rows] == [2, 4, 2] and rows[0] == rows[2]
 
 
@@ -103,7 +123,7 @@ def test_other_attacks_are_cached_apart(small_set, checkpoints, tmp_path, change
             **({"attacks": "pgd", "defences": "none"} | options),
         )  # fmt: skip
         assert result.exit_code == 0, result.output
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(attacked(tmp_path / "cache")) == 2
 
 
 def test_names_stand_for_attacks_and_objectives() -> None:
@@ -119,11 +139,12 @@ def test_names_stand_for_attacks_and_objectives() -> None:
     assert [attack for _, attack in Protocol(("none",), (4 / 255, 8 / 255)).runs()] == [None]
 
 
-def test_tables_alone_on_stdout(small_set, checkpoints, tmp_path) -> None:
-    result = run(
-        small_set, checkpoints, "--markdown", tmp_path / "e.md", attacks="none", defences="none"
-    )
-    assert result.stdout == (tmp_path / "e.md").read_text() + "\n"
+def test_tables_alone_on_stdout(small_set, checkpoints) -> None:
+    result = run(small_set, checkpoints, attacks="none,pgd", defences="none,ansm")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("F1 at 0.5, 3 images of ") and "within 4/255" in lines[0]
+    assert [line.split()[0] for line in lines if "0." in line][1:] == ["no", "PGD"]
+    assert "about" in result.stderr and "about" not in result.stdout
 
 
 def test_the_ansm_weights_are_needed_only_for_their_defence(small_set, checkpoints) -> None:
@@ -138,11 +159,127 @@ def test_the_ansm_weights_are_needed_only_for_their_defence(small_set, checkpoin
 def test_several_budgets_and_every_attack(small_set, checkpoints, tmp_path) -> None:
     result = run(
         small_set, checkpoints, "--json", tmp_path / "e.json", "--limit", 2,
-        attacks=",".join(ATTACKS), eps="2/255, 0.02", defences="none",
+        "--surrogate", checkpoints["surrogate"], "--surrogate-weights", checkpoints["ansm"],
+        attacks=",".join(ATTACKS), eps="2/255, 0.02", defences="none,ansm", steps=1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "e.json").read_text())["rows"]
-    assert len(rows) == 1 + 2 * (len(ATTACKS) - 1)
+    document = json.loads((tmp_path / "e.json").read_text())
+    rows = document["rows"]
+    # What was made through this very ANSM is no transfer to it.
+    assert len(rows) == 2 * (1 + 2 * (len(ATTACKS) - 1)) - 2
+    assert document["notes"] == []
+    assert {row["attack"] for row in rows if row["leak_free"]} == {
+        name for name, entry in CATALOGUE.items() if entry.leak_free
+    }
+    seen = {row["attack"] for row in rows if row["seen"]}
+    assert seen == {"pgd"} and {row["seen"] for row in rows if row["defence"] == "none"} == {None}
+
+
+def test_adaptive_rows_are_part_of_the_default_evaluation(small_set, checkpoints, tmp_path) -> None:
+    arguments = [
+        small_set, "--localizer", checkpoints["localizer"], "--weights", checkpoints["ansm"],
+        "--steps", 1, "--limit", 1, "--json", tmp_path / "e.json", "--eps", "4/255",
+        "--defences", "ansm",
+    ]  # fmt: skip
+    rows, found = [], []
+    for extra in ([], ["--quick"]):
+        result = CliRunner().invoke(command, [*map(str, arguments), *extra])
+        assert result.exit_code == 0, result.output
+        found.append(json.loads((tmp_path / "e.json").read_text()))
+        rows.append({row["attack"] for row in found[-1]["rows"]})
+    assert rows[0] == set(ATTACKS) - {"bim", "transfer", "transfer-hide"}
+    assert rows[1] == {"none", "pgd", "hide", "wrong-mask", "adaptive"}
+    assert [len(one["notes"]) for one in found] == [2, 0]  # transfers want a second localizer
+    assert "note: transfer left out" in CliRunner().invoke(
+        command, [*map(str, arguments), "--attacks", "transfer,none"]
+    ).stderr  # fmt: skip
+
+
+def test_sets_are_reported_apart_and_pooled_only_if_asked(
+    small_set, other_set, checkpoints, tmp_path
+) -> None:
+    arguments = [
+        small_set, "--images", other_set / "images", "--masks", other_set / "masks",
+        "--name", "one", "--name", "two", "--localizer", checkpoints["localizer"],
+        "--attacks", "none,pgd", "--eps", "4/255", "--steps", 1, "--defences", "none",
+        "--cache", tmp_path / "cache", "--json", tmp_path / "e.json",
+    ]  # fmt: skip
+    found = []
+    for extra in ([], ["--pool"]):
+        result = CliRunner().invoke(command, [*map(str, arguments), *extra])
+        assert result.exit_code == 0, result.output
+        rows = json.loads((tmp_path / "e.json").read_text())["rows"]
+        found.append({(row["set"], row["attack"]): row for row in rows})
+    apart, together = found
+    assert [name for name, _ in apart] == ["one", "one", "two", "two"]
+    assert [row["n"] for row in apart.values()] == [3, 3, 2, 2]
+    assert {key: row for key, row in together.items() if key[0] != "pooled"} == apart
+    for attack_name in ("none", "pgd"):
+        expected = (3 * apart["one", attack_name]["f1"] + 2 * apart["two", attack_name]["f1"]) / 5
+        assert together["pooled", attack_name]["f1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    small_set, checkpoints, tmp_path, monkeypatch
+) -> None:
+    options = {"attacks": "none,hide,adaptive", "defences": "none,ansm"}
+    expected = run(small_set, checkpoints, "--json", tmp_path / "whole.json", **options)
+    assert expected.exit_code == 0, expected.output
+    calls = {"left": 9}
+    real = protocol.judge_image
+
+    def judge_image(*arguments):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(protocol, "judge_image", judge_image)
+    again = ["--cache", tmp_path / "cache", "--json", tmp_path / "e.json"]
+    assert run(small_set, checkpoints, *again, **options).exit_code != 0
+    calls["left"] = 100
+    assert run(small_set, checkpoints, *again, **options).exit_code == 0
+    # 4 images: 2 defences unattacked, 2 under hide, 1 each under adaptive and its PGD.
+    assert 100 - calls["left"] == 4 * 6 - 9
+    rows = [json.loads((tmp_path / name).read_text())["rows"] for name in ("whole.json", "e.json")]
+    assert rows[0] == rows[1]
+
+
+def test_the_document_says_what_each_ansm_was_trained_for(small_set, checkpoints, tmp_path) -> None:
+    result = run(
+        small_set, checkpoints, "--json", tmp_path / "e.json", "--csv", tmp_path / "e.csv",
+        "--latex", tmp_path / "e.tex", "--limit", 2, "--weights", "other=bundled",
+        weights=f"mine={checkpoints['ansm']}", attacks="none,pgd,hide", steps=1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "e.json").read_text())
+    mine = document["ansm"]["ansm:mine"]
+    assert mine["trained_for"] == "0123456789abcdef" != document["localizer"]
+    assert mine["transferred"] and mine["attacks_in_training"] == [["pgd", "untargeted", "linf"]]
+    assert set(document["ansm"]) == {"ansm:mine", "ansm:other"} and len(mine["fingerprint"]) == 16
+    rows = document["rows"]
+    seen = {(r["defence"], r["attack"]): r["seen"] for r in rows if r["seen"] is not None}
+    assert seen == {
+        ("ansm:mine", "pgd"): True, ("ansm:mine", "hide"): False,
+        ("ansm:other", "pgd"): True, ("ansm:other", "hide"): True,
+    }  # fmt: skip
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(rows)
+    assert r"\toprule" in (tmp_path / "e.tex").read_text()
+
+
+def test_a_localizer_that_gives_no_numbers_is_named(small_set, checkpoints, tmp_path) -> None:
+    broken = load_localizer(checkpoints["localizer"])
+    with torch.no_grad():
+        broken.classifier.bias.fill_(float("nan"))
+    dataset = FolderDataset(small_set / "images", small_set / "masks")
+    with pytest.raises(InputError, match=r"no finite mask for .*0\.png behind no defence"):
+        evaluate(dataset, broken, None, Protocol(("none",), (0.1,), defences=("none",)), tmp_path)
+
+
+def test_time_in_words() -> None:
+    assert [readable(s) for s in (0, 62, 300, 9000)] == [
+        "about 1 s", "about 62 s", "about 5 min", "about 2.5 h",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -153,6 +290,11 @@ def test_several_budgets_and_every_attack(small_set, checkpoints, tmp_path) -> N
         ({"eps": "four"}, "eps must be a number like 4/255"),
         ({"attacks": "pgd,magic"}, "--attacks must be of none, pgd"),
         ({"defences": "ansm,prayer"}, "--defences must be of none, jpeg"),
+        ({"weights": "magic=missing"}, "no such checkpoint: missing"),
+        ({"surrogate": "missing"}, "no such checkpoint: missing"),
+        ({"surrogate-weights": "missing"}, "no such checkpoint: missing"),
+        ({"latex": "missing/e.tex"}, "give --latex a file in a writable folder"),
+        ({"csv": "missing/e.csv"}, "give --csv a file in a writable folder"),
         ({"attacks": ","}, "--attacks is empty"),
         ({"json": "missing/e.json"}, "give --json a file in a writable folder"),
     ],
@@ -202,19 +344,6 @@ def test_attack_command(small_set, checkpoints, tmp_path) -> None:
     ):
         result = CliRunner().invoke(attack, [*(str(part) for part in arguments), *extra])
         assert isinstance(result.exception, InputError) and words in str(result.exception)
-
-
-def test_markdown_goes_between_its_marks(tmp_path) -> None:
-    path = tmp_path / "R.md"
-    path.write_text("before\n<!-- table:evaluation -->\nold\n<!-- /table:evaluation -->\nafter\n")
-    write_markdown(path, "new\n")
-    assert path.read_text() == (
-        "before\n<!-- table:evaluation -->\nnew\n<!-- /table:evaluation -->\nafter\n"
-    )
-    (tmp_path / "other.md").write_text("no marks")
-    with pytest.raises(InputError, match="without the marks"):
-        write_markdown(tmp_path / "other.md", "new")
-    assert (tmp_path / "other.md").read_text() == "no marks"
 
 
 def between(name: str) -> str:

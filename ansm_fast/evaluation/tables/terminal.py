@@ -34,9 +34,17 @@ def _cell(line: Line, defence: str, key: str, between: str) -> Text:
     best = key == "f1" and row[key] is not None and row[key] == line.best(key)
     text = Text(number(row[key]), style="bold" if best else "")
     text.append(mark(row), style="not bold")
-    if is_ansm(defence):
+    if is_ansm(defence) and between:
         text.append(f"{between}{limits(row, key)}".rstrip(), style="dim not bold")
     return text
+
+
+def _interval_place(ansms: int) -> tuple[str, int]:
+    """What stands between a figure and its interval, and the width of both: one interval fits
+    beside its figure, two fit below theirs, more of them are left to the files."""
+    if ansms > 2:
+        return "", 0
+    return (" ", 16) if ansms == 1 else ("\n", 9)
 
 
 def terminal_tables(rows: Sequence[Row]) -> list[Table]:
@@ -51,22 +59,16 @@ def terminal_tables(rows: Sequence[Row]) -> list[Table]:
             heading = f"{what}, {count} images" + (f" of {name}" if name else "")
             if eps:
                 heading += f", attacks within {round(eps * 255, 3):g}/255"
-            table = Table(
-                title=heading,
-                title_justify="left",
-                box=box.SIMPLE,
-                pad_edge=False,
-                padding=(0, 1, 0, 0),
-            )
+            table = Table(title=heading, title_justify="left", box=box.SIMPLE, pad_edge=False)
+            table.padding = (0, 1, 0, 0)
             table.add_column("attack", no_wrap=True)
             columns = defences(of_set)
-            # Several intervals beside their figures would not fit the width.
-            between = " " if sum(map(is_ansm, columns)) == 1 else "\n"
+            between, width = _interval_place(sum(map(is_ansm, columns)))
             for defence in columns:
-                narrow = max(map(len, title(defence).split()))
+                widest = max(6, *map(len, title(defence).split()))
                 if is_ansm(defence):
-                    narrow = 16 if between == " " else 9
-                table.add_column(title(defence), justify="right", min_width=max(narrow, 6))
+                    widest = max(widest, width)
+                table.add_column(title(defence), justify="right", width=widest)
             for line in lines(of_set):
                 if line.attack == "none" or line.eps == eps:
                     cells = [_cell(line, one, key, between) for one in columns]

@@ -1,0 +1,145 @@
+"""Adaptive attacks go through the defence that is judged, and ordinary ones don't."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.atomic import write_png
+from ansm_fast.data.images import Image
+from ansm_fast.evaluation import Defence, Protocol, Systems, evaluate, make_defence, measure
+from ansm_fast.evaluation.defences import weights_identity
+
+EPS = 8 / 255
+
+
+class RowParity(nn.Module):
+    """Forged where odd rows are brighter than even ones, by pairs of rows."""
+
+    taps: tuple[str, ...] = ()
+    fingerprint = "row-parity"
+
+    def forward(self, image: Tensor) -> Tensor:
+        pairs = image.mean(1, keepdim=True).unflatten(2, (-1, 2))
+        contrast = (pairs[:, :, :, 1] - pairs[:, :, :, 0]).unsqueeze(3)
+        return (100 * contrast).expand(-1, -1, -1, 2, -1).flatten(2, 3)
+
+
+def swap_rows(image: Image) -> Image:
+    """The two rows of each pair change place, and the sign of the gradient turns around."""
+    return np.ascontiguousarray(image.reshape(-1, 2, *image.shape[1:])[:, ::-1]).reshape(
+        image.shape
+    )
+
+
+def swap_tensor(image: Tensor) -> Tensor:
+    return image.unflatten(2, (-1, 2)).flip(3).flatten(2, 3)
+
+
+@pytest.fixture(scope="module")
+def striped(tmp_path_factory: pytest.TempPathFactory) -> FolderDataset:
+    """The forged square holds even rows brighter than odd ones: seen behind ``swap_rows`` alone."""
+    root = tmp_path_factory.mktemp("striped")
+    for index in range(3):
+        mask = np.zeros((16, 24), np.uint8)
+        mask[4:12, 4 + index : 16] = 255
+        image = np.full((16, 24, 3), 120, np.uint8)
+        image[::2][mask[::2] > 0] = 125
+        image[1::2][mask[1::2] == 0] = 124
+        write_png(root / "images" / f"{index}.png", image)
+        write_png(root / "masks" / f"{index}.png", mask)
+    return FolderDataset(root / "images", root / "masks")
+
+
+def rows_of(dataset: FolderDataset, cache: Path, attacks: tuple[str, ...], *own: Defence):
+    protocol = Protocol(attacks, (EPS,), steps=10, defences=("none",))
+    rows = evaluate(dataset, RowParity(), None, protocol, cache, own_defences=own)
+    return {(row["attack"], row["defence"]): row for row in rows}
+
+
+def test_where_pgd_fails_adaptive_succeeds(striped, tmp_path) -> None:
+    swap = Defence("swap", swap_rows, "swap", swap_tensor)
+    found = rows_of(striped, tmp_path, ("none", "pgd", "adaptive", "adaptive-hide"), swap)
+    assert found["none", "swap"]["f1"] == 1.0
+    # Made on the localizer alone, the attack pushes the wrong way: it helps.
+    assert found["pgd", "swap"]["f1"] == 1.0
+    assert found["adaptive", "swap"]["f1"] == 0.0
+    assert found["adaptive-hide", "swap"]["f1"] == 0.0
+    # Without a defence the adaptive attacker has nothing to go through.
+    assert found["adaptive", "none"]["f1"] == found["pgd", "none"]["f1"]
+    assert found["adaptive", "swap"]["adaptive"] and not found["pgd", "swap"]["adaptive"]
+
+
+def test_the_gradient_of_the_identity_is_taken_where_there_is_none(striped, tmp_path) -> None:
+    """Rounding to 16 levels has gradient 0 everywhere; BPDA attacks through it."""
+    rounded = Defence("round", lambda image: (image // 4) * 4, "round 4")
+    found = rows_of(striped, tmp_path, ("adaptive",), rounded)
+    cell = found["adaptive", "round"]
+    assert cell["f1"] == 0.0 and cell["psnr_attacked"] < 45
+
+
+def test_each_defence_has_adaptive_images_of_its_own(striped, tmp_path) -> None:
+    systems = Systems(RowParity(), [make_defence(one) for one in ("none", "median", "gaussian")])
+    protocol = Protocol(("pgd", "adaptive"), (EPS,), steps=3)
+    cells = {(c.attack, c.defence): c for c in measure(striped, systems, protocol, tmp_path).cells}
+    folders = {key: cell.images[0].parent for key, cell in cells.items()}
+    assert len({folders["pgd", one] for one in ("none", "median", "gaussian")}) == 1
+    assert folders["adaptive", "none"] == folders["pgd", "none"]
+    assert len({folders["adaptive", one] for one in ("none", "median", "gaussian")}) == 3
+    card = json.loads((folders["adaptive", "median"].parent / "attack.json").read_text())
+    assert card["localizer"] == "row-parity through median 3"
+
+
+def test_a_stand_in_is_not_judged_on_itself(striped, tmp_path) -> None:
+    columns = [make_defence(one) for one in ("none", "median", "gaussian")]
+    protocol = Protocol(("adaptive-transfer",), (EPS,), steps=2)
+    for stand_in, judged in ((None, ["none", "median"]), (columns[1], ["none", "gaussian"])):
+        systems = Systems(RowParity(), columns, stand_in=stand_in)
+        cells = measure(striped, systems, protocol, tmp_path).cells
+        assert [cell.defence for cell in cells] == judged
+
+
+def test_transfer_is_made_on_the_surrogate_or_left_out(striped, tmp_path) -> None:
+    class Inverse(RowParity):
+        fingerprint = "inverse"
+
+        def forward(self, image: Tensor) -> Tensor:
+            return -super().forward(image)
+
+    protocol = Protocol(("transfer",), (EPS,), steps=3)
+    notes: list[str] = []
+    systems = Systems(RowParity(), [make_defence("none")])
+    assert not measure(striped, systems, protocol, tmp_path, on_note=notes.append).cells
+    assert notes and "--surrogate" in notes[0]
+    systems = Systems(RowParity(), [make_defence("none")], surrogate=Inverse())
+    (cell,) = measure(striped, systems, protocol, tmp_path).cells
+    card = json.loads((cell.images[0].parents[1] / "attack.json").read_text())
+    assert card["localizer"] == "inverse"
+
+
+def test_a_random_defence_is_attacked_in_expectation(striped, tmp_path) -> None:
+    calls: list[int] = []
+
+    def jitter(image: Tensor) -> Tensor:
+        calls.append(len(image))
+        return image + 0.01 * torch.randn_like(image)
+
+    random = Defence("random", lambda image: image, "random", jitter, randomized=True)
+    plain = Defence("plain", lambda image: image, "plain", jitter)
+    counts = []
+    for defence in (plain, random):
+        calls.clear()
+        rows_of(striped, tmp_path, ("adaptive",), defence)
+        counts.append(len(calls))
+    assert counts[0] > 0 and counts[1] == 8 * counts[0]
+
+
+def test_weights_tell_localizers_apart() -> None:
+    one, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    assert weights_identity(one) == weights_identity(one) != weights_identity(other)
