@@ -55,7 +55,7 @@ def epoch_indices(seed: int, position: int, count: int, size: int) -> NDArray[np
         epoch, offset = divmod(position + len(taken), size)
         order = np.random.default_rng([seed, 1, epoch]).permutation(size)
         taken.extend(order[offset : offset + count - len(taken)].tolist())
-    return np.array(taken)
+    return np.array(taken, np.int64)
 
 
 def crop_window(rng: np.random.Generator, size: tuple[int, int], crop: int) -> tuple[slice, slice]:

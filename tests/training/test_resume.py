@@ -1,0 +1,156 @@
+"""A training killed at any moment, on a full disk or with a broken image: nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from ansm_fast.errors import InputError
+from ansm_fast.models import load_ansm
+from ansm_fast.training import state
+from ansm_fast.training.ansm import train_ansm
+from ansm_fast.training.config import parse_run
+from ansm_fast.training.pool import load_pool
+
+TIMES = {"seconds", "attack_share"}
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rows(out):
+    found = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def train(values, out):
+    run = parse_run(values, "test")
+    return train_ansm(run, out, run.model_dump(mode="json"))
+
+
+def wait_for_rows(process, path, count):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {count} rows: {process.communicate()}")
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(workspace, tmp_path, one_thread):
+    _, _, values = workspace
+    values = values | {
+        "steps": 24, "validate_every": 12, "save_every": 3, "threads": 1,
+        "detect": {"steps": 4, "crop": 32, "batch_size": 4}, "ffa": {"steps": 6},
+        "transplant_share": 0.5, "curriculum": {"ramp": 0.5}, "batch_size": 2,
+        "online": {"share": 0.5, "attacks": [{"name": "pgd", "steps": 2, "adaptive": True}]},
+    }  # fmt: skip
+    whole = train(values, tmp_path / "whole")
+
+    config, out = tmp_path / "run.yaml", tmp_path / "killed"
+    config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "ansm_fast.cli.main", "train", "ansm"]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    wait_for_rows(process, out / "metrics.jsonl", 11)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, metadata = state.read_state(out / "state.safetensors")
+    assert 0 < int(metadata["step"]) < 24
+
+    resumed = train(values, out)
+    assert rows(out) == rows(tmp_path / "whole")
+    assert [row["step"] for row in rows(out)] == list(range(1, 25))
+    assert load_ansm(resumed).fingerprint == load_ansm(whole).fingerprint
+
+
+def full_disk(*_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("how", ["no space", "file too large"])
+def test_full_disk_leaves_the_last_checkpoint(workspace, tmp_path, monkeypatch, how):
+    _, _, values = workspace
+    out = tmp_path / "run"
+    longer = values | {"steps": 6}
+    real, written = state.save_file, []
+
+    def second_fails(tensors, path, metadata):
+        written.append(path)
+        if len(written) < 2:
+            return real(tensors, path, metadata)
+        if how == "no space":
+            return full_disk()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            return real(tensors, path, metadata)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(state, "save_file", second_fails)
+    message = r"cannot write .*state\.safetensors.*checkpoint, of step 2 .* is intact"
+    with pytest.raises(InputError, match=message):
+        train(longer, out)
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
+    monkeypatch.undo()
+    assert state.read_state(out / "state.safetensors")[1]["step"] == "2"
+    train(longer, out)
+    assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_full_disk_while_attacking_keeps_what_is_made(workspace, tmp_path, monkeypatch):
+    _, _, values = workspace
+    values = values | {"pool": str(tmp_path / "pool")}
+    real, written = state.save_file, []
+
+    def second_fails(tensors, path, metadata):
+        written.append(path)
+        return real(tensors, path, metadata) if len(written) < 2 else full_disk()
+
+    monkeypatch.setattr(state, "save_file", second_fails)
+    with pytest.raises(InputError, match=r"00001\.safetensors.*attacked before is intact"):
+        train(values, tmp_path / "run")
+    monkeypatch.undo()
+    train(values, tmp_path / "run")
+    pool = load_pool(tmp_path / "pool", 16)
+    assert len(pool) == len(pool.eps) == len(pool.attacks) == 16
+    assert set(pool.attacks) <= {"pgd_hide", "fgsm_wrong-mask"}
+    assert ((pool.eps >= 2) & (pool.eps <= 8)).all() and pool.seconds > 0
+
+
+def test_unreadable_image_is_named_and_the_checkpoint_stays(workspace, tmp_path):
+    root, _, values = workspace
+    broken = tmp_path / "set"
+    shutil.copytree(root / "set", broken)
+    values = values | {
+        "data": {"train": str(broken), "validation": str(root / "set")},
+        "pool": str(tmp_path / "pool"),
+    }
+    train(values, tmp_path / "run")
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+    victim = sorted((broken / "images").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:20])
+    with pytest.raises(InputError, match=f"cannot decode image .*{victim.name}"):
+        train(values, tmp_path / "run")
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
