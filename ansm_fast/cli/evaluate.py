@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ansm_fast.cli.options import EPS, check_apart, split_names
-from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from ansm_fast.evaluation import Defence, Measurement, Row, Systems
+    from ansm_fast.evaluation import Defence, Measurement
     from ansm_fast.evaluation.provenance import Training
 
 QUICK_EPS = "4/255"
 DEFAULT_EPS = "2/255,4/255,8/255"
 PATH = click.Path(path_type=Path)
-
-
-def _write(path: Path, text: str) -> None:
-    from ansm_fast.data.atomic import write_text
-
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error
-
-
-def _check_writable(path: Path, option: str) -> None:
-    """Before the work, not after it."""
-    folder = path.resolve().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write {path}; give {option} a file in a writable folder")
 
 
 def _defence_names(given: str | None) -> tuple[list[str], list[str]]:
@@ -68,31 +49,6 @@ def _columns(
         f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
     }
     return defences, trained
-
-
-def _ansm_document(
-    systems: Systems, trained: dict[str, Training], fingerprint: str
-) -> dict[str, Any]:
-    """Of every ANSM: what it is, what it was trained for, and whether that is this localizer."""
-    identities = {one.name: one.identity for one in systems.defences}
-    return {
-        name: {"fingerprint": identities[name].removeprefix("ansm ")}
-        | record.document()
-        | {"transferred": record.localizer not in (None, fingerprint)}
-        for name, record in trained.items()
-    }
-
-
-def _print_tables(rows: list[Row]) -> None:
-    from rich.console import Console
-
-    from ansm_fast.evaluation.tables.terminal import WIDTH, terminal_tables
-
-    terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    for table in terminal_tables(rows):
-        wanted = Console(width=10 * WIDTH).measure(table).maximum
-        terminal.print(table, width=max(terminal.width, wanted), overflow="ignore", crop=False)
-        terminal.print()
 
 
 @click.command()
@@ -196,11 +152,9 @@ def command(
     images with 95 % bootstrap intervals; pristine images give the mean area that is marked all
     the same. Image sets are reported apart.
     """
-    import torch
     from rich.console import Console
     from rich.progress import Progress
 
-    from ansm_fast import __version__
     from ansm_fast.data import FolderDataset
     from ansm_fast.evaluation import (
         ATTACKS,
@@ -215,8 +169,7 @@ def command(
     from ansm_fast.evaluation.defences import ansm_defence
     from ansm_fast.evaluation.estimate import estimate, readable
     from ansm_fast.evaluation.inputs import image_sets
-    from ansm_fast.evaluation.tables import check_markdown, csv_text, latex, markdown
-    from ansm_fast.evaluation.tables import write_markdown as place_markdown
+    from ansm_fast.evaluation.report import Files, document, print_tables
     from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
@@ -234,14 +187,8 @@ def command(
         limit=limit,
         batch_size=batch_size,
     )
-    files = {
-        "--json": json_file, "--csv": csv_file, "--markdown": markdown_file, "--latex": latex_file,
-    }  # fmt: skip
-    for option, path in files.items():
-        if path is not None:
-            _check_writable(path, option)
-    if markdown_file is not None:
-        check_markdown(markdown_file)
+    files = Files(json_file, csv_file, markdown_file, latex_file)
+    files.check()
     if plots is not None:
         from ansm_fast.evaluation.plots import check_plots
 
@@ -304,26 +251,7 @@ def command(
         measured.append(pool(measured))
     rows = [row for one in measured for row in make_rows(one, trained, seed)]
     typed = shlex.join(["ansm-fast", *sys.argv[1:]])
-    document = {
-        "rows": rows,
-        "command": typed,
-        "localizer": judge.fingerprint,
-        "surrogate": getattr(systems.surrogate, "fingerprint", None),
-        "ansm": _ansm_document(systems, trained, judge.fingerprint),
-        "steps": steps,
-        "seed": seed,
-        "notes": notes,
-        "version": __version__,
-        "torch": torch.__version__,
-    }
-    if json_file is not None:
-        _write(json_file, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    if csv_file is not None:
-        _write(csv_file, csv_text(rows))
-    if markdown_file is not None:
-        place_markdown(markdown_file, markdown(rows, typed))
-    if latex_file is not None:
-        _write(latex_file, latex(rows, typed))
+    files.write(rows, document(systems, trained, protocol, notes, typed), typed)
     if plots is not None:
         from ansm_fast.evaluation.plots import robustness
 
@@ -331,4 +259,4 @@ def command(
         console.print(f"{len(pictures)} pictures in {plots}")
     for note in notes:
         console.print(f"note: {note}")
-    _print_tables(rows)
+    print_tables(rows)

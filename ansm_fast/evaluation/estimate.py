@@ -14,7 +14,7 @@ from ansm_fast.attacks import Attack, attack_loss
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.evaluation.defences import Defence, make_defence
-from ansm_fast.evaluation.protocol import Protocol, cache_folder, judge_image
+from ansm_fast.evaluation.protocol import Protocol, cache_folder, judge_image, still_to_make
 from ansm_fast.evaluation.targets import Systems, Target
 
 
@@ -36,11 +36,6 @@ def _steps(attack: Attack) -> float:
     if attack.name == "square":
         return attack.steps / 3
     return {"fgsm": 1, "noise": 0}.get(attack.name, attack.steps)
-
-
-def _still_to_make(folder: Path, count: int) -> int:
-    done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
-    return max(0, count - done)
 
 
 def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
@@ -78,7 +73,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
             folder = cache_folder(cache, target.label, attack, dataset, target.identity)
             if folder not in made:
                 made.add(folder)
-                total += known[target.identity] * _steps(attack) * _still_to_make(folder, count)
+                total += known[target.identity] * _steps(attack) * still_to_make(folder, count)
     return total * share
 
 

@@ -36,7 +36,7 @@ from ansm_fast.evaluation.judged import Judged, content_key
 from ansm_fast.evaluation.metrics import Scores, judge
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
-from ansm_fast.evaluation.targets import Systems, Target
+from ansm_fast.evaluation.targets import Systems, Target, fit_universal
 
 Pairs = Mapping[str, tuple[Path, Path]]
 
@@ -93,6 +93,12 @@ def cache_folder(
     key = json.dumps([attack.settings(), identity, sizes], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+
+
+def still_to_make(folder: Path, count: int) -> int:
+    """How many of ``count`` attacked images a folder lacks."""
+    done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
+    return max(0, count - done)
 
 
 @torch.inference_mode()
@@ -183,11 +189,14 @@ def measure(
         start(f"attack {target.label} {budget} {target.behind}".rstrip(), count)
         if target.randomized:
             attack = replace(attack, eot=DRAWS)
+        folder = cache_folder(cache, target.label, attack, dataset, target.identity)
+        if attack.name == "universal" and still_to_make(folder, count):
+            attack = fit_universal(attack, target.function, dataset)
         made = write_attacked_set(
             dataset,
             target.function,
             attack,
-            cache_folder(cache, target.label, attack, dataset, target.identity),
+            folder,
             localizer_fingerprint=target.fingerprint,
             limit=count,
             batch_size=protocol.batch_size,

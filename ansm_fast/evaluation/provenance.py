@@ -57,7 +57,7 @@ def _runs(record: Record) -> Iterator[Record]:
 
 
 def training(provenance: Record) -> Training:
-    """Read a checkpoint's provenance: ``{"config": {"attacks", "online"}, "localizer", "initial"}``.
+    """Read a checkpoint's provenance: its config, localizer, and the run that it began from.
 
     An attack of weight 0 was not seen; one with a true field "adaptive" went through the ANSM.
     """

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 
+from ansm_fast.cli.evaluate import command
 from ansm_fast.data.atomic import write_png
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 from ansm_fast.models import ANSM, save_ansm
@@ -61,3 +64,21 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     save_ansm(found["ansm"], ansm, record)
     return found
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Runs ``evaluate`` on a set; keywords are options, further arguments go as they are."""
+
+    def run(
+        small_set: Path, checkpoints: dict[str, Path], *extra: str | Path, **changed: object
+    ) -> Result:
+        options = {
+            "--images": small_set / "images", "--masks": small_set / "masks", "--steps": 2,
+            "--localizer": checkpoints["localizer"], "--weights": checkpoints["ansm"],
+            "--attacks": "none,pgd,hide,wrong-mask", "--eps": "4/255",
+        } | {f"--{key}": value for key, value in changed.items()}  # fmt: skip
+        arguments = [str(part) for option in options.items() for part in option]
+        return CliRunner().invoke(command, [*arguments, *(str(part) for part in extra)])
+
+    return run

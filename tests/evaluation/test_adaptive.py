@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_png
-from ansm_fast.data.images import Image
+from ansm_fast.data.images import Image, read_rgb
 from ansm_fast.evaluation import Defence, Protocol, Systems, evaluate, make_defence, measure
 from ansm_fast.evaluation.defences import weights_identity
 
@@ -121,6 +121,18 @@ def test_transfer_is_made_on_the_surrogate_or_left_out(striped, tmp_path) -> Non
     (cell,) = measure(striped, systems, protocol, tmp_path).cells
     card = json.loads((cell.images[0].parents[1] / "attack.json").read_text())
     assert card["localizer"] == "inverse"
+
+
+def test_universal_noise_is_one_for_all_images(striped, tmp_path) -> None:
+    systems = Systems(RowParity(), [make_defence("none")])
+    protocol = Protocol(("universal",), (EPS,), steps=3, batch_size=1)
+    (cell,) = measure(striped, systems, protocol, tmp_path).cells
+    noise = [
+        read_rgb(path).astype(int) - striped[index]["image"]
+        for index, path in enumerate(cell.images)
+    ]
+    assert np.abs(noise[0]).max() == 8
+    assert all(np.array_equal(one, noise[0]) for one in noise)
 
 
 def test_a_random_defence_is_attacked_in_expectation(striped, tmp_path) -> None:

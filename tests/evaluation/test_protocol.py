@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from ansm_fast.cli.attack import command as attack
 from ansm_fast.cli.evaluate import command
 from ansm_fast.data import FolderDataset
 from ansm_fast.errors import InputError
@@ -22,20 +21,7 @@ from ansm_fast.evaluation import (
     markdown,
     protocol,
 )
-from ansm_fast.evaluation.estimate import readable
 from ansm_fast.localizers import load_localizer
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(small_set: Path, checkpoints: dict[str, Path], *extra: str | Path, **changed) -> Result:
-    options = {
-        "--images": small_set / "images", "--masks": small_set / "masks", "--steps": 2,
-        "--localizer": checkpoints["localizer"], "--weights": checkpoints["ansm"],
-        "--attacks": "none,pgd,hide,wrong-mask", "--eps": "4/255",
-    } | {f"--{key}": value for key, value in changed.items()}  # fmt: skip
-    arguments = [str(part) for option in options.items() for part in option]
-    return CliRunner().invoke(command, [*arguments, *(str(part) for part in extra)])
 
 
 def attacked(cache: Path) -> list[Path]:
@@ -43,7 +29,7 @@ def attacked(cache: Path) -> list[Path]:
     return [folder for folder in cache.iterdir() if folder.name != "judged"]
 
 
-def test_rows(small_set, checkpoints, tmp_path) -> None:
+def test_rows(run, small_set, checkpoints, tmp_path) -> None:
     result = run(
         small_set, checkpoints, "--json", tmp_path / "e.json", "--markdown", tmp_path / "e.md",
         "--cache", tmp_path / "cache",
@@ -68,7 +54,7 @@ def test_rows(small_set, checkpoints, tmp_path) -> None:
     assert len(attacked(tmp_path / "cache")) == 3
 
 
-def test_a_second_run_attacks_nothing_again(small_set, checkpoints, tmp_path) -> None:
+def test_a_second_run_attacks_nothing_again(run, small_set, checkpoints, tmp_path) -> None:
     for name in ("a.json", "b.json"):
         result = run(
             small_set, checkpoints, "--cache", tmp_path / "cache", "--json", tmp_path / name,
@@ -83,7 +69,7 @@ def test_a_second_run_attacks_nothing_again(small_set, checkpoints, tmp_path) ->
     assert a == b
 
 
-def test_a_longer_run_takes_over_a_shorter_one(small_set, checkpoints, tmp_path) -> None:
+def test_a_longer_run_takes_over_a_shorter_one(run, small_set, checkpoints, tmp_path) -> None:
     rows = []
     for limit in (2, 4, 2):
         result = run(
@@ -96,7 +82,7 @@ def test_a_longer_run_takes_over_a_shorter_one(small_set, checkpoints, tmp_path)
     assert [row["n"] + row["n_pristine"] for row in rows] == [2, 4, 2] and rows[0] == rows[2]
 
 
-def test_a_cache_is_never_taken_for_other_images(checkpoints, tmp_path) -> None:
+def test_a_cache_is_never_taken_for_other_images(run, checkpoints, tmp_path) -> None:
     """Uncompressed, so that names and sizes are the same."""
     rng = np.random.default_rng(0)
     for name in ("one", "other"):
@@ -116,7 +102,7 @@ def test_a_cache_is_never_taken_for_other_images(checkpoints, tmp_path) -> None:
 @pytest.mark.parametrize(
     "changed", [{"eps": "2/255"}, {"eps": "0.015686275"}, {"steps": 3}, {"seed": 1}]
 )
-def test_other_attacks_are_cached_apart(small_set, checkpoints, tmp_path, changed) -> None:
+def test_other_attacks_are_cached_apart(run, small_set, checkpoints, tmp_path, changed) -> None:
     for options in ({}, changed):
         result = run(
             small_set, checkpoints, "--cache", tmp_path / "cache",
@@ -139,24 +125,7 @@ def test_names_stand_for_attacks_and_objectives() -> None:
     assert [attack for _, attack in Protocol(("none",), (4 / 255, 8 / 255)).runs()] == [None]
 
 
-def test_tables_alone_on_stdout(small_set, checkpoints) -> None:
-    result = run(small_set, checkpoints, attacks="none,pgd", defences="none,ansm")
-    lines = result.stdout.splitlines()
-    assert lines[0].startswith("F1 at 0.5, 3 images of ") and "within 4/255" in lines[0]
-    assert [line.split()[0] for line in lines if "0." in line][1:] == ["no", "PGD"]
-    assert "about" in result.stderr and "about" not in result.stdout
-
-
-def test_the_ansm_weights_are_needed_only_for_their_defence(small_set, checkpoints) -> None:
-    missing = {"weights": "missing.safetensors", "attacks": "none"}
-    result = run(small_set, checkpoints, **missing, defences="none,jpeg")
-    assert result.exit_code == 0, result.output
-    result = run(small_set, checkpoints, **missing, defences="none,ansm")
-    assert isinstance(result.exception, InputError)
-    assert "no such checkpoint: missing.safetensors; give" in str(result.exception)
-
-
-def test_several_budgets_and_every_attack(small_set, checkpoints, tmp_path) -> None:
+def test_several_budgets_and_every_attack(run, small_set, checkpoints, tmp_path) -> None:
     result = run(
         small_set, checkpoints, "--json", tmp_path / "e.json", "--limit", 2,
         "--surrogate", checkpoints["surrogate"], "--surrogate-weights", checkpoints["ansm"],
@@ -220,7 +189,7 @@ def test_sets_are_reported_apart_and_pooled_only_if_asked(
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    small_set, checkpoints, tmp_path, monkeypatch
+    run, small_set, checkpoints, tmp_path, monkeypatch
 ) -> None:
     options = {"attacks": "none,hide,adaptive", "defences": "none,ansm"}
     expected = run(small_set, checkpoints, "--json", tmp_path / "whole.json", **options)
@@ -245,28 +214,6 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert rows[0] == rows[1]
 
 
-def test_the_document_says_what_each_ansm_was_trained_for(small_set, checkpoints, tmp_path) -> None:
-    result = run(
-        small_set, checkpoints, "--json", tmp_path / "e.json", "--csv", tmp_path / "e.csv",
-        "--latex", tmp_path / "e.tex", "--limit", 2, "--weights", "other=bundled",
-        weights=f"mine={checkpoints['ansm']}", attacks="none,pgd,hide", steps=1,
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    document = json.loads((tmp_path / "e.json").read_text())
-    mine = document["ansm"]["ansm:mine"]
-    assert mine["trained_for"] == "0123456789abcdef" != document["localizer"]
-    assert mine["transferred"] and mine["attacks_in_training"] == [["pgd", "untargeted", "linf"]]
-    assert set(document["ansm"]) == {"ansm:mine", "ansm:other"} and len(mine["fingerprint"]) == 16
-    rows = document["rows"]
-    seen = {(r["defence"], r["attack"]): r["seen"] for r in rows if r["seen"] is not None}
-    assert seen == {
-        ("ansm:mine", "pgd"): True, ("ansm:mine", "hide"): False,
-        ("ansm:other", "pgd"): True, ("ansm:other", "hide"): True,
-    }  # fmt: skip
-    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(rows)
-    assert r"\toprule" in (tmp_path / "e.tex").read_text()
-
-
 def test_a_localizer_that_gives_no_numbers_is_named(small_set, checkpoints, tmp_path) -> None:
     broken = load_localizer(checkpoints["localizer"])
     with torch.no_grad():
@@ -274,85 +221,3 @@ def test_a_localizer_that_gives_no_numbers_is_named(small_set, checkpoints, tmp_
     dataset = FolderDataset(small_set / "images", small_set / "masks")
     with pytest.raises(InputError, match=r"no finite mask for .*0\.png behind no defence"):
         evaluate(dataset, broken, None, Protocol(("none",), (0.1,), defences=("none",)), tmp_path)
-
-
-def test_time_in_words() -> None:
-    assert [readable(s) for s in (0, 62, 300, 9000)] == [
-        "about 1 s", "about 62 s", "about 5 min", "about 2.5 h",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"images": "missing"}, "no such folder"),
-        ({"eps": "-4/255"}, "eps must be in [0, 1]"),
-        ({"eps": "four"}, "eps must be a number like 4/255"),
-        ({"attacks": "pgd,magic"}, "--attacks must be of none, pgd"),
-        ({"defences": "ansm,prayer"}, "--defences must be of none, jpeg"),
-        ({"weights": "magic=missing"}, "no such checkpoint: missing"),
-        ({"surrogate": "missing"}, "no such checkpoint: missing"),
-        ({"surrogate-weights": "missing"}, "no such checkpoint: missing"),
-        ({"latex": "missing/e.tex"}, "give --latex a file in a writable folder"),
-        ({"csv": "missing/e.csv"}, "give --csv a file in a writable folder"),
-        ({"attacks": ","}, "--attacks is empty"),
-        ({"json": "missing/e.json"}, "give --json a file in a writable folder"),
-    ],
-)
-def test_errors(small_set, checkpoints, changed, words) -> None:
-    result = run(small_set, checkpoints, **changed)
-    assert isinstance(result.exception, InputError), result.output
-    assert words in str(result.exception) and "\n" not in str(result.exception)
-
-
-def test_kinds_of_weights_are_not_confused(small_set, checkpoints) -> None:
-    for changed in (
-        {"weights": checkpoints["localizer"]}, {"localizer": checkpoints["ansm"]},
-    ):  # fmt: skip
-        result = run(small_set, checkpoints, **changed)
-        assert isinstance(result.exception, InputError) and "checkpoint, but" in str(
-            result.exception
-        )
-
-
-def test_attack_takes_a_folder(small_set, checkpoints, tmp_path) -> None:
-    localizer = str(checkpoints["localizer"])
-    for name, given in (
-        ("one", [small_set]),
-        ("two", ["--images", small_set / "images", "--masks", small_set / "masks"]),
-    ):
-        arguments = [*given, "-o", tmp_path / name, "--steps", 1, "--localizer", localizer]
-        result = CliRunner().invoke(attack, [str(part) for part in arguments])
-        assert result.exit_code == 0, result.output
-    for path in (tmp_path / "one" / "images").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / "images" / path.name).read_bytes()
-
-
-def test_attack_command(small_set, checkpoints, tmp_path) -> None:
-    arguments = [
-        "--images", small_set / "images", "--masks", small_set / "masks", "--steps", 2,
-        "-o", tmp_path / "out", "--localizer", checkpoints["localizer"],
-    ]  # fmt: skip
-    for _ in range(2):
-        result = CliRunner().invoke(attack, [str(part) for part in arguments])
-        assert result.exit_code == 0 and "4 attacked images" in result.output
-    assert len(list((tmp_path / "out" / "images").glob("*.png"))) == 4
-    for extra, words in (
-        (["--eps", "-1"], "eps must be in"),
-        (["--eps", "2/255"], "other settings"),
-        (["-o", str(small_set / "images")], "holds the originals"),
-    ):
-        result = CliRunner().invoke(attack, [*(str(part) for part in arguments), *extra])
-        assert isinstance(result.exception, InputError) and words in str(result.exception)
-
-
-def between(name: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.partition(f"<!-- table:{name} -->\n")[2].partition(f"<!-- /table:{name} -->")[0]
-
-
-def test_readme_shows_the_committed_evaluation() -> None:
-    document = json.loads(
-        (ROOT / "ansm_fast" / "weights" / "evaluation.json").read_text(encoding="utf-8")
-    )
-    assert between("evaluation") == markdown(document["rows"], document["command"])

@@ -1,0 +1,121 @@
+"""Where an evaluation's figures go: files and the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ansm_fast import __version__
+from ansm_fast.data.atomic import write_text
+from ansm_fast.errors import InputError
+from ansm_fast.evaluation.protocol import Protocol
+from ansm_fast.evaluation.provenance import Training
+from ansm_fast.evaluation.rows import Row
+from ansm_fast.evaluation.tables import (
+    check_markdown,
+    csv_text,
+    latex,
+    markdown,
+    terminal_tables,
+    write_markdown,
+)
+from ansm_fast.evaluation.tables.terminal import WIDTH
+from ansm_fast.evaluation.targets import Systems, fingerprint
+
+
+def document(
+    systems: Systems,
+    trained: Mapping[str, Training],
+    protocol: Protocol,
+    notes: Sequence[str],
+    command: str,
+) -> dict[str, Any]:
+    """What the rows were measured with. Of every ANSM: its fingerprint, the localizer that it was
+    trained for, whether that is another one than the judge (``transferred``), and what its
+    training saw."""
+    judge = fingerprint(systems.localizer)
+    marks = {one.name: one.identity.removeprefix("ansm ") for one in systems.defences}
+    ansms = {
+        name: {"fingerprint": marks[name]}
+        | record.document()
+        | {"transferred": record.localizer not in (None, judge)}
+        for name, record in trained.items()
+    }
+    surrogate = systems.surrogate
+    return {
+        "command": command,
+        "localizer": judge,
+        "surrogate": fingerprint(surrogate) if surrogate is not None else None,
+        "stand_in": systems.stand_in.identity if systems.stand_in is not None else None,
+        "ansm": ansms,
+        "steps": protocol.steps,
+        "seed": protocol.seed,
+        "notes": list(notes),
+        "version": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _check_writable(path: Path, option: str) -> None:
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {path}; give {option} a file in a writable folder")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files that were asked for."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    markdown: Path | None = None
+    latex: Path | None = None
+
+    def check(self) -> None:
+        """Before the work, not after it.
+
+        Raises:
+            InputError: one of them cannot be written.
+        """
+        for option in ("json", "csv", "markdown", "latex"):
+            path = getattr(self, option)
+            if path is not None:
+                _check_writable(path, f"--{option}")
+        if self.markdown is not None:
+            check_markdown(self.markdown)
+
+    def write(self, rows: Sequence[Row], about: Mapping[str, Any], command: str) -> None:
+        """All of them; ``about`` goes beside the rows of the JSON file."""
+        if self.json is not None:
+            whole = {"rows": rows, **about}
+            _write(self.json, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+        if self.csv is not None:
+            _write(self.csv, csv_text(rows))
+        if self.markdown is not None:
+            write_markdown(self.markdown, markdown(rows, command))
+        if self.latex is not None:
+            _write(self.latex, latex(rows, command))
+
+
+def print_tables(rows: Sequence[Row]) -> None:
+    """The terminal tables on standard output; a file or pipe gets them at 100 columns or more."""
+    terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    for table in terminal_tables(rows):
+        wanted = Console(width=10 * WIDTH).measure(table).maximum
+        terminal.print(table, width=max(terminal.width, wanted), overflow="ignore", crop=False)
+        terminal.print()
