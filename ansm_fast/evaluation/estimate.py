@@ -42,7 +42,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
     """Seconds, roughly: one gradient step on each target and one judgement behind each defence are
     timed on the first image, and taken times pixels, steps and the images still to be attacked.
 
-    What was judged before is not taken off, which matters little: attacks take nearly all.
+    Figures that the cache holds are not taken off: a repeated run is faster than this says.
     """
     count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
     first = dataset[0]
