@@ -1,9 +1,12 @@
 """How an attacker differentiates a defence, so that adaptive attacks go through it.
 
 A defence that only hides its gradient stops nobody: where it has none (rounding, JPEG, a median)
-the backward pass takes the identity instead while the forward pass stays the real defence
-(BPDA, Athalye, Carlini & Wagner, ICML 2018). Where a defence is random, the gradient is averaged
-over ``DRAWS`` draws (expectation over transformation, the same paper; ``Attack.eot``).
+the backward pass takes another function's instead, near to the defence, while the forward pass
+stays the real defence (BPDA, Athalye, Carlini & Wagner, ICML 2018): the identity where little is
+changed, a Gaussian blur where the defence smooths. Such an attack may be weaker than one through
+a true gradient, so that a row of it flatters the defence, never the other way round. Where a defence is random, the
+gradient is averaged over ``DRAWS`` draws (expectation over transformation, the same paper;
+``Attack.eot``).
 """
 
 from __future__ import annotations
@@ -22,16 +25,20 @@ DRAWS = 8
 TensorFunction = Callable[[Tensor], Tensor]
 
 
-def straight_through(apply: Callable[[Image], Image]) -> TensorFunction:
-    """The defence of 8-bit images as a function of (B, 3, H, W) in [0, 1] with gradient 1.
+def straight_through(
+    apply: Callable[[Image], Image], near: TensorFunction | None = None
+) -> TensorFunction:
+    """The defence of 8-bit images as a function of (B, 3, H, W) in [0, 1] with a gradient.
 
-    Forward: round to 8 bits, ``apply`` to each image. Backward: the identity.
+    Forward: round to 8 bits, ``apply`` to each image. Backward: that of ``near``, by default of
+    the identity.
     """
 
     def function(image: Tensor) -> Tensor:
         levels = (image.detach() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
         defended = np.stack([apply(one) for one in levels.contiguous().cpu().numpy()])
-        return image + (to_tensor(defended).to(image) - image).detach()
+        nearby = image if near is None else near(image)
+        return nearby + (to_tensor(defended).to(image) - nearby).detach()
 
     return function
 

@@ -147,6 +147,14 @@ def test_straight_through_rounds_to_the_image_that_is_defended() -> None:
     assert leaf.grad is not None and bool((leaf.grad == 1).all())
 
 
+def test_the_gradient_may_be_that_of_a_function_near_by() -> None:
+    leaf = torch.rand(1, 3, 4, 5).requires_grad_(True)
+    function = straight_through(lambda image: image, near=lambda image: 3 * image)
+    assert (function(leaf) - leaf).abs().max() <= 0.51 / 255
+    function(leaf).sum().backward()
+    assert leaf.grad is not None and bool((leaf.grad == 3).all())
+
+
 def test_a_defence_of_ones_own() -> None:
     mine = Defence("flip", lambda image: image[:, ::-1].copy(), "flip 1")
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
