@@ -4,9 +4,9 @@ A defence that only hides its gradient stops nobody: where it has none (rounding
 the backward pass takes another function's instead, near to the defence, while the forward pass
 stays the real defence (BPDA, Athalye, Carlini & Wagner, ICML 2018): the identity where little is
 changed, a Gaussian blur where the defence smooths. Such an attack may be weaker than one through
-a true gradient, so that a row of it flatters the defence, never the other way round. Where a defence is random, the
-gradient is averaged over ``DRAWS`` draws (expectation over transformation, the same paper;
-``Attack.eot``).
+a true gradient, so that a row of it flatters the defence, never the other way round. Where a
+defence is random, the gradient is averaged over ``DRAWS`` draws (expectation over transformation,
+the same paper; ``Attack.eot``).
 """
 
 from __future__ import annotations
