@@ -3,7 +3,10 @@
 Two processes on one machine without a GPU (gloo), both of which see half of every batch::
 
     torchrun --nproc-per-node 2 -m ansm_fast.cli.main train ansm --config my.yaml -o runs/mine
-    accelerate launch --cpu --num_processes 2 -m ansm_fast.cli.main train ansm ...
+    accelerate launch --multi_gpu --num_processes 2 -m ansm_fast.cli.main train ansm ...
+
+(``--multi_gpu`` means several processes to the launcher, GPU or none; with ``--cpu`` it starts
+one.)
 
 Several GPUs and several machines take no other code, only Accelerate's own configuration
 (``accelerate config``, or the file given to ``accelerate launch --config_file``): the fields

@@ -15,11 +15,23 @@ from ansm_fast.training.config import load_run, parse_run
 CONFIGS = resources.files("ansm_fast.training") / "configs"
 
 
-@pytest.mark.parametrize("name", ["localizer", "ansm"])
+BUNDLED = sorted(path.name for path in CONFIGS.iterdir())
+
+
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_configs_are_valid(name):
-    run = load_run(str(CONFIGS / f"{name}.yaml"))
-    assert run.kind == name
+    run = load_run(str(CONFIGS / name))
+    assert run.kind == ("ansm" if name.startswith("ansm") else "localizer")
     assert "CC0" in run.photographs
+
+
+def test_parts_of_a_training_share_the_pool_of_the_first():
+    first = load_run(str(CONFIGS / "ansm.yaml"))
+    for name in BUNDLED:
+        run = load_run(str(CONFIGS / name))
+        if run.kind == "ansm":
+            for field in ("pool", "pool_size", "pool_seed", "attacks", "data", "precision"):
+                assert getattr(run, field) == getattr(first, field), (name, field)
 
 
 @pytest.mark.parametrize(
