@@ -1,44 +1,55 @@
-"""Attacks as objects: configured once, called on batches, rounded to 8 bits within the budget."""
+"""Attacks as objects: configured once, run on batches, rounded to 8 bits within the budget."""
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
-from ansm_fast.attacks.gradient import LocalizerFunction, fgsm, mifgsm, pgd, uniform_start
+from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
+from ansm_fast.attacks.carlini_wagner import cw
+from ansm_fast.attacks.diverse import difgsm, tifgsm
+from ansm_fast.attacks.gradient import fgsm, mifgsm, pgd
 from ansm_fast.attacks.objectives import OBJECTIVES, Objective
+from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs
+from ansm_fast.attacks.randomness import uniform_start
+from ansm_fast.attacks.segmentation import segpgd
+from ansm_fast.attacks.square import square
+from ansm_fast.attacks.universal import apply_universal, universal_noise
 
-AttackName = Literal["fgsm", "bim", "pgd", "mifgsm", "noise"]
+AttackName = Literal[
+    "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square", "universal",
+    "noise",
+]  # fmt: skip
 ATTACKS: tuple[str, ...] = get_args(AttackName)
-
-
-def round_to_levels(attacked: Tensor, image: Tensor, eps: float) -> Tensor:
-    """Round ``attacked`` to multiples of 1/255 without leaving eps around the 8-bit ``image``.
-
-    A budget that is no whole number of grey levels is rounded down: half a level cannot be stored.
-    """
-    levels = math.floor(eps * 255 + 1e-4)
-    base = torch.round(image * 255)
-    shift = (torch.round(attacked * 255) - base).clamp(-levels, levels)
-    return (base + shift).clamp(0, 255) / 255
 
 
 @dataclass(frozen=True)
 class Attack:
     """One attack with its settings.
 
+    A transfer attack is any of these run on another localizer than the one it is meant for; an
+    adaptive one is run on ``lambda image: localizer(ansm.defend(image))``.
+
     Attributes:
-        name: "fgsm", "bim", "pgd", "mifgsm", or "noise" (uniform random noise, a control).
-        eps: L-inf budget in units of the image, >= 0; 4/255 is four grey levels.
-        steps: gradient steps of the iterative attacks.
-        alpha: step size; by default eps/4, at least eps/steps.
-        objective: "untargeted", "hide" or "wrong-mask"; see ``attack_loss``.
-        seed: of the random start of PGD, together with each sample's id.
+        name: "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square"
+            (black-box), "universal" (one tile of noise for all images), or "noise" (uniform random
+            noise, a control).
+        eps: budget in units of the image, >= 0; 4/255 is four grey levels. For norm "linf" it
+            bounds every value of the noise, for "l2" the root mean square of a sample's noise
+            (||noise||_2 <= eps * sqrt(3 H W)), so that it means the same at every size.
+        steps: gradient steps of the iterative attacks; queries of "square".
+        alpha: step size in the units of eps (of "cw": Adam's learning rate); by default eps/4, at
+            least eps/steps.
+        objective: "untargeted", "hide", "wrong-mask" or "own-prediction"; see ``attack_loss``.
+        norm: "linf" or "l2"; "square" knows "linf" alone.
+        seed: of all random choices, together with each sample's id.
+        eot: evaluations whose gradient (or score) is averaged, for victims that answer at random.
+        tile: of "universal", fitted before with ``universal_noise``; without it ``run`` fits one to
+            the batch that it is given.
     """
 
     name: AttackName
@@ -46,28 +57,40 @@ class Attack:
     steps: int = 20
     alpha: float | None = None
     objective: Objective = "untargeted"
+    norm: Norm = "linf"
     seed: int = 0
+    eot: int = 1
+    tile: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.name not in ATTACKS:
-            raise ValueError(f"name must be one of {', '.join(ATTACKS)}, got {self.name!r}")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(
-                f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}"
-            )
+        for key, value, known in (
+            ("name", self.name, ATTACKS),
+            ("objective", self.objective, OBJECTIVES),
+            ("norm", self.norm, NORMS),
+        ):
+            if value not in known:
+                raise ValueError(f"{key} must be one of {', '.join(known)}, got {value!r}")
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must be in [0, 1], got {self.eps}; four grey levels are 4/255")
-        if self.steps < 1:
-            raise ValueError(f"steps must be >= 1, got {self.steps}")
+        for key, count in (("steps", self.steps), ("eot", self.eot)):
+            if count < 1:
+                raise ValueError(f"{key} must be >= 1, got {count}")
         if self.alpha is not None and not self.alpha > 0:
             raise ValueError(f"alpha must be > 0, got {self.alpha}")
+        if self.name == "square" and self.norm != "linf":
+            raise ValueError(f"norm must be 'linf' for the attack 'square', got {self.norm!r}")
+        if self.tile is not None and self.name != "universal":
+            raise ValueError(f"tile must be None for the attack {self.name!r}, which uses none")
 
     @property
     def step_size(self) -> float:
         return self.alpha if self.alpha is not None else max(self.eps / 4, self.eps / self.steps)
 
     def settings(self) -> dict[str, Any]:
-        return asdict(self) | {"alpha": self.step_size}
+        """All attributes but the tile, as JSON holds them; ``alpha`` is the step size in use."""
+        named = {item.name: getattr(self, item.name) for item in fields(self)}
+        del named["tile"]
+        return named | {"alpha": self.step_size}
 
     def __call__(
         self,
@@ -77,30 +100,87 @@ class Attack:
         wrong_mask: Tensor | None = None,
         sample_ids: Sequence[int] | None = None,
     ) -> Tensor:
-        """Attacked image (B, 3, H, W), multiples of 1/255, within eps of the 8-bit ``image``.
+        """Attacked image (B, 3, H, W), multiples of 1/255; arguments as of ``run``."""
+        return self.run(localizer, image, mask, wrong_mask, sample_ids).attacked
+
+    def run(
+        self,
+        localizer: LocalizerFunction,
+        image: Tensor,
+        mask: Tensor,
+        wrong_mask: Tensor | None = None,
+        sample_ids: Sequence[int] | None = None,
+    ) -> AttackResult:
+        """Attack a batch; the result is within the budget around the 8-bit ``image``.
 
         Args:
-            localizer: image to logits (B, 1, H, W), differentiable.
+            localizer: image to logits (B, 1, H, W), differentiable (but for "square", "noise").
             image: (B, 3, H, W) in [0, 1]. mask: (B, 1, H, W) in [0, 1], the truth.
             wrong_mask: for the objective "wrong-mask", a mask of another image.
-            sample_ids: numbers that fix each sample's random start; positions by default.
+            sample_ids: numbers that fix each sample's random choices; positions by default.
+
+        Raises:
+            ValueError: shapes that don't fit, or a missing mask.
         """
-        common: dict[str, Any] = {"objective": self.objective, "wrong_mask": wrong_mask}
+        started, counted = time.perf_counter(), CountedLocalizer(localizer)
         ids = range(len(image)) if sample_ids is None else sample_ids
+        check_inputs(image, mask, self.eps)
+        attacked = self._attack(
+            counted, image, mask, wrong_mask, [(self.seed, int(i)) for i in ids]
+        )
+        return finish(attacked, image, self.eps, self.norm, counted, started)
+
+    def _attack(
+        self,
+        localizer: LocalizerFunction,
+        image: Tensor,
+        mask: Tensor,
+        wrong_mask: Tensor | None,
+        seeds: list[tuple[int, int]],
+    ) -> Tensor:
+        values = image[0].numel() if len(image) else 0
+        bound = float(radius(self.eps, self.norm, values))
+        if self.name == "noise":
+            return uniform_start(image, bound, seeds, self.norm)
+        if self.name == "universal":
+            tile = self.tile
+            if tile is None:
+                tile = self.fit(localizer, image, mask, wrong_mask)
+            return apply_universal(image, tile)
+        common: dict[str, Any] = {
+            "eps": bound, "objective": self.objective, "wrong_mask": wrong_mask, "eot": self.eot,
+        }  # fmt: skip
+        if self.name == "square":
+            return square(localizer, image, mask, steps=self.steps, seeds=seeds, **common)
+        common["norm"] = self.norm
         if self.name == "fgsm":
-            attacked = fgsm(localizer, image, mask, eps=self.eps, **common)
-        elif self.name == "noise":
-            attacked = uniform_start(image, self.eps, [(self.seed, int(i)) for i in ids])
-        else:
-            common |= {"eps": self.eps, "alpha": self.step_size, "steps": self.steps}
-            if self.name == "mifgsm":
-                attacked = mifgsm(localizer, image, mask, **common)
-            else:
-                start = None
-                if self.name == "pgd":
-                    start = uniform_start(image, self.eps, [(self.seed, int(i)) for i in ids])
-                attacked = pgd(localizer, image, mask, start=start, **common)
-        return round_to_levels(attacked, image, self.eps)
+            return fgsm(localizer, image, mask, **common)
+        if self.name == "cw":
+            common |= {"alpha": self.step_size, "steps": self.steps}
+            return cw(localizer, image, mask, **common)
+        common |= {"alpha": float(radius(self.step_size, self.norm, values)), "steps": self.steps}
+        if self.name == "difgsm":
+            return difgsm(localizer, image, mask, seeds=seeds, **common)
+        if self.name in ("pgd", "segpgd"):
+            common["start"] = uniform_start(image, bound, seeds, self.norm)
+        functions: dict[str, Any] = {
+            "bim": pgd, "pgd": pgd, "segpgd": segpgd, "mifgsm": mifgsm, "tifgsm": tifgsm,
+        }  # fmt: skip
+        return functions[self.name](localizer, image, mask, **common)
+
+    def fit(
+        self,
+        localizer: LocalizerFunction,
+        images: Tensor | Sequence[Tensor],
+        masks: Tensor | Sequence[Tensor],
+        wrong_masks: Tensor | Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The tile of "universal" for these images: ``universal_noise`` with these settings."""
+        return universal_noise(
+            localizer, images, masks, self.eps, steps=self.steps, alpha=self.step_size,
+            objective=self.objective, wrong_masks=wrong_masks, norm=self.norm, seed=self.seed,
+            eot=self.eot,
+        )  # fmt: skip
 
 
 def make_attack(name: str, **settings: Any) -> Attack:

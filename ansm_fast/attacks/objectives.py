@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import Tensor
 from torch.nn import functional as F
 
-Objective = Literal["untargeted", "hide", "wrong-mask"]
+Objective = Literal["untargeted", "hide", "wrong-mask", "own-prediction"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 
+@dataclass(frozen=True)
+class Goal:
+    """An objective with its mask: the attacker ascends ``sign`` times the BCE against ``target``.
+
+    Attributes:
+        target: (B, 1, H, W), a mask in [0, 1].
+        sign: 1 where the attacker drives the localizer away from ``target``, -1 where towards it.
+    """
+
+    target: Tensor
+    sign: float
+
+    def pixel_losses(self, logits: Tensor) -> Tensor:
+        """(B, 1, H, W), what is to grow at every pixel."""
+        return self.sign * F.binary_cross_entropy_with_logits(
+            logits, self.target.to(logits.dtype), reduction="none"
+        )
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """(B,), what is to grow, summed over the pixels of a sample."""
+        return self.pixel_losses(logits).flatten(1).sum(1)
+
+    def margins(self, logits: Tensor) -> Tensor:
+        """(B, 1, H, W), the logit's distance from what the attacker wants: > 0 until there."""
+        return self.sign * (2 * (self.target > 0.5).to(logits.dtype) - 1) * logits
+
+
+def make_goal(
+    objective: Objective,
+    mask: Tensor,
+    wrong_mask: Tensor | None = None,
+    own_mask: Tensor | None = None,
+) -> Goal:
+    """The goal of an objective; see ``attack_loss`` for the objectives and their masks.
+
+    Raises:
+        ValueError: an unknown objective, or its mask is missing or of another shape than ``mask``.
+    """
+    if objective == "untargeted":
+        return Goal(mask, 1.0)
+    if objective == "hide":
+        return Goal(mask.new_zeros(mask.shape), -1.0)
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    name, other, what = (
+        ("wrong_mask", wrong_mask, "a mask of another image")
+        if objective == "wrong-mask"
+        else ("own_mask", own_mask, "the localizer's own mask of the image")
+    )
+    if other is None:
+        raise ValueError(f"objective {objective!r} needs {name}, {what}")
+    if other.shape != mask.shape:
+        raise ValueError(
+            f"{name} must have the mask's shape {tuple(mask.shape)}, got {tuple(other.shape)}"
+        )
+    return Goal(other, 1.0)
+
+
 def attack_loss(
-    logits: Tensor, mask: Tensor, objective: Objective, wrong_mask: Tensor | None = None
+    logits: Tensor,
+    mask: Tensor,
+    objective: Objective,
+    wrong_mask: Tensor | None = None,
+    own_mask: Tensor | None = None,
 ) -> Tensor:
     """The scalar that an attack ascends, summed over samples and pixels.
 
@@ -21,16 +84,14 @@ def attack_loss(
     - ``hide``: minus BCE against the empty mask; says nothing about where the forgery is.
     - ``wrong-mask``: BCE against another image's mask: the untargeted attack with nothing but the
       mask exchanged, the strict control for a defence that reads masks out of noise.
+    - ``own-prediction``: BCE against the localizer's own mask of the unattacked image (logits > 0):
+      what an attacker does who does not know the truth. The noise carries no more than the
+      localizer said anyway.
 
     Args:
-        logits, mask, wrong_mask: (B, 1, H, W); masks in [0, 1].
+        logits, mask, wrong_mask, own_mask: (B, 1, H, W); masks in [0, 1].
+
+    Raises:
+        ValueError: an unknown objective, or its mask is missing or of another shape.
     """
-    if objective == "untargeted":
-        return F.binary_cross_entropy_with_logits(logits, mask, reduction="sum")
-    if objective == "hide":
-        return -F.softplus(logits).sum()
-    if objective == "wrong-mask":
-        if wrong_mask is None:
-            raise ValueError("objective 'wrong-mask' needs wrong_mask, a mask of another image")
-        return F.binary_cross_entropy_with_logits(logits, wrong_mask, reduction="sum")
-    raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    return make_goal(objective, mask, wrong_mask, own_mask).losses(logits).sum()

@@ -1,0 +1,188 @@
+"""Attacks of torchattacks and adv_lib on localizers, rounded and measured like our own.
+
+Both libraries attack classifiers. A localizer is shown to them as a segmentation model of two
+classes with the logits (0, z): its cross-entropy against the mask is the BCE of z.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ansm_fast.attacks.budget import NORMS, AttackResult, finish, radius
+from ansm_fast.attacks.objectives import OBJECTIVES
+from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs, find_goal
+
+
+class TwoClassModel(nn.Module):
+    """Image (B, 3, H, W) to the logits (B, 2, H, W) of "pristine" and "forged": 0 and z.
+
+    The localizer is no submodule: a library that switches modes or collects parameters does not
+    reach it.
+    """
+
+    def __init__(self, localizer: LocalizerFunction, device: torch.device) -> None:
+        super().__init__()
+        self._localizer = (localizer,)
+        # Libraries ask the first parameter where the model is.
+        self.place = nn.Parameter(torch.empty(0, device=device), requires_grad=False)
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self._localizer[0](image)
+        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+def _load(module: str, name: str) -> Any:
+    library = module.partition(".")[0]
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{library} cannot be imported ({error}); pip install 'ansm-fast[attacks]'"
+        ) from error
+    if not hasattr(loaded, name):
+        raise ValueError(f"name must be an attack of {module}, got {name!r}")
+    return getattr(loaded, name)
+
+
+class _LibraryAttack:
+    """What both adapters share; a subclass makes the library's call.
+
+    Args:
+        name: of the library's attack.
+        eps: budget as of ``Attack``: for norm "l2" the root mean square of the noise.
+        objective: as of ``Attack``; "hide" is the library's targeted mode with the empty mask.
+        norm: in which the budget holds; it does not choose the attack.
+        seed: of the library's random numbers, which it draws for a batch as a whole: with them
+            the result depends on the batch.
+        options: of the library's attack, as they are. Its eps is set from ours, where it has one.
+    """
+
+    library = ""
+
+    def __init__(
+        self,
+        name: str,
+        eps: float,
+        *,
+        objective: str = "untargeted",
+        norm: str = "linf",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        if not 0 <= eps <= 1:
+            raise ValueError(f"eps must be in [0, 1], got {eps}; four grey levels are 4/255")
+        for key, value, known in (("objective", objective, OBJECTIVES), ("norm", norm, NORMS)):
+            if value not in known:
+                raise ValueError(f"{key} must be one of {', '.join(known)}, got {value!r}")
+        self.name, self.eps, self.objective, self.norm = name, eps, objective, norm
+        self.seed, self.options = seed, options
+
+    def settings(self) -> dict[str, Any]:
+        """What the attack was made with, as JSON holds it."""
+        options = {key: _plain(value) for key, value in self.options.items()}
+        return {
+            "name": f"{self.library}.{self.name}", "eps": self.eps, "objective": self.objective,
+            "norm": self.norm, "seed": self.seed, "options": options,
+        }  # fmt: skip
+
+    def __call__(
+        self,
+        localizer: LocalizerFunction,
+        image: Tensor,
+        mask: Tensor,
+        wrong_mask: Tensor | None = None,
+        sample_ids: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Attacked image (B, 3, H, W), multiples of 1/255; arguments as of ``run``."""
+        return self.run(localizer, image, mask, wrong_mask, sample_ids).attacked
+
+    def run(
+        self,
+        localizer: LocalizerFunction,
+        image: Tensor,
+        mask: Tensor,
+        wrong_mask: Tensor | None = None,
+        sample_ids: Sequence[int] | None = None,
+    ) -> AttackResult:
+        """As ``Attack.run``; what lies outside the budget is projected onto it.
+
+        Raises:
+            ImportError: the library is missing. ValueError: it has no such attack, the attack
+                knows no targeted mode (for "hide"), or as ``Attack.run``.
+        """
+        started, counted = time.perf_counter(), CountedLocalizer(localizer)
+        check_inputs(image, mask, self.eps)
+        goal = find_goal(counted, image, mask, self.objective, wrong_mask)  # type: ignore[arg-type]
+        labels = (goal.target[:, 0] > 0.5).long()
+        bound = float(radius(self.eps, self.norm, image[0].numel()))
+        first = int(sample_ids[0]) if sample_ids else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.seed, first)) & 0x7FFF_FFFF_FFFF_FFFF)
+            model = TwoClassModel(counted, image.device)
+            attacked = self._attack(model, image.contiguous(), labels, bound, goal.sign < 0)
+        attacked = attacked.detach().to(image).clamp(0, 1)
+        return finish(attacked, image, self.eps, self.norm, counted, started)
+
+    def _attack(
+        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
+    ) -> Tensor:
+        raise NotImplementedError
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+class TorchattacksAttack(_LibraryAttack):
+    """An attack of torchattacks, by its class name there: ``TorchattacksAttack("PGD", 4 / 255)``.
+
+    Any that needs of the model nothing but the cross-entropy of its logits fits: FGSM, BIM, PGD,
+    PGDL2, MIFGSM, NIFGSM, VMIFGSM, EOTPGD and the like.
+    """
+
+    library = "torchattacks"
+
+    def _attack(
+        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
+    ) -> Tensor:
+        make = _load("torchattacks", self.name)
+        options = dict(self.options)
+        if _accepts(make, "eps"):
+            options.setdefault("eps", bound)
+        attack = make(model, **options)
+        if targeted:
+            if "targeted" not in attack.supported_mode:
+                raise ValueError(
+                    f"objective 'hide' needs a targeted mode, which {self.name} of torchattacks "
+                    "has not; use another attack"
+                )
+            attack.set_mode_targeted_by_label(quiet=True)
+        return attack(image, labels)
+
+
+class AdvLibAttack(_LibraryAttack):
+    """An attack of adv_lib, by its function name: ``AdvLibAttack("alma_prox", 4 / 255)``.
+
+    The segmentation attacks alma_prox, asma, dag, pdgd and pdpgd look for the smallest noise that
+    fools the model; what they find beyond the budget is projected onto it.
+    """
+
+    library = "adv_lib"
+
+    def _attack(
+        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
+    ) -> Tensor:
+        attack = _load("adv_lib.attacks.segmentation", self.name)
+        return attack(model, image, labels, targeted=targeted, **self.options)
