@@ -1,9 +1,9 @@
 """A second localizer of another kind: a hierarchical transformer instead of a convolutional U-Net.
 
 It is there to show that attacks, defence and training are not tied to one victim. The network is
-Hugging Face Transformers' SegFormer (Xie et al. 2021) behind the same front end of noise residuals,
-trained from nothing. A stem of convolutions comes first (Xiao et al. 2021): the strength of noise is
-no linear function of it, and SegFormer's first step, which halves the size, is linear.
+Hugging Face Transformers' SegFormer (Xie et al. 2021) behind the same front end of noise
+residuals, trained from nothing. A stem of convolutions comes first (Xiao et al. 2021): the strength
+of noise is no linear function of it, and SegFormer's first step, which halves the size, is linear.
 """
 
 from __future__ import annotations
