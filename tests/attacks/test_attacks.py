@@ -2,26 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from ansm_fast.attacks import ATTACKS, OBJECTIVES, Attack, attack_loss, make_attack, round_to_levels
-from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig
-
-
-@pytest.fixture(scope="module")
-def localizer() -> BuiltinLocalizer:
-    torch.manual_seed(0)
-    return BuiltinLocalizer(LocalizerConfig((8, 8, 8, 8))).eval().requires_grad_(False)
-
-
-@pytest.fixture
-def batch() -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randint(0, 256, (3, 3, 48, 40), generator=generator) / 255
-    mask = torch.zeros(3, 1, 48, 40)
-    mask[:, :, 10:30, 8:20] = 1
-    return image, mask, mask.roll(12, -1)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

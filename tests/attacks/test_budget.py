@@ -1,0 +1,124 @@
+"""What an attack says that it spent is what it spent, in 8 bits and in the norm it was given."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansm_fast.attacks import ATTACKS, Attack, round_to_levels
+from ansm_fast.attacks.budget import whole_levels
+
+PAIRS = [(name, norm) for name in ATTACKS for norm in ("linf", "l2")]
+PAIRS.remove(("square", "l2"))
+
+
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
+@pytest.mark.parametrize("eps", [0.0, 1 / 255, 2.6 / 255, 4 / 255])
+def test_the_measured_noise_is_within_the_budget(localizer, batch, name, norm, eps) -> None:
+    image, mask, _ = batch
+    result = Attack(name, eps, steps=3, norm=norm).run(localizer, image, mask)
+    levels = result.attacked * 255
+    assert torch.equal(levels, levels.round())
+    shift = (levels - image * 255).round().double()
+    linf = shift.abs().flatten(1).amax(1) / 255
+    rms = shift.square().flatten(1).mean(1).sqrt() / 255
+    torch.testing.assert_close(result.linf.double(), linf)
+    torch.testing.assert_close(result.rms.double(), rms)
+    assert (linf if norm == "linf" else rms).max() <= eps + 1e-9
+    assert result.within_budget.all() and result.within_budget.shape == (3,)
+    assert result.seconds > 0
+    if eps >= 4 / 255:
+        assert rms.min() > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    eps=st.floats(0, 9),
+    spread=st.floats(0.1, 12),
+    norm=st.sampled_from(["linf", "l2"]),
+)
+def test_rounding_stays_within_and_wastes_little(seed, eps, spread, norm) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(2, 3, 12, 11, generator=generator) * spread
+    whole = whole_levels(noise, eps / 255, norm)
+    assert torch.equal(whole, whole.round())
+    if norm == "linf":
+        assert whole.abs().max() <= eps + 1e-3
+        assert (whole - noise.clamp(-math.floor(eps), math.floor(eps))).abs().max() <= 0.5 + 1e-5
+    else:
+        assert whole.square().mean((1, 2, 3)).sqrt().max() <= eps + 1e-3
+        fits = noise.round().square().mean((1, 2, 3)).sqrt() <= eps
+        assert torch.equal(whole[fits], noise.round()[fits])
+
+
+def test_budgets_of_samples_are_their_own() -> None:
+    image = torch.full((3, 3, 8, 8), 100 / 255)
+    attacked = image + 6 / 255
+    eps = torch.tensor([0.0, 2.0, 9.0]) / 255
+    shift = (round_to_levels(attacked, image, eps) - image) * 255
+    assert shift.flatten(1).amax(1).round().tolist() == [0, 2, 6]
+
+
+def test_half_levels_are_rounded_and_never_cut_off() -> None:
+    image = torch.full((1, 3, 2, 2), 100 / 255)
+    attacked = torch.full((1, 3, 2, 2), 103.7 / 255)
+    assert (round_to_levels(attacked, image, 8 / 255) * 255).round().unique().item() == 104
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "forwards", "backwards"),
+    [
+        ("fgsm", 5, 1, 1),
+        ("bim", 5, 5, 5),
+        ("pgd", 5, 5, 5),
+        ("mifgsm", 5, 5, 5),
+        ("difgsm", 5, 5, 5),
+        ("tifgsm", 5, 5, 5),
+        ("segpgd", 5, 5, 5),
+        ("cw", 5, 6, 5),
+        ("square", 5, 5, 0),
+        ("universal", 5, 5, 5),
+        ("noise", 5, 0, 0),
+    ],
+)
+def test_forwards_and_backwards_are_counted(
+    localizer, batch, name, steps, forwards, backwards
+) -> None:
+    image, mask, _ = batch
+    result = Attack(name, 4 / 255, steps=steps).run(localizer, image, mask)
+    assert (result.forwards, result.backwards) == (3 * forwards, 3 * backwards)
+    own = Attack(name, 4 / 255, steps=steps, objective="own-prediction").run(localizer, image, mask)
+    assert own.forwards == 3 * (forwards + (name != "noise"))
+
+
+def test_expectation_over_answers_costs_that_many_queries(localizer, batch) -> None:
+    image, mask, _ = batch
+    result = Attack("pgd", 4 / 255, steps=2, eot=3).run(localizer, image, mask)
+    assert (result.forwards, result.backwards) == (18, 18)
+
+
+def test_settings_name_all_that_was_chosen() -> None:
+    attack = Attack("pgd", 4 / 255, steps=10, norm="l2", objective="hide", seed=7, eot=2)
+    assert attack.settings() == {
+        "name": "pgd", "eps": 4 / 255, "steps": 10, "alpha": 1 / 255, "objective": "hide",
+        "norm": "l2", "seed": 7, "eot": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"norm": "l1"}, "norm must be one of linf, l2, got 'l1'"),
+        ({"eot": 0}, "eot must be >= 1, got 0"),
+        ({"name": "square", "norm": "l2"}, "norm must be 'linf' for the attack 'square'"),
+        ({"tile": torch.zeros(3, 4, 4)}, "tile must be None for the attack 'pgd'"),
+    ],
+)
+def test_settings_that_cannot_be(arguments, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        Attack(**({"name": "pgd", "eps": 0.1} | arguments))
