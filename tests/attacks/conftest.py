@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 
@@ -42,19 +43,20 @@ def linear() -> Linear:
     return Linear()
 
 
+class StandIn(types.ModuleType):
+    """A module that has whatever is imported from it, and none of it works."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
 @pytest.fixture
-def torchvision(monkeypatch) -> None:
-    """torchattacks imports torchvision's models, of which no attack on a localizer uses any; where
-    torchvision does not fit the installed torch, a stand-in lets the import pass."""
-    for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
-        if name not in sys.modules:
-            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setattr(
-        sys.modules["torchvision"], "models", sys.modules["torchvision.models"], raising=False
-    )
-    monkeypatch.setattr(
-        sys.modules["torchvision"],
-        "transforms",
-        sys.modules["torchvision.transforms"],
-        raising=False,
-    )
+def stand_ins(monkeypatch) -> None:
+    """torchattacks and adv_lib import model zoos and plots that no attack here uses: torchvision,
+    which has to fit the installed torch, and visdom. Where they are missing, stand-ins serve."""
+    for library in ("torchvision", "visdom"):
+        if importlib.util.find_spec(library) is None:
+            for name in (library, f"{library}.models", f"{library}.transforms"):
+                monkeypatch.setitem(sys.modules, name, StandIn(name))

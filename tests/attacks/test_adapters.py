@@ -12,12 +12,12 @@ EPS = 4 / 255
 
 
 @pytest.fixture
-def torchattacks(torchvision):
+def torchattacks(stand_ins):
     return pytest.importorskip("torchattacks")
 
 
 @pytest.fixture
-def adv_lib():
+def adv_lib(stand_ins):
     return pytest.importorskip("adv_lib.attacks.segmentation")
 
 
