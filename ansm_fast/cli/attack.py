@@ -29,19 +29,47 @@ from ansm_fast.cli.options import EPS, check_apart
     "name",
     default="pgd",
     show_default=True,
-    type=click.Choice(["fgsm", "bim", "pgd", "mifgsm", "noise"]),
-)
+    type=click.Choice(
+        [
+            "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square",
+            "universal", "noise",
+        ]
+    ),
+)  # fmt: skip
 @click.option(
     "--objective",
     default="untargeted",
     show_default=True,
-    type=click.Choice(["untargeted", "hide", "wrong-mask"]),
+    type=click.Choice(["untargeted", "hide", "wrong-mask", "own-prediction"]),
 )
-@click.option("--eps", default="4/255", show_default=True, type=EPS, help="L-inf budget.")
-@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--norm",
+    default="linf",
+    show_default=True,
+    type=click.Choice(["linf", "l2"]),
+    help="What eps bounds: every value, or the root mean square of an image's noise.",
+)
+@click.option("--eps", default="4/255", show_default=True, type=EPS, help="Budget.")
+@click.option(
+    "--steps",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Gradient steps; queries of square.",
+)
 @click.option("--alpha", type=EPS, help="Step size; by default eps/4, at least eps/steps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--localizer", metavar="NAME_OR_FILE", help="`builtin` (default) or a checkpoint.")
+@click.option(
+    "--localizer",
+    metavar="NAME_OR_FILE",
+    help="What is attacked: `builtin` (default) or a checkpoint. For a transferred attack, another "
+    "localizer than the one that is to be fooled.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Adaptive: attack the localizer behind this ANSM; `bundled` or a checkpoint.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
 def command(
@@ -51,27 +79,36 @@ def command(
     output: Path,
     name: str,
     objective: str,
+    norm: str,
     eps: float,
     steps: int,
     alpha: float | None,
     seed: int,
     localizer: str | None,
+    weights: str | None,
     limit: int | None,
     batch_size: int,
 ) -> None:
     """Attack the localizer on every image of DIR/images, with its mask of DIR/masks.
 
-    Writes images/, masks/, metadata.jsonl and attack.json to OUTPUT. The attacked images are 8-bit
-    PNG within eps of the originals. Interrupted? The same command goes on where it stopped.
+    Writes images/, masks/, metadata.jsonl with the measured noise of each image, attack.json, a
+    data card README.md and SHA256SUMS to OUTPUT. The attacked images are 8-bit PNG within eps of
+    the originals. Interrupted? The same command goes on where it stopped.
     """
+    import shlex
+    import sys
+
     from rich.console import Console
     from rich.progress import Progress
 
     from ansm_fast.attacks import make_attack
     from ansm_fast.data import FolderDataset
-    from ansm_fast.data.attacked_set import write_attacked_set
+    from ansm_fast.data.attacked_set import Work, write_attacked_set
+    from ansm_fast.data.checksums import write_checksums
+    from ansm_fast.data.data_card import write_data_card
     from ansm_fast.errors import InputError
     from ansm_fast.localizers import load_localizer
+    from ansm_fast.models import load_ansm
 
     if folder is not None and images is None and masks is None:
         images, masks = folder / "images", folder / "masks"
@@ -83,23 +120,47 @@ def command(
     check_apart(output, "-o", images, masks)
     try:
         attack = make_attack(
-            name, eps=eps, steps=steps, alpha=alpha, objective=objective, seed=seed
+            name, eps=eps, steps=steps, alpha=alpha, objective=objective, norm=norm, seed=seed
         )
     except ValueError as error:
         raise InputError(str(error)) from error
     victim = load_localizer(localizer)
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    fingerprint, function = victim.fingerprint, victim.__call__
+    if weights is not None:
+        ansm = load_ansm(None if weights == "bundled" else weights)
+        fingerprint = f"{victim.fingerprint} behind ANSM {ansm.fingerprint}"
+
+        def function(image):  # type: ignore[no-untyped-def]
+            return victim(ansm.defend(image))
+
+    count, work = len(dataset) if limit is None else min(limit, len(dataset)), Work()
     dataset.check(count)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("attack", total=count)
         write_attacked_set(
             dataset,
-            victim,
+            function,
             attack,
             output,
-            localizer_fingerprint=victim.fingerprint,
+            localizer_fingerprint=fingerprint,
             limit=limit,
             batch_size=batch_size,
             on_progress=lambda done: progress.advance(task, done),
+            work=work,
         )
+    try:
+        write_data_card(output, shlex.join(["ansm-fast", *sys.argv[1:]]))
+        write_checksums(output)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {error.filename or output} ({error.strerror or error}); the attacked "
+            "images are complete: mend it and give the same command"
+        ) from error
     click.echo(f"{count} attacked images in {output}")
+    if work.images:
+        click.echo(
+            f"{work.images} made now: {work.forwards / work.images:.1f} forwards, "
+            f"{work.backwards / work.images:.1f} backwards and "
+            f"{1000 * work.seconds / work.images:.0f} ms an image; noise and card: "
+            f"{output / 'README.md'}"
+        )

@@ -1,4 +1,4 @@
-"""``ansm-fast data synthesize``: forgeries with masks from a folder of photographs."""
+"""``ansm-fast data``: synthetic forgeries; attacked sets checked, packed and unpacked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 @click.group()
 def command() -> None:
-    """Make data for training and evaluation."""
+    """Make data for training and evaluation, check it, and pack it."""
 
 
 @command.command()
@@ -57,3 +57,43 @@ def synthesize(
             on_progress=lambda done: progress.advance(task, done),
         )
     click.echo(f"{count} forgeries in {output}")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def verify(folder: Path) -> None:
+    """Check every file of a set against its SHA256SUMS."""
+    from ansm_fast.data.checksums import verify_checksums
+
+    click.echo(f"{verify_checksums(folder)} files of {folder} are as they were written")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("--samples", default=1000, show_default=True, type=click.IntRange(min=1))
+def pack(folder: Path, output: Path, samples: int) -> None:
+    """Pack an attacked set into WebDataset shards of SAMPLES images each."""
+    from rich.progress import Progress
+
+    from ansm_fast.data.shards import pack as write
+
+    with Progress() as progress:
+        task = progress.add_task("pack", total=None)
+        shards = write(folder, output, samples, lambda done: progress.advance(task, done))
+    click.echo(f"{len(shards)} shards in {output}")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="SHARDS")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+def unpack(folder: Path, output: Path) -> None:
+    """Turn shards back into a folder with images/ and masks/, for evaluate and train."""
+    from rich.progress import Progress
+
+    from ansm_fast.data.shards import unpack as write
+
+    with Progress() as progress:
+        task = progress.add_task("unpack", total=None)
+        count = write(folder, output, lambda done: progress.advance(task, done))
+    click.echo(f"{count} images in {output}")

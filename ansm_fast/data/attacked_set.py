@@ -1,24 +1,28 @@
 """Attacked versions of a folder of forgeries: images/, masks/, metadata.jsonl and attack.json.
 
 ``attack.json`` holds what the whole set was made with, ``metadata.jsonl`` one line an image with
-the digest of what it was made from. A line is written when its image is complete: a run that was
-killed goes on from there, and no image is ever taken for the attacked version of another one.
-Images are PNG, so that what was within the budget when it was rounded to 8 bits stays so.
+the digest of what it was made from and the noise that was measured. A line is written when its
+image is complete: a run that was killed goes on from there, and no image is ever taken for the
+attacked version of another one. Images are PNG, so that what was within the budget when it was
+rounded to 8 bits stays so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ansm_fast.attacks import Attack
-from ansm_fast.attacks.gradient import LocalizerFunction
+from ansm_fast.attacks.budget import AttackResult
+from ansm_fast.attacks.query import LocalizerFunction
 from ansm_fast.data.atomic import write_png, write_text
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
@@ -26,6 +30,39 @@ from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
 
 Record = dict[str, Any]
+
+FIT_IMAGES = 32
+
+
+class AnyAttack(Protocol):
+    """An ``Attack``, or an adapter of another library's."""
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def run(
+        self,
+        localizer: LocalizerFunction,
+        image: Tensor,
+        mask: Tensor,
+        wrong_mask: Tensor | None = None,
+        sample_ids: Sequence[int] | None = None,
+    ) -> AttackResult: ...
+
+
+@dataclass
+class Work:
+    """What a call of ``write_attacked_set`` did itself: images made, and what they cost."""
+
+    images: int = 0
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: AttackResult) -> None:
+        self.images += len(result.attacked)
+        self.forwards += result.forwards
+        self.backwards += result.backwards
+        self.seconds += result.seconds
 
 
 def _digest(dataset: FolderDataset, index: int) -> str:
@@ -115,37 +152,57 @@ def _batches(
         yield waiting, np.stack(images), np.stack(masks)
 
 
+def fit_universal(attack: Attack, localizer: LocalizerFunction, dataset: FolderDataset) -> Attack:
+    """The attack with one tile for the whole set, fitted to its first ``FIT_IMAGES`` images: a tile
+    fitted to each batch would follow the masks of its few images."""
+    indices = range(min(FIT_IMAGES, len(dataset)))
+    samples = [dataset[index] for index in indices]
+    wrong = None
+    if attack.objective == "wrong-mask":
+        wrong = [mask_to_tensor(wrong_mask(dataset, index)[None]) for index in indices]
+    images = [to_tensor(sample["image"][None]) for sample in samples]
+    masks = [mask_to_tensor(sample["mask"][None]) for sample in samples]
+    return replace(attack, tile=attack.fit(localizer, images, masks, wrong))
+
+
 def _attack(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
-    attack: Attack,
+    attack: AnyAttack,
     indices: list[int],
     images: Image,
     masks: NDArray[np.bool_],
-) -> Image:
+) -> AttackResult:
     wrong = None
-    if attack.objective == "wrong-mask":
+    if attack.settings()["objective"] == "wrong-mask":
         wrong = mask_to_tensor(np.stack([wrong_mask(dataset, index) for index in indices]))
-    attacked = attack(localizer, to_tensor(images), mask_to_tensor(masks), wrong, indices)
-    pixels = (attacked * 255).round().byte().permute(0, 2, 3, 1)
-    return np.ascontiguousarray(pixels.numpy())
+    return attack.run(localizer, to_tensor(images), mask_to_tensor(masks), wrong, indices)
+
+
+def _pixels(result: AttackResult) -> Image:
+    levels = (result.attacked * 255).round().byte().permute(0, 2, 3, 1)
+    return np.ascontiguousarray(levels.numpy())
 
 
 def write_attacked_set(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
-    attack: Attack,
+    attack: AnyAttack,
     out: str | Path,
     *,
     localizer_fingerprint: str,
     limit: int | None = None,
     batch_size: int = 8,
     on_progress: Callable[[int], None] | None = None,
+    work: Work | None = None,
 ) -> FolderDataset:
     """Attack the images of ``dataset`` and return the attacked set.
 
     Args:
-        localizer: image to logits, differentiable.
+        localizer: image to logits, differentiable: the victim, another localizer (transfer), or
+            the victim behind a defence (adaptive).
+        attack: an ``Attack`` or an adapter. "universal" without a tile is fitted to the first
+            ``FIT_IMAGES`` images of the dataset.
         out: folder of the set; one that holds a part of the same set is completed.
         localizer_fingerprint: of the attacked localizer, for the record.
         limit: only the first so many images. A folder that holds more of them keeps them.
@@ -153,9 +210,11 @@ def write_attacked_set(
             the order of sums; where a gradient is near zero its sign may flip, and a long attack
             then takes another path, as strong. The same bits need the same of both.
         on_progress: called with the number of images done, now or before.
+        work: counts what this call did.
 
     Raises:
-        InputError: ``out`` holds another set, or cannot be written.
+        InputError: ``out`` holds another set, or cannot be written; what is complete stays, and
+            the same call goes on from it.
     """
     out, report = Path(out), on_progress or (lambda done: None)
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -167,14 +226,26 @@ def write_attacked_set(
         write_text(metadata, _lines(records))
         if len(missing) < count:
             report(count - len(missing))
+        if missing and isinstance(attack, Attack) and attack.name == "universal":
+            attack = (
+                attack if attack.tile is not None else fit_universal(attack, localizer, dataset)
+            )
         with metadata.open("a", encoding="utf-8") as file:
             for indices, images, masks in _batches(dataset, missing, batch_size):
-                attacked = _attack(dataset, localizer, attack, indices, images, masks)
-                for index, image, mask in zip(indices, attacked, masks, strict=True):
+                result = _attack(dataset, localizer, attack, indices, images, masks)
+                if work is not None:
+                    work.add(result)
+                for row, (index, image) in enumerate(zip(indices, _pixels(result), strict=True)):
                     name = dataset.names[index]
-                    write_png(out / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
+                    write_png(out / "masks" / f"{name}.png", masks[row].astype(np.uint8) * 255)
                     write_png(out / "images" / f"{name}.png", image)
-                    records[name] = _record(dataset, index, attack, digests[index])
+                    records[name] = {
+                        **_record(dataset, index, attack, digests[index]),
+                        "victim": localizer_fingerprint,
+                        "linf": round(float(result.linf[row]), 6),
+                        "rms": round(float(result.rms[row]), 6),
+                        "within_budget": bool(result.within_budget[row]),
+                    }
                     file.write(_lines({name: records[name]}))
                     file.flush()
                 report(len(indices))
@@ -183,13 +254,13 @@ def write_attacked_set(
         write_text(metadata, _lines({record["name"]: record for record in ordered}))
     except OSError as error:
         raise InputError(
-            f"cannot write to {error.filename or out} ({error.strerror or error}); "
-            "give another output folder"
+            f"cannot write to {error.filename or out} ({error.strerror or error}); what is "
+            "complete is intact: mend it and give the same command, or give another output folder"
         ) from error
     return FolderDataset(out / "images", out / "masks")
 
 
-def _record(dataset: FolderDataset, index: int, attack: Attack, digest: str) -> Record:
+def _record(dataset: FolderDataset, index: int, attack: AnyAttack, digest: str) -> Record:
     settings = attack.settings()
     return {
         "name": dataset.names[index],

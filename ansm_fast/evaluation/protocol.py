@@ -36,7 +36,7 @@ from ansm_fast.evaluation.judged import Judged, content_key
 from ansm_fast.evaluation.metrics import Scores, judge
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
-from ansm_fast.evaluation.targets import Systems, Target, fit_universal
+from ansm_fast.evaluation.targets import Systems, Target
 
 Pairs = Mapping[str, tuple[Path, Path]]
 
@@ -190,8 +190,6 @@ def measure(
         if target.randomized:
             attack = replace(attack, eot=DRAWS)
         folder = cache_folder(cache, target.label, attack, dataset, target.identity)
-        if attack.name == "universal" and still_to_make(folder, count):
-            attack = fit_universal(attack, target.function, dataset)
         made = write_attacked_set(
             dataset,
             target.function,

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from ansm_fast.attacks import Attack
-from ansm_fast.data import FolderDataset
-from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import Defence, make_defence, weights_identity
 from ansm_fast.evaluation.differentiable import TensorFunction, through
-
-FIT_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -95,15 +90,6 @@ class Systems:
     def _undefended(self, label: str, judged: tuple[Defence, ...]) -> Target:
         victim = self.localizer
         return Target(label, victim, fingerprint(victim), weights_identity(victim), judged)
-
-
-def fit_universal(attack: Attack, function: TensorFunction, dataset: FolderDataset) -> Attack:
-    """The attack with one tile for the whole set, fitted to its first images: a tile fitted to each
-    batch would follow the masks of its few images."""
-    samples = [dataset[index] for index in range(min(FIT_IMAGES, len(dataset)))]
-    images = [to_tensor(sample["image"][None]) for sample in samples]
-    masks = [mask_to_tensor(sample["mask"][None]) for sample in samples]
-    return replace(attack, tile=attack.fit(function, images, masks))
 
 
 def fingerprint(localizer: object) -> str:

@@ -1,0 +1,121 @@
+"""Large attacked sets as WebDataset shards: tar files of image, mask and record, read in order.
+
+A sample's key is its position; the image's own name, which may hold dots and slashes, stands in its
+record. Folder and shards are turned into each other without loss: files are copied as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.data.atomic import write_bytes, write_text
+from ansm_fast.data.checksums import write_checksums
+from ansm_fast.errors import InputError
+
+_DOCUMENTS = ("attack.json", "README.md")
+
+
+def _webdataset() -> Any:
+    try:
+        import webdataset
+    except ImportError as error:
+        raise InputError(
+            "shards need the library webdataset; install it with pip install 'ansm-fast[datasets]'"
+        ) from error
+    return webdataset
+
+
+def pack(
+    folder: str | Path,
+    out: str | Path,
+    samples: int = 1000,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Write ``out/000000.tar`` and so on, ``samples`` images each, and the set's documents.
+
+    Raises:
+        InputError: ``folder`` is no complete attacked set, ``out`` holds other files, or the
+            library webdataset is missing.
+    """
+    folder, out, report = Path(folder), Path(out), on_progress or (lambda done: None)
+    library = _webdataset()
+    metadata = folder / "metadata.jsonl"
+    if not metadata.is_file():
+        raise InputError(f"no metadata.jsonl in {folder}; give a set made by `ansm-fast attack`")
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; give another output folder")
+    out.mkdir(parents=True, exist_ok=True)
+    pattern = str(out / "%06d.tar")
+    with library.ShardWriter(pattern, maxcount=samples, verbose=0) as writer:
+        for index, line in enumerate(metadata.read_text(encoding="utf-8").splitlines()):
+            record = json.loads(line)
+            parts = {
+                f"{part}.png": folder / f"{part}s" / f"{record['name']}.png"
+                for part in ("image", "mask")
+            }
+            missing = [path for path in parts.values() if not path.is_file()]
+            if missing:
+                raise InputError(f"{missing[0]} is missing; give the command that made it again")
+            contents = {part: path.read_bytes() for part, path in parts.items()}
+            writer.write({"__key__": f"{index:09d}", "json": record, **contents})
+            report(1)
+    for name in _DOCUMENTS:
+        if (folder / name).is_file():
+            write_bytes(out / name, (folder / name).read_bytes())
+    write_checksums(out)
+    return sorted(out.glob("*.tar"))
+
+
+def read_shards(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """Samples of all shards in order: ``record``, ``image`` and ``mask``, the latter PNG bytes.
+
+    Raises:
+        InputError: no shard, a sample without one of its parts, or no library webdataset.
+    """
+    shards = sorted(str(path) for path in Path(folder).glob("*.tar"))
+    if not shards:
+        raise InputError(f"no shard in {folder}; give a folder that `ansm-fast data pack` wrote")
+    library = _webdataset()
+    for sample in library.WebDataset(shards, shardshuffle=False):
+        missing = [part for part in ("json", "image.png", "mask.png") if part not in sample]
+        if missing:
+            raise InputError(
+                f"sample {sample['__key__']} of {folder} has no {missing[0]}; pack the set again"
+            )
+        yield {
+            "record": json.loads(sample["json"]),
+            "image": sample["image.png"],
+            "mask": sample["mask.png"],
+        }
+
+
+def unpack(
+    folder: str | Path, out: str | Path, on_progress: Callable[[int], None] | None = None
+) -> int:
+    """Write shards as a folder that ``FolderDataset`` reads; returns the number of images.
+
+    Raises:
+        InputError: see ``read_shards``; or ``out`` holds other files.
+    """
+    folder, out, report = Path(folder), Path(out), on_progress or (lambda done: None)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; give another output folder")
+    lines = []
+    for sample in read_shards(folder):
+        for part in ("image", "mask"):
+            path = out / f"{part}s" / f"{sample['record']['name']}.png"
+            if not path.resolve().is_relative_to((out / f"{part}s").resolve()):
+                raise InputError(f"{folder} holds the name {sample['record']['name']!r}: no path")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, sample[part])
+        lines.append(json.dumps(sample["record"]) + "\n")
+        report(1)
+    write_text(out / "metadata.jsonl", "".join(lines))
+    for name in _DOCUMENTS:
+        if (folder / name).is_file():
+            write_bytes(out / name, (folder / name).read_bytes())
+    write_checksums(out)
+    return len(lines)
