@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.data.images import mask_to_tensor, read_mask, read_rgb, to_tensor
 from ansm_fast.data.wrong_mask import wrong_mask
+from ansm_fast.evaluation.bootstrap import mean_interval
 from ansm_fast.localizers import (
     BuiltinLocalizer,
     LocalizerConfig,
@@ -112,12 +114,9 @@ def predicted(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def measured(values: list[float]) -> dict[str, float]:
-    """Mean with the 95 % interval of a percentile bootstrap over images."""
-    rng = np.random.default_rng(0)
-    sample = np.array(values)
-    means = sample[rng.integers(0, len(sample), (2000, len(sample)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"f1": round(sample.mean(), 4), "low": round(low, 4), "high": round(high, 4)}
+    """Mean with its 95 % interval over images."""
+    low, high = mean_interval(values) or (math.nan, math.nan)
+    return {"f1": round(float(np.mean(values)), 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def probe_row(train: Noise, held_out: Noise, eps: float, steps: int, seeds: int) -> dict[str, Any]:
