@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
