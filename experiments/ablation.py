@@ -1,6 +1,8 @@
-"""What each part of the method is worth: FFA only, MgR only, both, and plain pixel MSE.
+"""What each part of the method is worth: FFA only, MgR only, both, and plain pixel MSE; and where
+FFA should align.
 
     python experiments/ablation.py experiments/ablation.yaml HELD_OUT -o FILE.json
+    python experiments/ablation.py experiments/ablation.yaml HELD_OUT -o FILE.json --vary taps
 
 Trains every variant with every seed from one short configuration, alike in all but the objective,
 and evaluates each on HELD_OUT (images/ and masks/), undefended figures beside it. No detection
@@ -23,7 +25,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
 from ansm_fast.evaluation import Protocol, evaluate
-from ansm_fast.localizers import load_localizer
+from ansm_fast.localizers import TrainableLocalizer, load_localizer
 from ansm_fast.models import load_ansm
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.config import ANSMRun, parse_run
@@ -31,8 +33,13 @@ from ansm_fast.training.config import ANSMRun, parse_run
 ATTACKS = ("none", "pgd", "fgsm", "hide", "wrong-mask", "own-prediction", "noise")
 
 
-def variants(steps: int) -> dict[str, dict[str, Any]]:
+def variants(vary: str, steps: int, localizer: TrainableLocalizer) -> dict[str, dict[str, Any]]:
     """Overrides of the common configuration, by name."""
+    if vary == "taps":
+        # Every level of the localizer alone, then the ones that are aligned by default together.
+        levels = [f"body.{level}" for level in ("down1", "down2", "down3", "down4", "up3", "up2")]
+        groups = {level: [level] for level in levels} | {"default": list(localizer.taps)}
+        return {name: {"ffa": {"steps": steps, "taps": taps}} for name, taps in groups.items()}
     return {
         "FFA only": {"ffa": {"steps": steps}},
         "MgR only": {"ffa": {"steps": 0}},
@@ -92,6 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("config", type=Path)
     parser.add_argument("held_out", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
+    parser.add_argument("--vary", choices=("objectives", "taps"), default="objectives")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--cache", type=Path, default=Path("cache/ablation"))
     parser.add_argument("--seeds", type=int, default=3)
@@ -113,7 +121,7 @@ def main() -> None:
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
-        for name, changes in variants(values["steps"]).items():
+        for name, changes in variants(options.vary, values["steps"], localizer).items():
             folder = options.runs / f"{name.replace(' ', '_')}-{seed}"
             # The pool belongs to the data, not to the run: one for all seeds.
             path = run_one(merged(values, changes | {"seed": seed}), folder)
