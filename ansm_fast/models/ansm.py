@@ -13,6 +13,7 @@ from ansm_fast.models.unet import (
     NoiseResidualFrontEnd,
     UNet,
     check_image,
+    conv_block,
     pad_to_stride,
 )
 from ansm_fast.ops import clamp_project
@@ -25,16 +26,27 @@ VARIANTS: dict[str, tuple[int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class ANSMConfig:
-    """``variant`` names the widths; ``eps_d`` bounds the perturbation (L-inf, image in [0, 1])."""
+    """What an ANSM is.
+
+    Attributes:
+        variant: names the widths of the body.
+        eps_d: bounds the perturbation (L-inf, image in [0, 1]).
+        detail: width of a layer before the head that sees pixels and noise residuals as they are
+            beside the body's features; 0: the features alone. To take noise out of a pixel the
+            head needs that pixel, and 16 features cannot carry twelve values and their noise.
+    """
 
     variant: str = "tiny"
     eps_d: float = 8 / 255
+    detail: int = 0
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
         if not 0 < self.eps_d <= 1:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
+        if self.detail < 0:
+            raise ValueError(f"detail must be >= 0, got {self.detail}")
 
 
 class ANSM(nn.Module):
@@ -59,7 +71,13 @@ class ANSM(nn.Module):
         self.fingerprint = ""
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
-        self.head = nn.Conv2d(BODY_CHANNELS, 12, 3, padding=1)
+        detail = self.config.detail
+        self.detail = (
+            conv_block(BODY_CHANNELS + NoiseResidualFrontEnd.out_channels, detail, kernel=1)
+            if detail
+            else nn.Identity()
+        )
+        self.head = nn.Conv2d(detail or BODY_CHANNELS, 12, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -69,12 +87,15 @@ class ANSM(nn.Module):
         return self.config.eps_d
 
     def features(self, image: Tensor) -> Tensor:
-        """Body features (B, 16, H', W') at half the size of the padded image."""
-        return self.body(self.front_end(pad_to_stride(image, self.stride)))
+        """What the head sees, at half the size of the padded image: (B, 16, H', W') of the body,
+        and, with ``detail``, the 36 channels of the front end behind them."""
+        seen = self.front_end(pad_to_stride(image, self.stride))
+        features = self.body(seen)
+        return torch.cat([features, seen], 1) if self.config.detail else features
 
     def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Perturbation (B, 3, *size) in [-eps_d, eps_d] from body features."""
-        delta = F.pixel_shuffle(self.head(features), 2)[..., : size[0], : size[1]]
+        """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
+        delta = F.pixel_shuffle(self.head(self.detail(features)), 2)[..., : size[0], : size[1]]
         return torch.tanh(delta) * self.eps_d
 
     def forward(self, image: Tensor) -> Tensor:

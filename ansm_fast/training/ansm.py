@@ -58,8 +58,9 @@ def begin_from(ansm: ANSM, path: Path) -> None:
     initial = load_ansm(path)
     if initial.config != ansm.config:
         raise InputError(
-            f"{path} is a {initial.config.variant} ANSM with eps_d {initial.eps_d * 255:g}/255, "
-            f"the config says {ansm.config.variant} with {ansm.eps_d * 255:g}/255; change one"
+            f"{path} is a {initial.config.variant} ANSM with eps_d {initial.eps_d * 255:g}/255 and "
+            f"detail {initial.config.detail}, the config says {ansm.config.variant} with "
+            f"{ansm.eps_d * 255:g}/255 and {ansm.config.detail}; change one"
         )
     ansm.load_state_dict(initial.state_dict())
 
@@ -192,7 +193,8 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
     training_set = MemorySet(run.data.train)
-    ansm, head = ANSM(ANSMConfig(run.variant, run.eps_d / 255)), AuxiliaryMaskHead()
+    ansm = ANSM(ANSMConfig(run.variant, run.eps_d / 255, run.detail))
+    head = AuxiliaryMaskHead()
     if run.warm_start:
         warm_start(ansm, head, localizer)
     if run.initial is not None:

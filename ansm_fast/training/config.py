@@ -219,6 +219,7 @@ class ANSMRun(_Run):
     localizer: Path | None = None
     variant: Literal["tiny", "base"] = "tiny"
     eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
+    detail: Annotated[int, Field(ge=0)] = Field(0, description="see ANSMConfig.detail")
     warm_start: bool = True
     initial: Path | None = Field(None, description="ANSM checkpoint to go on from, as it is")
     crop: Positive = 192

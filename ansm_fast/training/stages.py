@@ -29,7 +29,8 @@ class AuxiliaryMaskHead(nn.Module):
         self.classifier = nn.Conv2d(BODY_CHANNELS, 1, 1)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        logits = F.interpolate(self.classifier(features), scale_factor=2.0, mode="bilinear")
+        body = features[:, :BODY_CHANNELS]
+        logits = F.interpolate(self.classifier(body), scale_factor=2.0, mode="bilinear")
         return logits[..., : size[0], : size[1]]
 
 
@@ -113,9 +114,9 @@ class TwoStageLoss:
     def _defended(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Defended image, perturbation and the body's features."""
         features = self._features(image)
-        with network_autocast(self.run.precision, image.device):
-            perturbation = self.ansm.perturbation(features, (image.shape[2], image.shape[3]))
-        perturbation = perturbation.float()
+        # The head in float32: it tells pixels apart by less than bfloat16 does.
+        size = (image.shape[2], image.shape[3])
+        perturbation = self.ansm.perturbation(features.float(), size)
         return clamp_project(image, perturbation, self.ansm.eps_d), perturbation, features
 
     def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:

@@ -12,18 +12,18 @@ from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import load_checkpoint
 
 
-def trained(variant: str = "tiny") -> ANSM:
+def trained(variant: str = "tiny", detail: int = 0) -> ANSM:
     """Weights that use the whole range of the perturbation."""
     torch.manual_seed(0)
-    ansm = ANSM(ANSMConfig(variant))
+    ansm = ANSM(ANSMConfig(variant, detail=detail))
     torch.nn.init.normal_(ansm.head.weight, std=1.0)
     return ansm.eval()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (17, 64), (33, 50)])
-@pytest.mark.parametrize("variant", ["tiny", "base"])
-def test_any_size_and_a_bounded_output(size, variant) -> None:
-    ansm, image = trained(variant), torch.rand(2, 3, *size)
+@pytest.mark.parametrize(("variant", "detail"), [("tiny", 0), ("tiny", 32), ("base", 8)])
+def test_any_size_and_a_bounded_output(size, variant, detail) -> None:
+    ansm, image = trained(variant, detail), torch.rand(2, 3, *size)
     with torch.no_grad():
         perturbation, defended = ansm(image), ansm.defend(image)
     assert perturbation.shape == image.shape == defended.shape
@@ -38,9 +38,22 @@ def test_an_untrained_module_changes_nothing() -> None:
         assert torch.equal(ANSM().eval().defend(image), image)
 
 
-def test_nothing_beyond_the_receptive_field_matters() -> None:
+def test_the_head_sees_pixels_that_the_features_do_not_carry() -> None:
+    """With its features silenced, a head with detail still follows the image; the other cannot."""
+    image = torch.rand(1, 3, 32, 32)
+    for detail in (0, 32):
+        ansm = trained(detail=detail)
+        with torch.no_grad():
+            for parameter in ansm.body.parameters():
+                parameter.zero_()
+            noise = ansm(image)
+        assert (noise.flatten(2).std(2) > 1e-4).any() == bool(detail)
+
+
+@pytest.mark.parametrize("detail", [0, 32])
+def test_nothing_beyond_the_receptive_field_matters(detail) -> None:
     """What the tiles of the defence rely on."""
-    ansm, image = trained(), torch.rand(1, 3, 256, 320)
+    ansm, image = trained(detail=detail), torch.rand(1, 3, 256, 320)
     changed = image.clone()
     changed[..., 0:16] = 1 - changed[..., 0:16]
     with torch.no_grad():
@@ -61,8 +74,9 @@ def test_shifting_by_the_stride_shifts_the_output() -> None:
     )
 
 
-def test_gradients_reach_every_weight() -> None:
-    ansm = trained().train()
+@pytest.mark.parametrize("detail", [0, 32])
+def test_gradients_reach_every_weight(detail) -> None:
+    ansm = trained(detail=detail).train()
     ansm.defend(torch.rand(2, 3, 32, 32) * 0.8 + 0.1).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in ansm.parameters())
 
@@ -81,13 +95,13 @@ def test_bad_images(image, kind) -> None:
 
 
 def test_bad_configurations() -> None:
-    for arguments in ({"variant": "huge"}, {"eps_d": 0.0}, {"eps_d": 2.0}):
+    for arguments in ({"variant": "huge"}, {"eps_d": 0.0}, {"eps_d": 2.0}, {"detail": -1}):
         with pytest.raises(ValueError, match="must be"):
             ANSMConfig(**arguments)
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    ansm = trained("base")
+    ansm = trained("base", 8)
     mark = save_ansm(tmp_path / "a.safetensors", ansm, {"config": {"seed": 3}})
     loaded = load_ansm(tmp_path / "a.safetensors")
     assert loaded.config == ansm.config and loaded.fingerprint == mark and not loaded.training
