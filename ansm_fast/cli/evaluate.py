@@ -85,7 +85,11 @@ def _columns(
     metavar="LIST",
     help="Of none, jpeg, median, bit-depth, gaussian, tv, ansm; all by default.",
 )
-@click.option("--localizer", metavar="NAME_OR_FILE", help="`builtin` (default) or a checkpoint.")
+@click.option(
+    "--localizer",
+    metavar="NAME_OR_FILE",
+    help="`builtin` (default), a checkpoint, or your own module:function.",
+)
 @click.option(
     "--weights",
     multiple=True,

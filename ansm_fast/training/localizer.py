@@ -67,7 +67,8 @@ def begin_from(localizer: TrainableLocalizer, path: Path) -> None:
     initial = load_localizer(path)
     if type(initial) is not type(localizer) or initial.config != localizer.config:
         raise InputError(
-            f"initial: {path} is a {type(initial).__name__} with {initial.config}, the config says "
+            f"initial: {path} is a {type(initial).__name__} with "
+            f"{getattr(initial, 'config', 'no configuration')}, the config says "
             f"{type(localizer).__name__} with {localizer.config}; change one"
         )
     localizer.load_state_dict(initial.state_dict())
