@@ -62,7 +62,7 @@ from ansm_fast.cli.options import EPS, check_apart
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="What is attacked: `builtin` (default) or a checkpoint. For a transferred attack, another "
+    help="What is attacked: `builtin` (default), a checkpoint or module:function. For a transferred attack, another "
     "localizer than the one that is to be fooled.",
 )
 @click.option(

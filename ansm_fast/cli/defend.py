@@ -43,7 +43,7 @@ INTERRUPTED = 130
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="Localizer for the masks: `builtin` or a checkpoint. Without --masks they go to "
+    help="Localizer for the masks: `builtin`, a checkpoint or module:function. Without --masks they go to "
     "OUTPUT-masks.",
 )
 @click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
