@@ -1,13 +1,16 @@
 """Attacks of torchattacks and adv_lib on localizers, rounded and measured like our own.
 
 Both libraries attack classifiers. A localizer is shown to them as a segmentation model of two
-classes with the logits (0, z): its cross-entropy against the mask is the BCE of z.
+classes with the logits (-z/2, z/2): its cross-entropy against the mask is the BCE of z, and both
+classes answer to the image, as attacks that look at one of them expect.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +22,11 @@ from ansm_fast.attacks.budget import NORMS, AttackResult, finish, radius
 from ansm_fast.attacks.objectives import OBJECTIVES
 from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs, find_goal
 
+LibraryCall = Callable[[Tensor, Tensor], Tensor]
+
 
 class TwoClassModel(nn.Module):
-    """Image (B, 3, H, W) to the logits (B, 2, H, W) of "pristine" and "forged": 0 and z.
+    """Image (B, 3, H, W) to the logits (B, 2, H, W) of "pristine" and "forged": -z/2, z/2.
 
     The localizer is no submodule: a library that switches modes or collects parameters does not
     reach it.
@@ -35,8 +40,8 @@ class TwoClassModel(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        logits = self._localizer[0](image)
-        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+        half = self._localizer[0](image) / 2
+        return torch.cat([-half, half], dim=1)
 
 
 def _load(module: str, name: str) -> Any:
@@ -62,7 +67,8 @@ class _LibraryAttack:
         norm: in which the budget holds; it does not choose the attack.
         seed: of the library's random numbers, which it draws for a batch as a whole: with them
             the result depends on the batch.
-        options: of the library's attack, as they are. Its eps is set from ours, where it has one.
+        options: of the library's attack, as they are. Its eps and norm are set from ours, where it
+            has them.
     """
 
     library = ""
@@ -116,7 +122,8 @@ class _LibraryAttack:
 
         Raises:
             ImportError: the library is missing. ValueError: it has no such attack, the attack
-                knows no targeted mode (for "hide"), or as ``Attack.run``.
+                fails on a segmentation-shaped model or knows no targeted mode (for "hide"), or as
+                ``Attack.run``.
         """
         started, counted = time.perf_counter(), CountedLocalizer(localizer)
         check_inputs(image, mask, self.eps)
@@ -127,13 +134,19 @@ class _LibraryAttack:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self.seed, first)) & 0x7FFF_FFFF_FFFF_FFFF)
             model = TwoClassModel(counted, image.device)
-            attacked = self._attack(model, image.contiguous(), labels, bound, goal.sign < 0)
+            call = self._prepare(model, bound, goal.sign < 0)
+            try:
+                attacked = call(image.contiguous(), labels)
+            except (IndexError, RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.name} of {self.library} failed on a model with logits (B, 2, H, W) "
+                    f"({error}); use an attack that is not made for classifiers alone"
+                ) from error
         attacked = attacked.detach().to(image).clamp(0, 1)
         return finish(attacked, image, self.eps, self.norm, counted, started)
 
-    def _attack(
-        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
-    ) -> Tensor:
+    def _prepare(self, model: nn.Module, bound: float, targeted: bool) -> LibraryCall:
+        """The library's attack, ready for an image and its labels."""
         raise NotImplementedError
 
 
@@ -154,9 +167,7 @@ class TorchattacksAttack(_LibraryAttack):
 
     library = "torchattacks"
 
-    def _attack(
-        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
-    ) -> Tensor:
+    def _prepare(self, model: nn.Module, bound: float, targeted: bool) -> LibraryCall:
         make = _load("torchattacks", self.name)
         options = dict(self.options)
         if _accepts(make, "eps"):
@@ -169,20 +180,23 @@ class TorchattacksAttack(_LibraryAttack):
                     "has not; use another attack"
                 )
             attack.set_mode_targeted_by_label(quiet=True)
-        return attack(image, labels)
+        return attack
 
 
 class AdvLibAttack(_LibraryAttack):
-    """An attack of adv_lib, by its function name: ``AdvLibAttack("alma_prox", 4 / 255)``.
+    """An attack of adv_lib, by its function name: ``AdvLibAttack("pdpgd", 4 / 255)``.
 
-    The segmentation attacks alma_prox, asma, dag, pdgd and pdpgd look for the smallest noise that
-    fools the model; what they find beyond the budget is projected onto it.
+    The segmentation attacks asma, dag, pdgd and pdpgd look for the smallest noise that fools the
+    share ``adv_threshold`` of all pixels; what they find beyond the budget is projected onto it.
+    asma drives pixels towards labels and wants "hide"; alma_prox compares three classes and does
+    not fit a mask's two.
     """
 
     library = "adv_lib"
 
-    def _attack(
-        self, model: nn.Module, image: Tensor, labels: Tensor, bound: float, targeted: bool
-    ) -> Tensor:
+    def _prepare(self, model: nn.Module, bound: float, targeted: bool) -> LibraryCall:
         attack = _load("adv_lib.attacks.segmentation", self.name)
-        return attack(model, image, labels, targeted=targeted, **self.options)
+        options = dict(self.options)
+        if _accepts(attack, "norm"):
+            options["norm"] = math.inf if self.norm == "linf" else 2
+        return functools.partial(attack, model, targeted=targeted, **options)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,16 +23,15 @@ from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.attacks.budget import AttackResult
-from ansm_fast.attacks.query import LocalizerFunction
+from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction
 from ansm_fast.data.atomic import write_png, write_text
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.data.universal_tile import with_tile
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
 
 Record = dict[str, Any]
-
-FIT_IMAGES = 32
 
 
 class AnyAttack(Protocol):
@@ -51,7 +51,8 @@ class AnyAttack(Protocol):
 
 @dataclass
 class Work:
-    """What a call of ``write_attacked_set`` did itself: images made, and what they cost."""
+    """What a call of ``write_attacked_set`` did itself: images made, and what they cost, a fitted
+    universal noise included."""
 
     images: int = 0
     forwards: int = 0
@@ -152,19 +153,6 @@ def _batches(
         yield waiting, np.stack(images), np.stack(masks)
 
 
-def fit_universal(attack: Attack, localizer: LocalizerFunction, dataset: FolderDataset) -> Attack:
-    """The attack with one tile for the whole set, fitted to its first ``FIT_IMAGES`` images: a tile
-    fitted to each batch would follow the masks of its few images."""
-    indices = range(min(FIT_IMAGES, len(dataset)))
-    samples = [dataset[index] for index in indices]
-    wrong = None
-    if attack.objective == "wrong-mask":
-        wrong = [mask_to_tensor(wrong_mask(dataset, index)[None]) for index in indices]
-    images = [to_tensor(sample["image"][None]) for sample in samples]
-    masks = [mask_to_tensor(sample["mask"][None]) for sample in samples]
-    return replace(attack, tile=attack.fit(localizer, images, masks, wrong))
-
-
 def _attack(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
@@ -201,8 +189,9 @@ def write_attacked_set(
     Args:
         localizer: image to logits, differentiable: the victim, another localizer (transfer), or
             the victim behind a defence (adaptive).
-        attack: an ``Attack`` or an adapter. "universal" without a tile is fitted to the first
-            ``FIT_IMAGES`` images of the dataset.
+        attack: an ``Attack`` or an adapter. "universal" has one tile for the whole set, kept in
+            it: its own, or one that is fitted to the first images of the dataset; see
+            ``fit_universal``.
         out: folder of the set; one that holds a part of the same set is completed.
         localizer_fingerprint: of the attacked localizer, for the record.
         limit: only the first so many images. A folder that holds more of them keeps them.
@@ -227,9 +216,12 @@ def write_attacked_set(
         if len(missing) < count:
             report(count - len(missing))
         if missing and isinstance(attack, Attack) and attack.name == "universal":
-            attack = (
-                attack if attack.tile is not None else fit_universal(attack, localizer, dataset)
-            )
+            started, counted = time.perf_counter(), CountedLocalizer(localizer)
+            attack = with_tile(attack, counted, dataset, out)
+            if work is not None:
+                work.forwards += counted.forwards
+                work.backwards += counted.backwards
+                work.seconds += time.perf_counter() - started
         with metadata.open("a", encoding="utf-8") as file:
             for indices, images, masks in _batches(dataset, missing, batch_size):
                 result = _attack(dataset, localizer, attack, indices, images, masks)

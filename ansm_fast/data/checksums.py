@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from ansm_fast.data.atomic import write_text
@@ -20,22 +21,41 @@ def _digest(path: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
+    """All but the list itself and what a killed run left under a temporary name."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name != CHECKSUMS and not path.name.startswith(".")
+        if path.is_file() and path.name != CHECKSUMS and not path.match(".*.tmp")
     )
 
 
+def _line(digest: str, name: str) -> str:
+    """A name that would break the line is escaped, and a backslash in front says so."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{digest}  {name}" if escaped == name else f"\\{digest}  {escaped}"
+
+
+def _read(line: str) -> tuple[str, str] | None:
+    """Digest and name of a line, None if it is none."""
+    escaped = line.startswith("\\")
+    digest, gap, name = line[escaped:].partition("  ")
+    if len(digest) != 64 or not gap or not name:
+        return None
+    if escaped:
+        meant = {"n": "\n", "r": "\r", "\\": "\\"}
+        name = re.sub(r"\\([nr\\])", lambda found: meant[found[1]], name)
+    return digest, name
+
+
 def write_checksums(folder: str | Path) -> Path:
-    """Write ``folder/SHA256SUMS`` over every other file below it that is not hidden.
+    """Write ``folder/SHA256SUMS`` over every other file below it.
 
     Raises:
         OSError: a file cannot be read, or the folder cannot be written to.
     """
     folder = Path(folder)
-    lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}" for path in _files(folder)]
-    write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
+    lines = [_line(_digest(path), path.relative_to(folder).as_posix()) for path in _files(folder)]
+    write_text(folder / CHECKSUMS, "".join(f"{line}\n" for line in lines))
     return folder / CHECKSUMS
 
 
@@ -53,11 +73,12 @@ def verify_checksums(folder: str | Path) -> int:
             f"no {CHECKSUMS} in {folder}; give a set that `ansm-fast attack` completed"
         )
     expected: dict[str, str] = {}
-    for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-        digest, gap, name = line.partition("  ")
-        if len(digest) != 64 or not gap or not name:
+    text = listing.read_text(encoding="utf-8", errors="replace")
+    for line in text.removesuffix("\n").split("\n"):
+        entry = _read(line)
+        if entry is None:
             raise InputError(f"{listing} is damaged at {line[:80]!r}; make or copy the set again")
-        expected[name] = digest
+        expected[entry[1]] = entry[0]
     wrong = [
         name
         for name, digest in expected.items()

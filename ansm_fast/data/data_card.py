@@ -55,7 +55,8 @@ def data_card(card: dict[str, Any], records: Sequence[dict[str, Any]], command: 
 
 `images/` holds the attacked images (8-bit PNG; the noise was measured after rounding), `masks/` the
 true masks (bright is forged, all dark is pristine), `metadata.jsonl` one line an image: settings,
-measured noise, source and digest of the source. `attack.json` holds the settings of the whole set.
+measured noise, source and digest of the source. `attack.json` holds the settings of the whole set,
+`universal.safetensors`, where it is there, the one tile of noise that all images share.
 `sha256sum -c SHA256SUMS` or `ansm-fast data verify` checks every file.
 
 ## Intended use

@@ -7,15 +7,18 @@ record. Folder and shards are turned into each other without loss: files are cop
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ansm_fast.data.atomic import write_bytes, write_text
 from ansm_fast.data.checksums import write_checksums
+from ansm_fast.data.universal_tile import TILE_FILE
 from ansm_fast.errors import InputError
 
-_DOCUMENTS = ("attack.json", "README.md")
+_DOCUMENTS = ("attack.json", "README.md", TILE_FILE)
 
 
 def _webdataset() -> Any:
@@ -28,6 +31,27 @@ def _webdataset() -> Any:
     return webdataset
 
 
+def _records(metadata: Path) -> list[dict[str, Any]]:
+    try:
+        lines = metadata.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(
+            f"{metadata} is cut short or damaged; give the command that made the set again"
+        ) from error
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {error.filename or out} ({error.strerror or error}); make room, "
+            f"remove {out} and give the same command, or give another output folder"
+        ) from error
+
+
 def pack(
     folder: str | Path,
     out: str | Path,
@@ -37,8 +61,8 @@ def pack(
     """Write ``out/000000.tar`` and so on, ``samples`` images each, and the set's documents.
 
     Raises:
-        InputError: ``folder`` is no complete attacked set, ``out`` holds other files, or the
-            library webdataset is missing.
+        InputError: ``folder`` is no complete attacked set, ``out`` holds other files or cannot be
+            written to, or the library webdataset is missing.
     """
     folder, out, report = Path(folder), Path(out), on_progress or (lambda done: None)
     library = _webdataset()
@@ -47,25 +71,27 @@ def pack(
         raise InputError(f"no metadata.jsonl in {folder}; give a set made by `ansm-fast attack`")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; give another output folder")
-    out.mkdir(parents=True, exist_ok=True)
-    pattern = str(out / "%06d.tar")
-    with library.ShardWriter(pattern, maxcount=samples, verbose=0) as writer:
-        for index, line in enumerate(metadata.read_text(encoding="utf-8").splitlines()):
-            record = json.loads(line)
-            parts = {
-                f"{part}.png": folder / f"{part}s" / f"{record['name']}.png"
-                for part in ("image", "mask")
-            }
-            missing = [path for path in parts.values() if not path.is_file()]
-            if missing:
-                raise InputError(f"{missing[0]} is missing; give the command that made it again")
-            contents = {part: path.read_bytes() for part, path in parts.items()}
-            writer.write({"__key__": f"{index:09d}", "json": record, **contents})
-            report(1)
-    for name in _DOCUMENTS:
-        if (folder / name).is_file():
-            write_bytes(out / name, (folder / name).read_bytes())
-    write_checksums(out)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        pattern = str(out / "%06d.tar")
+        with library.ShardWriter(pattern, maxcount=samples, verbose=0) as writer:
+            for index, record in enumerate(_records(metadata)):
+                parts = {
+                    f"{part}.png": folder / f"{part}s" / f"{record['name']}.png"
+                    for part in ("image", "mask")
+                }
+                missing = [path for path in parts.values() if not path.is_file()]
+                if missing:
+                    raise InputError(
+                        f"{missing[0]} is missing; give the command that made it again"
+                    )
+                contents = {part: path.read_bytes() for part, path in parts.items()}
+                writer.write({"__key__": f"{index:09d}", "json": record, **contents})
+                report(1)
+        for name in _DOCUMENTS:
+            if (folder / name).is_file():
+                write_bytes(out / name, (folder / name).read_bytes())
+        write_checksums(out)
     return sorted(out.glob("*.tar"))
 
 
@@ -73,13 +99,23 @@ def read_shards(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Samples of all shards in order: ``record``, ``image`` and ``mask``, the latter PNG bytes.
 
     Raises:
-        InputError: no shard, a sample without one of its parts, or no library webdataset.
+        InputError: no shard, one that is cut short, a sample without one of its parts, or no
+            library webdataset.
     """
     shards = sorted(str(path) for path in Path(folder).glob("*.tar"))
     if not shards:
         raise InputError(f"no shard in {folder}; give a folder that `ansm-fast data pack` wrote")
     library = _webdataset()
-    for sample in library.WebDataset(shards, shardshuffle=False):
+    samples = iter(library.WebDataset(shards, shardshuffle=False))
+    while True:
+        try:
+            sample = next(samples, None)
+        except (tarfile.TarError, EOFError) as error:
+            raise InputError(
+                f"{folder} holds a damaged shard ({error.args[0]}); pack the set again"
+            ) from error
+        if sample is None:
+            return
         missing = [part for part in ("json", "image.png", "mask.png") if part not in sample]
         if missing:
             raise InputError(
@@ -98,24 +134,27 @@ def unpack(
     """Write shards as a folder that ``FolderDataset`` reads; returns the number of images.
 
     Raises:
-        InputError: see ``read_shards``; or ``out`` holds other files.
+        InputError: see ``read_shards``; or ``out`` holds other files or cannot be written to.
     """
     folder, out, report = Path(folder), Path(out), on_progress or (lambda done: None)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; give another output folder")
-    lines = []
-    for sample in read_shards(folder):
-        for part in ("image", "mask"):
-            path = out / f"{part}s" / f"{sample['record']['name']}.png"
-            if not path.resolve().is_relative_to((out / f"{part}s").resolve()):
-                raise InputError(f"{folder} holds the name {sample['record']['name']!r}: no path")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, sample[part])
-        lines.append(json.dumps(sample["record"]) + "\n")
-        report(1)
-    write_text(out / "metadata.jsonl", "".join(lines))
-    for name in _DOCUMENTS:
-        if (folder / name).is_file():
-            write_bytes(out / name, (folder / name).read_bytes())
-    write_checksums(out)
+    lines: list[str] = []
+    with _writing(out):
+        for sample in read_shards(folder):
+            for part in ("image", "mask"):
+                path = out / f"{part}s" / f"{sample['record']['name']}.png"
+                if not path.resolve().is_relative_to((out / f"{part}s").resolve()):
+                    raise InputError(
+                        f"{folder} holds the name {sample['record']['name']!r}: no path"
+                    )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, sample[part])
+            lines.append(json.dumps(sample["record"]) + "\n")
+            report(1)
+        write_text(out / "metadata.jsonl", "".join(lines))
+        for name in _DOCUMENTS:
+            if (folder / name).is_file():
+                write_bytes(out / name, (folder / name).read_bytes())
+        write_checksums(out)
     return len(lines)

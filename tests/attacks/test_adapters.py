@@ -61,13 +61,27 @@ def test_other_attacks_of_torchattacks(localizer, batch, torchattacks, name) -> 
     assert reached(localizer, result.attacked, mask) > reached(localizer, image, mask)
 
 
-@pytest.mark.parametrize("name", ["dag", "asma"])
-def test_segmentation_attacks_of_adv_lib(localizer, batch, adv_lib, name) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dag", {"max_iter": 10, "adv_threshold": 0.9}),
+        ("asma", {"num_steps": 20, "τ": 0.1, "objective": "hide"}),
+        ("pdgd", {"num_steps": 20}),
+        ("pdpgd", {"num_steps": 100}),
+    ],
+)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_segmentation_attacks_of_adv_lib(linear, batch, adv_lib, name, options, norm) -> None:
     image, mask, _ = batch
-    options = {"dag": {"max_iter": 10}, "asma": {"num_steps": 10}}[name]
-    attack = AdvLibAttack(name, EPS, **options)
-    result = attack.run(localizer, image, mask)
+    attack = AdvLibAttack(name, 16 / 255, norm=norm, **options)
+    result = attack.run(linear, image, mask)
     assert result.within_budget.all() and result.forwards > 0
+    spent = result.linf if norm == "linf" else result.rms
+    assert spent.min() > 0 and spent.max() <= 16 / 255 + 1e-9
+    before, after = (
+        reached(linear, one, mask, attack.objective) for one in (image, result.attacked)
+    )
+    assert after > before
     assert attack.settings()["name"] == f"adv_lib.{name}"
 
 
@@ -83,6 +97,12 @@ def test_what_the_library_has_not_is_explained(localizer, batch, torchattacks) -
     image, mask, _ = batch
     with pytest.raises(ValueError, match="name must be an attack of torchattacks, got 'Nothing'"):
         TorchattacksAttack("Nothing", EPS)(localizer, image, mask)
+    with pytest.raises(
+        ValueError, match=r"CW of torchattacks failed .*; use an attack that is not"
+    ):
+        TorchattacksAttack("CW", EPS, norm="l2", steps=1)(localizer, image, mask)
+    with pytest.raises(ValueError, match="'hide' needs a targeted mode, which GN"):
+        TorchattacksAttack("GN", EPS, objective="hide")(localizer, image, mask)
 
 
 def test_a_missing_library_is_named(localizer, batch, monkeypatch) -> None:

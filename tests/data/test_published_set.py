@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
+from ansm_fast.attacks import Attack, apply_universal, round_to_levels
 from ansm_fast.cli.main import cli
-from ansm_fast.data import FolderDataset, attacked_set
+from ansm_fast.data import FolderDataset, attacked_set, to_tensor
 from ansm_fast.data.atomic import write_png
-from ansm_fast.data.checksums import verify_checksums
+from ansm_fast.data.attacked_set import write_attacked_set
+from ansm_fast.data.checksums import verify_checksums, write_checksums
 from ansm_fast.data.shards import pack, read_shards, unpack
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
@@ -71,7 +74,8 @@ def test_a_set_says_what_it_is(originals, tmp_path, options) -> None:
     assert "| within the budget of 4 grey levels | 3 of 3 |" in card
     assert records[0]["victim"] in card and "Licence" in card
     listed = (out / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    assert len(listed) == 3 + 3 + 3 and verify_checksums(out) == 9
+    count = 3 + 3 + 3 + ("universal" in options)
+    assert len(listed) == count and verify_checksums(out) == count
     digest, name = listed[-1].split("  ")
     assert digest == hashlib.sha256((out / name).read_bytes()).hexdigest()
 
@@ -88,6 +92,19 @@ def test_the_same_command_again_makes_nothing_and_keeps_everything(originals, tm
     made(originals, out)
     assert before == {path: path.stat().st_mtime_ns for path in (out / "images").rglob("*.png")}
     assert (out / "SHA256SUMS").read_bytes() == sums
+
+
+def test_the_command_says_what_it_cost(originals, tmp_path) -> None:
+    result = run(
+        "attack", originals, "-o", tmp_path / "set", "--steps", 3, "--attack", "square",
+        "--localizer", originals / "victim.safetensors",
+    )  # fmt: skip
+    assert "3 made now: 3.0 forwards, 0.0 backwards and " in result.output
+    again = run(
+        "attack", originals, "-o", tmp_path / "set", "--steps", 3, "--attack", "square",
+        "--localizer", originals / "victim.safetensors",
+    )  # fmt: skip
+    assert again.exit_code == 0 and "made now" not in again.output
 
 
 def test_altered_missing_and_added_files_are_found(originals, tmp_path) -> None:
@@ -131,6 +148,65 @@ def test_a_full_disk_leaves_what_is_complete_and_the_next_call_goes_on(
     monkeypatch.undo()
     made(originals, out)
     assert len(FolderDataset(out / "images", out / "masks")) == 3
+
+
+def test_a_universal_set_has_one_tile_whoever_completes_it(
+    originals, tmp_path, monkeypatch
+) -> None:
+    universal = ("--attack", "universal", "--batch-size", 1)
+    whole = made(originals, tmp_path / "whole", *universal)
+    tile = load_file(whole / "universal.safetensors")["tile"]
+    before = FolderDataset(originals / "images", originals / "masks")
+    after = FolderDataset(whole / "images", whole / "masks")
+    for index in range(3):
+        noisy = apply_universal(to_tensor(before[index]["image"][None]), tile)
+        expected = round_to_levels(noisy, noisy, 1.0)
+        assert np.array_equal(to_tensor(after[index]["image"][None]), expected)
+    part = made(originals, tmp_path / "part", *universal, "--limit", 1)
+    monkeypatch.setattr(Attack, "fit", None)  # whoever fits again fails
+    made(originals, part, *universal)
+    for path in whole.rglob("*.png"):
+        assert (part / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    other = Attack("universal", 4 / 255, steps=2, tile=1 / 255 + tile)
+    (part / "images" / "c.png").unlink()
+    fingerprint = json.loads((part / "attack.json").read_text())["localizer"]
+    with pytest.raises(InputError, match="another tile of noise; give another output folder"):
+        write_attacked_set(before, None, other, part, localizer_fingerprint=fingerprint)
+    (part / "universal.safetensors").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"universal.safetensors is damaged"):
+        write_attacked_set(before, None, other, part, localizer_fingerprint=fingerprint)
+
+
+def test_names_that_would_break_a_line_of_checksums(tmp_path) -> None:
+    for name in ("a\nb.png", "a\\b.png", ".hidden.png", "two  spaces.png", "\\.png"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".a.png.tmp").write_text("left by a killed run")
+    write_checksums(tmp_path)
+    assert verify_checksums(tmp_path) == 5
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=tmp_path, check=True)
+    (tmp_path / "a\nb.png").write_text("other")
+    with pytest.raises(InputError, match="1 files of"):
+        verify_checksums(tmp_path)
+
+
+def test_shards_that_cannot_be_written_or_read(originals, tmp_path, monkeypatch) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    out = made(originals, tmp_path / "set")
+    shard = pack(out, tmp_path / "shards")[0]
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"holds a damaged shard .*; pack the set again"):
+        unpack(tmp_path / "shards", tmp_path / "back")
+    (out / "metadata.jsonl").write_bytes((out / "metadata.jsonl").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"metadata.jsonl is cut short or damaged; give"):
+        pack(out, tmp_path / "cut")
+    made(originals, out)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(webdataset.ShardWriter, "write", full)
+    with pytest.raises(InputError, match=r"cannot write to .*full \(No space left on device\)"):
+        pack(out, tmp_path / "full")
 
 
 def test_shards_hold_the_set_and_give_it_back(originals, tmp_path) -> None:
