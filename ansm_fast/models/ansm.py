@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.models.unet import (
     BODY_CHANNELS,
     NoiseResidualFrontEnd,
@@ -34,11 +35,14 @@ class ANSMConfig:
         detail: width of a layer before the head that sees pixels and noise residuals as they are
             beside the body's features; 0: the features alone. To take noise out of a pixel the
             head needs that pixel, and 16 features cannot carry twelve values and their noise.
+        jpeg_quality: where the perturbation begins: at what JPEG of this quality would change, cut
+            to eps_d, which the network corrects; 0: at nothing. Needs ``detail``.
     """
 
     variant: str = "tiny"
     eps_d: float = 8 / 255
     detail: int = 0
+    jpeg_quality: int = 0
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -47,6 +51,10 @@ class ANSMConfig:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
         if self.detail < 0:
             raise ValueError(f"detail must be >= 0, got {self.detail}")
+        if not 0 <= self.jpeg_quality <= 100 or (self.jpeg_quality and not self.detail):
+            raise ValueError(
+                f"jpeg_quality must be 0, or 1 to 100 with detail > 0, got {self.jpeg_quality}"
+            )
 
 
 class ANSM(nn.Module):
@@ -55,6 +63,10 @@ class ANSM(nn.Module):
     ``forward`` gives the perturbation ``eps_d * tanh(head(body(image)))`` and ``defend`` the
     defended image ``clamp(image + perturbation, 0, 1)``. The head starts at zero: an untrained
     module changes nothing, and training does not begin in the flat part of the tanh.
+
+    With ``jpeg_quality`` the perturbation is ``project(project(jpeg(image) - image) + 2 * eps_d *
+    tanh(head))``, where ``project`` clamps to [-eps_d, eps_d]: an untrained module compresses, a
+    known defence, and the network has the range to take that back.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
@@ -71,12 +83,10 @@ class ANSM(nn.Module):
         self.fingerprint = ""
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
-        detail = self.config.detail
-        self.detail = (
-            conv_block(BODY_CHANNELS + NoiseResidualFrontEnd.out_channels, detail, kernel=1)
-            if detail
-            else nn.Identity()
-        )
+        detail, quality = self.config.detail, self.config.jpeg_quality
+        self.jpeg = JPEGResidual(quality) if quality else None
+        seen = BODY_CHANNELS + NoiseResidualFrontEnd.out_channels + (12 if quality else 0)
+        self.detail = conv_block(seen, detail, kernel=1) if detail else nn.Identity()
         self.head = nn.Conv2d(detail or BODY_CHANNELS, 12, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
@@ -87,16 +97,26 @@ class ANSM(nn.Module):
         return self.config.eps_d
 
     def features(self, image: Tensor) -> Tensor:
-        """What the head sees, at half the size of the padded image: (B, 16, H', W') of the body,
-        and, with ``detail``, the 36 channels of the front end behind them."""
-        seen = self.front_end(pad_to_stride(image, self.stride))
-        features = self.body(seen)
-        return torch.cat([features, seen], 1) if self.config.detail else features
+        """What the head sees, at half the size of the padded image: (B, C, H', W').
+
+        16 channels of the body; with ``detail`` the 36 of the front end behind them; with
+        ``jpeg_quality`` then the 12 of what compression would change, over eps_d.
+        """
+        padded = pad_to_stride(image, self.stride)
+        seen = self.front_end(padded)
+        found = [self.body(seen)]
+        if self.config.detail:
+            found.append(seen)
+        if self.jpeg is not None:
+            found.append(F.pixel_unshuffle(self.jpeg(padded) / self.eps_d, 2))
+        return torch.cat(found, 1) if len(found) > 1 else found[0]
 
     def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
-        delta = F.pixel_shuffle(self.head(self.detail(features)), 2)[..., : size[0], : size[1]]
-        return torch.tanh(delta) * self.eps_d
+        delta = torch.tanh(self.head(self.detail(features)))
+        if self.jpeg is not None:
+            delta = (features[:, -12:].clamp(-1, 1) + 2 * delta).clamp(-1, 1)
+        return F.pixel_shuffle(delta, 2)[..., : size[0], : size[1]] * self.eps_d
 
     def forward(self, image: Tensor) -> Tensor:
         """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].

@@ -193,7 +193,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
     training_set = MemorySet(run.data.train)
-    ansm = ANSM(ANSMConfig(run.variant, run.eps_d / 255, run.detail))
+    ansm = ANSM(ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality))
     head = AuxiliaryMaskHead()
     if run.warm_start:
         warm_start(ansm, head, localizer)

@@ -220,6 +220,7 @@ class ANSMRun(_Run):
     variant: Literal["tiny", "base"] = "tiny"
     eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
     detail: Annotated[int, Field(ge=0)] = Field(0, description="see ANSMConfig.detail")
+    jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(0, description="see ANSMConfig")
     warm_start: bool = True
     initial: Path | None = Field(None, description="ANSM checkpoint to go on from, as it is")
     crop: Positive = 192

@@ -1,0 +1,90 @@
+"""What JPEG compression would change in an image, as a differentiable module."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Annex K of the JPEG standard (ITU-T T.81), rows of eight.
+_LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+_CHROMINANCE = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
+    24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+) + (99,) * 32  # fmt: skip
+_TO_YCBCR = (
+    (0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312),
+)  # fmt: skip
+_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+
+# Sums of a few numbers in another order must not round another way where the exact value lies
+# half-way: the whole image and a tile of it would differ by a quantization step.
+_TIE = 1e-4
+
+
+def _cosines() -> Tensor:
+    """The 64 basis functions of the 8 x 8 cosine transform, orthonormal: (64, 64, 1, 1)."""
+    k = torch.arange(8, dtype=torch.float64)
+    rows = torch.cos(math.pi * (2 * k[None] + 1) * k[:, None] / 16) / 2
+    rows[0] /= math.sqrt(2)
+    return torch.einsum("ux,vy->uvxy", rows, rows).reshape(64, 64, 1, 1).float()
+
+
+def _table(values: tuple[int, ...], quality: int) -> Tensor:
+    """Quantization steps of a quality, as libjpeg scales them: (1, 64, 1, 1)."""
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    steps = [min(255, max(1, math.floor((value * scale + 50) / 100))) for value in values]
+    return torch.tensor(steps, dtype=torch.float32).view(1, 64, 1, 1)
+
+
+class JPEGResidual(nn.Module):
+    """``jpeg(image) - image`` for a quality of 1 to 100, colors at half resolution (4:2:0).
+
+    Images are (B, 3, H, W), RGB in [0, 1], H and W multiples of 16; so is the result, in [-1, 1].
+    Rounding passes the gradient on as it is (straight-through). Close to libjpeg, not equal: only
+    coefficients are rounded.
+    """
+
+    cosines: Tensor
+    luminance: Tensor
+    chrominance: Tensor
+    to_ycbcr: Tensor
+    to_rgb: Tensor
+
+    def __init__(self, quality: int) -> None:
+        super().__init__()
+        if not 1 <= quality <= 100:
+            raise ValueError(f"quality must be in 1 to 100, got {quality}")
+        for name, value in (
+            ("cosines", _cosines()),
+            ("luminance", _table(_LUMINANCE, quality)),
+            ("chrominance", _table(_CHROMINANCE, quality)),
+            ("to_ycbcr", torch.tensor(_TO_YCBCR).view(3, 3, 1, 1)),
+            ("to_rgb", torch.tensor(_TO_RGB).view(3, 3, 1, 1)),
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    def _quantized(self, planes: Tensor, steps: Tensor) -> Tensor:
+        """(N, 1, H, W), in grey levels about 0, after its coefficients were rounded."""
+        coefficients = F.conv2d(F.pixel_unshuffle(planes, 8), self.cosines) / steps
+        rounded = torch.floor(coefficients.detach() + (0.5 + _TIE))
+        coefficients = coefficients + (rounded - coefficients.detach())
+        blocks = F.conv2d(coefficients * steps, self.cosines.transpose(0, 1))
+        return F.pixel_shuffle(blocks, 8)
+
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.autocast(image.device.type, enabled=False):
+            planes = F.conv2d(image.float() * 255, self.to_ycbcr)
+            light = self._quantized(planes[:, :1] - 128, self.luminance) + 128
+            half = F.avg_pool2d(planes[:, 1:], 2)
+            color = self._quantized(half.reshape(-1, 1, *half.shape[2:]), self.chrominance)
+            color = F.interpolate(color.view_as(half), scale_factor=2.0, mode="bilinear")
+            decoded = F.conv2d(torch.cat([light, color], 1), self.to_rgb) / 255
+            return (decoded.clamp(0, 1) - image).to(image.dtype)

@@ -1,0 +1,107 @@
+"""The differentiable JPEG does what libjpeg does, to a part of what compression changes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ansm_fast.data.synthesis.traces import jpeg
+from ansm_fast.models import ANSM, ANSMConfig
+from ansm_fast.models.jpeg import JPEGResidual
+
+
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
+    """Smooth colors with fine noise, as photographs have; 8 bits."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(30, 226, (10, 12, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (96, 80), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+    return (image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 90])
+def test_close_to_libjpeg(photograph, quality) -> None:
+    image = tensor(photograph)
+    ours = (image + JPEGResidual(quality)(image))[0].permute(1, 2, 0).numpy() * 255
+    theirs = jpeg(photograph, quality).astype(float)
+    changed = np.abs(theirs - photograph).mean()
+    assert np.abs(ours - theirs).mean() < 0.6 * changed
+    assert np.abs(ours - photograph).mean() == pytest.approx(changed, rel=0.15)
+
+
+def test_coarser_steps_change_more(photograph) -> None:
+    image = tensor(photograph)
+    changes = [float(JPEGResidual(q)(image).square().mean()) for q in (10, 40, 75, 95, 100)]
+    assert changes == sorted(changes, reverse=True)
+
+
+def test_flat_images_keep_their_color() -> None:
+    image = torch.full((1, 3, 32, 48), 200 / 255)
+    assert JPEGResidual(75)(image).abs().max() <= 1.01 / 255
+
+
+def test_a_tile_on_the_grid_changes_as_the_whole_does(photograph) -> None:
+    """Ties of rounding must fall alike, whatever the order of sums."""
+    image = tensor(photograph).round(decimals=2)
+    module = JPEGResidual(75)
+    whole, tile = module(image), module(image[..., 16:64, 16:80].contiguous())
+    # Colors are upsampled with their neighbors: one pixel of the tile's border sees others.
+    inside = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(whole[..., 16:64, 16:80][inside], tile[inside], atol=1e-5, rtol=0)
+
+
+def test_the_gradient_passes_the_rounding(photograph) -> None:
+    image = tensor(photograph).requires_grad_(True)
+    decoded = image + JPEGResidual(75)(image)
+    decoded[..., 20:30, 20:30].sum().backward()
+    assert image.grad is not None and image.grad.isfinite().all()
+    inside = image.grad[..., 20:30, 20:30].sum() / image.grad.sum()
+    assert 0.9 < float(image.grad.sum()) / 300 < 1.1 and inside > 0.5
+
+
+def test_autocast_does_not_coarsen_it(photograph) -> None:
+    image, module = tensor(photograph), JPEGResidual(75)
+    plain = module(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(image), plain)
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_bad_qualities(quality) -> None:
+    with pytest.raises(ValueError, match="quality must be in 1 to 100"):
+        JPEGResidual(quality)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 33), (1, 1)])
+def test_an_untrained_ansm_begins_at_compression(size) -> None:
+    ansm = ANSM(ANSMConfig(detail=8, jpeg_quality=75)).eval()
+    image = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        perturbation = ansm(image)
+    assert perturbation.shape == image.shape and 0 < perturbation.abs().max() <= ansm.eps_d
+    if size == (16, 16):
+        expected = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d)
+        torch.testing.assert_close(perturbation, expected)
+
+
+def test_the_network_can_take_compression_back() -> None:
+    ansm = ANSM(ANSMConfig(detail=8, jpeg_quality=75)).eval()
+    image = torch.rand(1, 3, 32, 32) * 0.1 + 0.4
+    with torch.no_grad():
+        assert ansm.head.bias is not None
+        ansm.head.bias.fill_(20.0)
+        assert (ansm(image) == ansm.eps_d).all()
+        ansm.head.bias.fill_(-20.0)
+        assert (ansm(image) == -ansm.eps_d).all()
+
+
+@pytest.mark.parametrize("arguments", [{"jpeg_quality": 75}, {"jpeg_quality": 101, "detail": 8}])
+def test_configurations_that_cannot_be(arguments) -> None:
+    with pytest.raises(ValueError, match="jpeg_quality must be 0, or 1 to 100 with detail > 0"):
+        ANSMConfig(**arguments)
