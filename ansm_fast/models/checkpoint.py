@@ -66,8 +66,10 @@ def load_checkpoint(
     if not path.is_file():
         raise InputError(f"no such checkpoint: {path}; give a .safetensors file")
     with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+        start = file.read(9)
+    # A safetensors file begins with the length of its JSON header, whose low bytes may be a
+    # pickle's first ones by chance.
+    if (start[:2] == b"PK" or start[:1] == b"\x80") and start[8:] != b"{":
         raise InputError(
             f"{path} is a pickled checkpoint, which can run code when it is loaded; "
             "only .safetensors files are read, convert it with safetensors.torch.save_file"

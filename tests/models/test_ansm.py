@@ -9,7 +9,7 @@ import torch
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer, save_localizer
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
-from ansm_fast.models.checkpoint import load_checkpoint
+from ansm_fast.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 def trained(variant: str = "tiny", detail: int = 0) -> ANSM:
@@ -145,6 +145,16 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         load_ansm(tmp_path / "torch.pt")
     with pytest.raises(InputError, match="no such checkpoint"):
         load_ansm(tmp_path / "missing.safetensors")
+
+
+def test_no_length_of_the_header_is_taken_for_a_pickle(tmp_path: Path) -> None:
+    """A file begins with that length, and a pickle with the byte 0x80."""
+    path, starts = tmp_path / "a.safetensors", set()
+    for length in range(256):
+        save_checkpoint(path, "ansm", {}, {"w": torch.zeros(1)}, {"note": "x" * length})
+        starts.add(path.read_bytes()[0])
+        assert load_checkpoint(path, "ansm")[1]["w"] == 0
+    assert 0x80 in starts
 
 
 def test_kinds_are_not_confused(tmp_path: Path) -> None:
