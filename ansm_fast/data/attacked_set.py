@@ -258,6 +258,6 @@ def _record(dataset: FolderDataset, index: int, attack: AnyAttack, digest: str) 
         "name": dataset.names[index],
         "attack": settings.pop("name"),
         **settings,
-        "source": str(dataset.pairs[index][0]),
+        "source": dataset.names[index] + dataset.pairs[index][0].suffix,
         "sha256": digest,
     }
