@@ -49,6 +49,14 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: nn.Module) -> Non
         head.classifier.load_state_dict(localizer.classifier.state_dict())
 
 
+def _described(config: ANSMConfig) -> str:
+    """In the words and units of a training configuration."""
+    return (
+        f"variant {config.variant}, eps_d {config.eps_d * 255:g}, detail {config.detail}, "
+        f"jpeg_quality {config.jpeg_quality}"
+    )
+
+
 def begin_from(ansm: ANSM, path: Path) -> None:
     """Go on from a trained ANSM; the auxiliary head, which no checkpoint holds, begins anew.
 
@@ -58,9 +66,8 @@ def begin_from(ansm: ANSM, path: Path) -> None:
     initial = load_ansm(path)
     if initial.config != ansm.config:
         raise InputError(
-            f"{path} is a {initial.config.variant} ANSM with eps_d {initial.eps_d * 255:g}/255 and "
-            f"detail {initial.config.detail}, the config says {ansm.config.variant} with "
-            f"{ansm.eps_d * 255:g}/255 and {ansm.config.detail}; change one"
+            f"initial: {path} has {_described(initial.config)}, the config says "
+            f"{_described(ansm.config)}; change one"
         )
     ansm.load_state_dict(initial.state_dict())
 

@@ -6,28 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ansm_fast.attacks import ATTACKS, OBJECTIVES
 from ansm_fast.errors import InputError
+from ansm_fast.training.attack_config import (
+    AttackShare,
+    CurriculumConfig,
+    OnlineConfig,
+    ValidationAttack,
+)
+from ansm_fast.training.fields import Positive, Share, Strict, Weight
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Folders with images/ and masks/, relative to the working directory."""
 
     train: Path
@@ -35,7 +26,7 @@ class DataConfig(_Strict):
     validation_count: Positive = 64
 
 
-class OptimizerConfig(_Strict):
+class OptimizerConfig(Strict):
     """AdamW with linear warm-up, cosine decay to ``final_lr_share``, clipping, weight averaging."""
 
     lr: Annotated[float, Field(gt=0)] = 2e-3
@@ -46,7 +37,7 @@ class OptimizerConfig(_Strict):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
 
 
-class CropPhase(_Strict):
+class CropPhase(Strict):
     """Batches of ``batch_size`` crops of ``crop`` pixels, until ``until`` of all steps."""
 
     until: Share
@@ -54,7 +45,7 @@ class CropPhase(_Strict):
     batch_size: Positive
 
 
-class _Run(_Strict):
+class _Run(Strict):
     seed: int = 0
     steps: Positive
     validate_every: Positive = 500
@@ -73,7 +64,7 @@ class _Run(_Strict):
     photographs: str = Field(description="public origin and licence of the photographs")
 
 
-class AugmentationConfig(_Strict):
+class AugmentationConfig(Strict):
     """What happens to a share of the training images after they were forged, in this order.
 
     Resizing and compression are what social networks do to an upload; noise keeps a localizer
@@ -102,72 +93,7 @@ class LocalizerRun(_Run):
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
-def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"{kind} must be one of {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-class _AttackFields(_Strict):
-    name: Annotated[str, _known("attack", ATTACKS)]
-    objective: Annotated[str, _known("objective", OBJECTIVES)] = "untargeted"
-    norm: Literal["linf", "l2"] = "linf"
-
-
-class AttackShare(_AttackFields):
-    """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
-
-    steps: Positive = 5
-    eps: tuple[Weight, Weight] = (2.0, 8.0)
-    weight: Weight = 1.0
-
-
-class OnlineAttack(AttackShare):
-    """An attack made in the step that trains on it.
-
-    ``adaptive``: on the localizer behind the ANSM as it is now (in eval mode) and not on the
-    localizer alone. ``eps`` is drawn per step.
-    """
-
-    steps: Positive = 3
-    adaptive: bool = False
-
-
-class OnlineConfig(_Strict):
-    """Online attacks take the place of cached ones in ``share`` of a batch, one kind a step."""
-
-    share: Share = 0.0
-    attacks: tuple[OnlineAttack, ...] = ()
-
-    @model_validator(mode="after")
-    def _has_attacks(self) -> OnlineConfig:
-        if self.share > 0 and not sum(attack.weight for attack in self.attacks) > 0:
-            raise ValueError("share > 0 needs an entry of weight > 0 in `attacks`")
-        return self
-
-
-class ValidationAttack(_AttackFields):
-    """An attack on the validation images; ``eps`` in grey levels."""
-
-    steps: Positive = 10
-    eps: Weight = 4.0
-    adaptive: bool = False
-
-
-class CurriculumConfig(_Strict):
-    """No noise above a bound that grows from ``eps_start`` to the largest in ``ramp`` of all steps.
-
-    In grey levels; ``ramp: 0`` shows every noise from the beginning.
-    """
-
-    ramp: Share = 0.0
-    eps_start: Weight = 2.0
-
-
-class DetectConfig(_Strict):
+class DetectConfig(Strict):
     """Stage 0: body and auxiliary head alone learn to find forgeries under noise.
 
     No pass through the localizer, hence many more images in the same time. ``lr`` has a cosine of
@@ -181,7 +107,7 @@ class DetectConfig(_Strict):
     lr: Annotated[float, Field(gt=0)] = 2e-3
 
 
-class FFAConfig(_Strict):
+class FFAConfig(Strict):
     """Stage 1: align the taps by channel-wise KL. Taps default to the localizer's own."""
 
     steps: Annotated[int, Field(ge=0)] = 0
@@ -191,7 +117,7 @@ class FFAConfig(_Strict):
     alpha: Weight = 0.0
 
 
-class MgRConfig(_Strict):
+class MgRConfig(Strict):
     """Stage 2: dual-mask constraint.
 
     The BCE target of both branches blends the localizer's own mask of the original image
@@ -251,6 +177,12 @@ class ANSMRun(_Run):
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
+
+    @model_validator(mode="after")
+    def _attacks(self) -> ANSMRun:
+        if not sum(attack.weight for attack in self.attacks) > 0:
+            raise ValueError("`attacks` needs an entry of weight > 0")
+        return self
 
     @model_validator(mode="after")
     def _learns_something(self) -> ANSMRun:

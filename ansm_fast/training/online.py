@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.attacks import Attack
+from ansm_fast.training.attack_config import CurriculumConfig, OnlineAttack, OnlineConfig
 from ansm_fast.training.batches import step_rng
-from ansm_fast.training.config import CurriculumConfig, OnlineAttack, OnlineConfig
 from ansm_fast.training.pool import attack_of
 from ansm_fast.training.sampling import curriculum_eps
 
@@ -69,7 +70,10 @@ class OnlineAttacks:
         largest = max(attack.eps[1] for attack in self.config.attacks)
         bound = curriculum_eps(self.curriculum, step, self.steps, largest)
         low, high = (min(value, bound) for value in chosen.eps)
-        return chosen, attack_of(chosen, round(float(rng.uniform(low, high))), self.seed)
+        levels = round(float(rng.uniform(low, high)))
+        if levels > bound:  # rounding may have gone past it
+            levels = math.floor(bound)
+        return chosen, attack_of(chosen, levels, self.seed)
 
     def __call__(
         self, step: int, image: Tensor, mask: Tensor, wrong_mask: Tensor, ids: Tensor

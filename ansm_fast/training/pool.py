@@ -21,8 +21,8 @@ from ansm_fast.attacks import Attack
 from ansm_fast.data.atomic import write_text
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
+from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
-from ansm_fast.training.config import AttackShare
 from ansm_fast.training.state import disk_errors, write_tensors
 
 _BATCH = 8

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ansm_fast.training.attack_config import CurriculumConfig
 from ansm_fast.training.batches import epoch_indices, step_rng
-from ansm_fast.training.config import CurriculumConfig
 
 Indices = NDArray[np.int64]
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ansm_fast.attacks import Attack
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.models import ANSM
+from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
-from ansm_fast.training.config import ANSMRun, ValidationAttack
+from ansm_fast.training.config import ANSMRun
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

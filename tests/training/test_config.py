@@ -25,13 +25,32 @@ def test_bundled_configs_are_valid(name):
     assert "CC0" in run.photographs
 
 
-def test_parts_of_a_training_share_the_pool_of_the_first():
+def test_parts_of_a_training_share_network_and_pool_of_the_first():
     first = load_run(str(CONFIGS / "ansm.yaml"))
+    network = ("variant", "eps_d", "detail", "jpeg_quality", "localizer")
+    pool = ("pool", "pool_size", "pool_seed", "attacks", "data", "precision")
     for name in BUNDLED:
         run = load_run(str(CONFIGS / name))
         if run.kind == "ansm":
-            for field in ("pool", "pool_size", "pool_seed", "attacks", "data", "precision"):
+            for field in network + pool:
                 assert getattr(run, field) == getattr(first, field), (name, field)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ({"eps": [8, 2]}, r"\[least, most\].*got \[8.0, 2.0\]"),
+        ({"eps": [2, 256]}, "at most 255"),
+        ({"weight": 0}, "weight > 0"),
+        ({"name": "square", "norm": "l2"}, "square knows the norm linf alone"),
+        ({"name": "pdg"}, "attack must be one of"),
+        ({"objective": "blur"}, "objective must be one of"),
+    ],
+)
+def test_attacks_that_cannot_be_made_are_refused(attack, message):
+    values = yaml.safe_load((CONFIGS / "ansm.yaml").read_text())
+    with pytest.raises(InputError, match=message):
+        parse_run(values | {"attacks": [{"name": "pgd"} | attack]}, "mine.yaml")
 
 
 @pytest.mark.parametrize(

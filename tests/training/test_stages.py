@@ -17,7 +17,8 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import WrappedLocalizer, load_localizer
 from ansm_fast.models import ANSM
 from ansm_fast.training.ansm import find_taps, train_ansm, warm_start
-from ansm_fast.training.config import CurriculumConfig, parse_run
+from ansm_fast.training.attack_config import CurriculumConfig
+from ansm_fast.training.config import parse_run
 from ansm_fast.training.online import spread
 from ansm_fast.training.sampling import PoolSampler, curriculum_eps
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss
@@ -64,8 +65,6 @@ def test_weights_that_leave_nothing_to_learn_are_refused(workspace):
         parse_run(values | nothing, "test")
     with pytest.raises(InputError, match="needs an entry"):
         parse_run(values | {"online": {"share": 0.5}}, "test")
-    with pytest.raises(InputError, match="attack must be one of"):
-        parse_run(values | {"attacks": [{"name": "pdg"}]}, "test")
 
 
 def test_pixel_mse_decreases(workspace, tmp_path):
@@ -125,6 +124,19 @@ def test_adaptive_attack_goes_through_the_ansm_and_leaves_its_statistics(workspa
     loss.ansm.train()
     assert torch.equal(loss.online(3, image, mask, wrong, ids), attacked)
     assert not torch.equal(loss.online(3, image, mask, wrong, ids + 4), attacked)
+
+
+def test_online_budgets_stay_within_the_curriculum(workspace):
+    _, path, values = workspace
+    ramp = {
+        "online": {"share": 0.5, "attacks": [{"name": "pgd", "eps": [2, 8]}]},
+        "curriculum": {"ramp": 1.0, "eps_start": 2.0}, "steps": 100,
+    }  # fmt: skip
+    online = make_loss(path, values | ramp)[0].online
+    budgets = [255 * online.choose(step)[1].eps for step in range(100)]
+    bounds = [2 + 6 * step / 100 for step in range(100)]
+    assert all(budget <= bound + 1e-9 for budget, bound in zip(budgets, bounds, strict=True))
+    assert min(budgets) == pytest.approx(2) and max(budgets) >= 6
 
 
 def test_only_flagged_images_are_attacked_online(workspace, monkeypatch):

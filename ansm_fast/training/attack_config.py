@@ -1,0 +1,88 @@
+"""Which attacks an ANSM is trained and validated against."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from ansm_fast.attacks import ATTACKS, OBJECTIVES
+from ansm_fast.training.fields import Positive, Share, Strict, Weight
+
+
+def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"{kind} must be one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class _AttackFields(Strict):
+    name: Annotated[str, _known("attack", ATTACKS)]
+    objective: Annotated[str, _known("objective", OBJECTIVES)] = "untargeted"
+    norm: Literal["linf", "l2"] = "linf"
+
+    @model_validator(mode="after")
+    def _norm_fits(self) -> _AttackFields:
+        if self.name == "square" and self.norm != "linf":
+            raise ValueError("square knows the norm linf alone")
+        return self
+
+
+class AttackShare(_AttackFields):
+    """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
+
+    steps: Positive = 5
+    eps: tuple[Weight, Weight] = (2.0, 8.0)
+    weight: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> AttackShare:
+        low, high = self.eps
+        if not low <= high <= 255:
+            raise ValueError(f"eps must be [least, most], both at most 255, got [{low}, {high}]")
+        return self
+
+
+class OnlineAttack(AttackShare):
+    """An attack made in the step that trains on it.
+
+    ``adaptive``: on the localizer behind the ANSM as it is now (in eval mode) and not on the
+    localizer alone. ``eps`` is drawn per step.
+    """
+
+    steps: Positive = 3
+    adaptive: bool = False
+
+
+class OnlineConfig(Strict):
+    """Online attacks take the place of cached ones in ``share`` of a batch, one kind a step."""
+
+    share: Share = 0.0
+    attacks: tuple[OnlineAttack, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_attacks(self) -> OnlineConfig:
+        if self.share > 0 and not sum(attack.weight for attack in self.attacks) > 0:
+            raise ValueError("share > 0 needs an entry of weight > 0 in `attacks`")
+        return self
+
+
+class ValidationAttack(_AttackFields):
+    """An attack on the validation images; ``eps`` in grey levels."""
+
+    steps: Positive = 10
+    eps: Weight = 4.0
+    adaptive: bool = False
+
+
+class CurriculumConfig(Strict):
+    """No noise above a bound that grows from ``eps_start`` to the largest in ``ramp`` of all steps.
+
+    In grey levels; ``ramp: 0`` shows every noise from the beginning.
+    """
+
+    ramp: Share = 0.0
+    eps_start: Weight = 2.0
