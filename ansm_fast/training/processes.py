@@ -18,8 +18,14 @@ and a wrapped part is whole only during its own forward). Accelerate shards on a
 on a CPU its FSDP fields do nothing. Precision comes from the run's own config (``precision``), not
 from Accelerate's ``mixed_precision``.
 
+Tests run one process and two on a CPU, and save and restore the state of sharded modules; several
+GPUs and a whole FSDP run are configuration that no test covers.
+
 Batch normalization takes its statistics over all processes, so that N processes with B / N images
-each compute what one process computes with B.
+each compute what one process computes with B, up to rounding. Rounding is not always little: it
+decides which gradients pass where a residual lies on the bound that it is clipped to. Tests
+therefore compare losses and gradients of whole runs in float64. ``accumulate`` has no such
+equality: each part is normalized by itself.
 """
 
 from __future__ import annotations

@@ -22,12 +22,15 @@ from ansm_fast.training.processes import check_batch_size, make_accelerator, sha
 from ansm_fast.training.state import read_state, scatter_state
 
 SHARDED = Path(__file__).with_name("sharded_state.py")
+FLOAT64 = Path(__file__).with_name("float64_train.py")
 
 
-def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+
+
+def python(*arguments):
     done = subprocess.run(
-        [*command, "--standalone", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -52,7 +55,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values))
     command = ("-m", "ansm_fast.cli.main", "train", "ansm", "--config", config)
-    printed = torchrun(*command, "-o", tmp_path / "two")
+    printed = python(*TORCHRUN, *command, "-o", tmp_path / "two")
     assert printed.count("checkpoint") == 1
 
     run = parse_run(values, "test")
@@ -71,8 +74,39 @@ def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     )  # fmt: skip
 
 
+@pytest.fixture
+def float64(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, float64):
+    """Adaptive attacks and all stages; see ``float64_train.py`` for why in float64."""
+    _, _, values = workspace
+    values = values | {
+        "steps": 8, "validate_every": 8, "batch_size": 4, "pool": str(tmp_path / "pool"),
+        "detect": {"steps": 2, "crop": 32, "batch_size": 4}, "ffa": {"steps": 2},
+        "detail": 8, "jpeg_quality": 75, "curriculum": {"ramp": 0.5}, "validation_attacks": [],
+        "online": {"share": 0.5, "attacks": [{"name": "pgd", "steps": 2, "adaptive": True}]},
+    }  # fmt: skip
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(values))
+    run = parse_run(values, "test")
+    train_ansm(run, tmp_path / "one", run.model_dump(mode="json"))
+    command = (FLOAT64, "train", "ansm", "--config", config, "-o", tmp_path / "two")
+    python(*TORCHRUN, *command)
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert [row["step"] for row in two] == list(range(1, 9))
+    for row, other in zip(one, two, strict=True):
+        for key in ("loss", "grad_norm", "auxiliary"):  # logged with nine digits
+            assert other[key] == pytest.approx(row[key], rel=2e-8), (row["step"], key)
+    assert two[-1]["attack_share"] > 0
+
+
 def test_state_of_sharded_modules_goes_on_in_any_number_of_processes(tmp_path):
-    torchrun(SHARDED, tmp_path)
+    python(*TORCHRUN, SHARDED, tmp_path)
     script = runpy.run_path(str(SHARDED))
     network, optimizer = script["make"]()
     script["train"](network, optimizer, 0, 3)

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from ansm_fast.errors import InputError
-from ansm_fast.models import load_ansm
+from ansm_fast.models import checkpoint, load_ansm
 from ansm_fast.training import state
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.config import parse_run
@@ -84,7 +84,7 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(workspace, tmp_path, one_
     assert load_ansm(resumed).fingerprint == load_ansm(whole).fingerprint
 
 
-def full_disk(*_arguments):
+def full_disk(*_arguments, **_options):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -117,6 +117,17 @@ def test_full_disk_leaves_the_last_checkpoint(workspace, tmp_path, monkeypatch, 
     assert state.read_state(out / "state.safetensors")[1]["step"] == "2"
     train(longer, out)
     assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_full_disk_at_the_end_keeps_the_finished_run(workspace, tmp_path, monkeypatch):
+    _, _, values = workspace
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    with pytest.raises(InputError, match=r"cannot write .*ansm\.safetensors.*state .* is intact"):
+        train(values, tmp_path)
+    monkeypatch.undo()
+    before = rows(tmp_path)
+    assert load_ansm(train(values, tmp_path)).fingerprint
+    assert rows(tmp_path) == before
 
 
 def test_full_disk_while_attacking_keeps_what_is_made(workspace, tmp_path, monkeypatch):
