@@ -103,6 +103,11 @@ def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, flo
         for key in ("loss", "grad_norm", "auxiliary"):  # logged with nine digits
             assert other[key] == pytest.approx(row[key], rel=2e-8), (row["step"], key)
     assert two[-1]["attack_share"] > 0
+    # Running statistics as well, which only eval mode looks at.
+    left, right = (read_state(tmp_path / out / "state.safetensors")[0] for out in ("one", "two"))
+    assert left.keys() == right.keys() and any("running_var" in name for name in left)
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=1e-6, atol=1e-9, msg=name)
 
 
 def test_state_of_sharded_modules_goes_on_in_any_number_of_processes(tmp_path):
