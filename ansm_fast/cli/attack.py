@@ -62,8 +62,8 @@ from ansm_fast.cli.options import EPS, check_apart
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="What is attacked: `builtin` (default), a checkpoint or module:function. For a "
-    "transferred attack, another localizer than the one that is to be fooled.",
+    help="What is attacked: `builtin` (default), `robust`, a checkpoint or module:function. "
+    "For a transferred attack, another localizer than the one that is to be fooled.",
 )
 @click.option(
     "--weights",

@@ -43,8 +43,8 @@ INTERRUPTED = 130
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="Localizer for the masks: `builtin`, a checkpoint or module:function. Without --masks "
-    "they go to OUTPUT-masks.",
+    help="Localizer for the masks: `builtin`, `robust`, a checkpoint or module:function. Without "
+    "--masks they go to OUTPUT-masks.",
 )
 @click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the network; all cores.")

@@ -88,7 +88,7 @@ def _columns(
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="`builtin` (default), a checkpoint, or your own module:function.",
+    help="`builtin` (default), `robust`, a checkpoint, or your own module:function.",
 )
 @click.option(
     "--weights",

@@ -8,12 +8,14 @@ import torch
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
     ARCHITECTURES,
+    BUNDLED_LOCALIZERS,
     FeatureTaps,
     Localizer,
     load_localizer,
     make_localizer,
     save_localizer,
 )
+from ansm_fast.models.checkpoint import bundled, lineage
 
 SMALL = {"unet": {"widths": (8, 8, 8, 8)}, "segformer": {"widths": (8, 8, 8, 8)}}
 
@@ -68,6 +70,14 @@ def test_what_cannot_be_made_is_explained(architecture) -> None:
     if architecture == "segformer":
         with pytest.raises(ValueError, match=r"divisible by 1, 2, 4 and 8, got \(8, 8, 8, 9\)"):
             make_localizer(architecture, widths=(8, 8, 8, 9))
+
+
+def test_bundled_localizers_go_by_name() -> None:
+    one, other = load_localizer("builtin"), load_localizer("robust")
+    assert one.fingerprint == load_localizer().fingerprint != other.fingerprint
+    assert lineage(bundled(BUNDLED_LOCALIZERS["robust"]), "localizer")["initial"][
+        "fingerprint"
+    ] == (one.fingerprint)
 
 
 def test_the_missing_library_is_named(monkeypatch) -> None:

@@ -25,15 +25,26 @@ def test_bundled_configs_are_valid(name):
     assert "CC0" in run.photographs
 
 
-def test_parts_of_a_training_share_network_and_pool_of_the_first():
-    first = load_run(str(CONFIGS / "ansm.yaml"))
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"),
+        ("ansm_robust.yaml", "ansm_adversarial.yaml"),
+    ],
+)
+def test_parts_of_a_training_share_network_and_pool_of_the_first(parts):
     network = ("variant", "eps_d", "detail", "jpeg_quality", "localizer")
     pool = ("pool", "pool_size", "pool_seed", "attacks", "data", "precision")
-    for name in BUNDLED:
-        run = load_run(str(CONFIGS / name))
-        if run.kind == "ansm":
-            for field in network + pool:
-                assert getattr(run, field) == getattr(first, field), (name, field)
+    first, *others = (load_run(str(CONFIGS / name)) for name in parts)
+    for other in others:
+        for field in network + pool:
+            assert getattr(other, field) == getattr(first, field), field
+
+
+def test_every_training_of_an_ansm_is_part_of_one():
+    known = {"ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"}
+    known |= {"ansm_robust.yaml", "ansm_adversarial.yaml"}
+    assert {name for name in BUNDLED if name.startswith("ansm")} == known
 
 
 @pytest.mark.parametrize(
