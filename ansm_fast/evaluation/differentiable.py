@@ -43,14 +43,25 @@ def straight_through(
     return function
 
 
+def _mirrored(image: Tensor, radius: int) -> Tensor:
+    """``image`` and ``radius`` more pixels on every side, mirrored at the outermost ones; torch's
+    reflecting pad wants images larger than the radius, OpenCV mirrors as often as it takes."""
+    if min(image.shape[2:]) > radius:
+        return F.pad(image, (radius,) * 4, mode="reflect")
+    for dim in (2, 3):
+        period = max(1, 2 * (image.shape[dim] - 1))
+        index = torch.arange(-radius, image.shape[dim] + radius, device=image.device) % period
+        image = image.index_select(dim, torch.minimum(index, period - index))
+    return image
+
+
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, 3, H, W) with its true gradient; the window OpenCV takes for 8 bits."""
     radius = (round(sigma * 6 + 1) | 1) // 2
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     window = torch.exp(-(offsets**2) / (2 * sigma**2))
     window = (window / window.sum()).repeat(image.shape[1], 1, 1)
-    padded = F.pad(image, (radius,) * 4, mode="reflect")
-    rows = F.conv2d(padded, window[:, :, None, :], groups=image.shape[1])
+    rows = F.conv2d(_mirrored(image, radius), window[:, :, None, :], groups=image.shape[1])
     return F.conv2d(rows, window[:, :, :, None], groups=image.shape[1])
 
 

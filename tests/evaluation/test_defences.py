@@ -132,6 +132,18 @@ def test_the_gradient_of_the_blur_is_its_own(image) -> None:
     assert torch.autograd.gradcheck(make_defence("gaussian").differentiable, leaf)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 40), (4, 4)])
+@pytest.mark.parametrize("name", PLAIN)
+def test_images_smaller_than_a_window(name, size) -> None:
+    small = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    defence = make_defence(name)
+    leaf = to_tensor(small[None]).requires_grad_(True)
+    defended = defence.differentiable(leaf)
+    assert (defended - to_tensor(defence(small)[None])).abs().max() <= 1.01 / 255
+    defended.sum().backward()
+    assert leaf.grad is not None and bool(leaf.grad.isfinite().all())
+
+
 def test_straight_through_rounds_to_the_image_that_is_defended() -> None:
     seen: list[np.ndarray] = []
 
