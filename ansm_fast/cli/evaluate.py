@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -105,6 +105,13 @@ def _columns(
     metavar="FILE",
     help="ANSM that adaptive-transfer goes through; a Gaussian blur by default.",
 )
+@click.option(
+    "--adaptive-through",
+    default="all",
+    show_default=True,
+    type=click.Choice(["all", "ansm"]),
+    help="Defences that get adaptive attacks of their own; `ansm` alone takes less time.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of each set.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -140,6 +147,7 @@ def command(
     weights: tuple[str, ...],
     surrogate: str | None,
     surrogate_weights: Path | None,
+    adaptive_through: Literal["all", "ansm"],
     limit: int | None,
     batch_size: int,
     seed: int,
@@ -211,6 +219,7 @@ def command(
         stand_in=ansm_defence(load_ansm(surrogate_weights), "stand-in")
         if surrogate_weights is not None
         else None,
+        adaptive_through=adaptive_through,
     )
     for dataset in datasets.values():
         dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))

@@ -36,6 +36,11 @@ TITLES = {
 DEFENCES = tuple(TITLES)
 
 
+def is_ansm(name: str) -> bool:
+    """Whether a column is an ANSM's: "ansm" or "ansm:NAME"."""
+    return name.partition(":")[0] == "ansm"
+
+
 def title(name: str) -> str:
     """How tables call a defence; "ansm:base" is "ANSM base"."""
     kind, _, variant = name.partition(":")

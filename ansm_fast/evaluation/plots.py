@@ -13,11 +13,11 @@ from ansm_fast.data import FolderDataset
 from ansm_fast.data.images import Image, read_rgb
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.catalogue import CATALOGUE
-from ansm_fast.evaluation.defences import Defence, title
+from ansm_fast.evaluation.defences import Defence, is_ansm, title
 from ansm_fast.evaluation.metrics import THRESHOLD
 from ansm_fast.evaluation.protocol import probability
 from ansm_fast.evaluation.rows import Cell, Measurement, Row
-from ansm_fast.evaluation.tables.layout import defences, is_ansm, sets
+from ansm_fast.evaluation.tables.layout import defences, sets
 from ansm_fast.evaluation.targets import Systems
 
 STRIP_ATTACKS = ("pgd", "hide", "adaptive")

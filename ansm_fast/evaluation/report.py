@@ -55,6 +55,7 @@ def document(
         "localizer": judge,
         "surrogate": fingerprint(surrogate) if surrogate is not None else None,
         "stand_in": systems.stand_in.identity if systems.stand_in is not None else None,
+        "adaptive_through": systems.adaptive_through,
         "ansm": ansms,
         "steps": protocol.steps,
         "seed": protocol.seed,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ansm_fast.evaluation.catalogue import CATALOGUE
-from ansm_fast.evaluation.defences import Defence, make_defence, weights_identity
+from ansm_fast.evaluation.defences import Defence, is_ansm, make_defence, weights_identity
 from ansm_fast.evaluation.differentiable import TensorFunction, through
+
+AdaptiveThrough = Literal["all", "ansm"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,15 @@ class Systems:
         defences: the columns.
         surrogate: another localizer, for transferred attacks.
         stand_in: the defence that "adaptive-transfer" goes through; a Gaussian blur by default.
+        adaptive_through: the defences that get adaptive attacks of their own: "all", or ANSMs
+            alone, which is cheaper; the others then have no figure under those attacks.
     """
 
     localizer: Any
     defences: Sequence[Defence]
     surrogate: Any = None
     stand_in: Defence | None = None
+    adaptive_through: AdaptiveThrough = "all"
 
     def _behind(self, defence: Defence, label: str, judged: tuple[Defence, ...]) -> Target:
         return Target(
@@ -64,8 +69,9 @@ class Systems:
     def targets(self, name: str) -> list[Target]:
         """What the attack ``name`` is made on; nothing if it needs a surrogate and none is there.
 
-        Together the targets judge every defence once, with one exception: what was made through a
-        stand-in is not judged on that same defence, where it would be no transfer.
+        Together the targets judge every defence once, with two exceptions: what was made through a
+        stand-in is not judged on that same defence, where it would be no transfer, and
+        ``adaptive_through`` may leave defences out.
         """
         entry, every = CATALOGUE[name], tuple(self.defences)
         if entry.made_on == "surrogate":
@@ -84,6 +90,7 @@ class Systems:
                 if one.name == "none"
                 else self._behind(one, name, (one,))
                 for one in every
+                if self.adaptive_through == "all" or one.name == "none" or is_ansm(one.name)
             ]
         return [self._undefended(name, every)]
 

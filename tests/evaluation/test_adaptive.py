@@ -96,6 +96,22 @@ def test_each_defence_has_adaptive_images_of_its_own(striped, tmp_path) -> None:
     assert card["localizer"] == "row-parity through median 3"
 
 
+def test_adaptive_attacks_may_go_through_ansms_alone(striped, tmp_path) -> None:
+    """The undefended column stays, as what the others are compared with."""
+    columns = [make_defence(one) for one in ("none", "jpeg", "tv", "gaussian")]
+    columns += [Defence(name, swap_rows, name, swap_tensor) for name in ("ansm", "ansm:base")]
+    every = Systems(RowParity(), columns)
+    cheap = Systems(RowParity(), columns, adaptive_through="ansm")
+    for name in ("adaptive", "adaptive-hide"):
+        assert [t.defences[0].name for t in every.targets(name)] == [one.name for one in columns]
+        assert [t.defences[0].name for t in cheap.targets(name)] == ["none", "ansm", "ansm:base"]
+    protocol = Protocol(("none", "adaptive"), (EPS,), steps=10)
+    cells = {(c.attack, c.defence): c for c in measure(striped, cheap, protocol, tmp_path).cells}
+    assert {name for attack, name in cells if attack == "none"} == {one.name for one in columns}
+    assert cells["none", "ansm"].records[0]["f1"] == 1.0
+    assert cells["adaptive", "ansm"].records[0]["f1"] == 0.0
+
+
 def test_a_stand_in_is_not_judged_on_itself(striped, tmp_path) -> None:
     columns = [make_defence(one) for one in ("none", "median", "gaussian")]
     protocol = Protocol(("adaptive-transfer",), (EPS,), steps=2)

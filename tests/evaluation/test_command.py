@@ -57,6 +57,29 @@ def test_the_document_says_what_each_ansm_was_trained_for(
     assert r"\toprule" in (tmp_path / "e.tex").read_text()
 
 
+def test_defences_without_adaptive_figures_leave_a_dash(
+    run, small_set, checkpoints, tmp_path
+) -> None:
+    files = {"json": "e.json", "markdown": "e.md", "latex": "e.tex", "csv": "e.csv"}
+    extra = [part for key, name in files.items() for part in (f"--{key}", tmp_path / name)]
+    result = run(
+        small_set, checkpoints, *extra, "--adaptive-through", "ansm", "--plots",
+        tmp_path / "plots", attacks="none,adaptive", defences="none,jpeg,ansm", steps=1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "e.json").read_text())
+    assert document["adaptive_through"] == "ansm"
+    found = {row["defence"] for row in document["rows"] if row["attack"] == "adaptive"}
+    assert found == {"none", "ansm"}
+    (line,) = [
+        line for line in (tmp_path / "e.md").read_text().splitlines()
+        if line.startswith("| adaptive") and line.count("(") == 2 and line.count("|") == 6
+    ]  # fmt: skip
+    assert line.split("|")[4].strip() == "–"
+    assert "& -- &" in (tmp_path / "e.tex").read_text()
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(document["rows"])
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -53,16 +53,20 @@ def cells(line: str) -> list[str]:
 def test_markdown_is_a_grid_with_the_best_in_bold_and_marks_explained(rows) -> None:
     text = markdown(rows, "ansm-fast evaluate x")
     tables = re.findall(r"(?:^\|.*\n?)+", text, re.M)
-    assert len(tables) == 5
+    assert len(tables) == 6
     first = [cells(line) for line in tables[0].splitlines()]
+    second = [cells(line) for line in tables[1].splitlines()]
     assert {len(line) for line in first} == {len(COLUMNS) + 2}
     assert first[0][2:] == ["no defence", "JPEG-75", "median 3×3", "4 bits", "Gaussian blur",
                             "total variation", "ANSM"]  # fmt: skip
-    assert [line[:2] for line in first[2:]] == [
-        ["no attack", "–"], ["PGD", "2/255"], ["PGD", "4/255"], ["PGD, hide ‡", "2/255"],
-        ["PGD, hide ‡", "4/255"],
-    ]  # fmt: skip
-    assert [line[-1] for line in first[3:6:2]] == [
+    for table, eps in ((first, "2/255"), (second, "4/255")):
+        assert f"forged images, attacks within {eps}:\n\n| attack" in text
+        assert [line[:2] for line in table[2:]] == [
+            ["no attack", "–"], ["PGD", eps], ["PGD, hide ‡", eps],
+        ]  # fmt: skip
+    # The other tables hold every budget.
+    assert {cells(line)[1] for line in tables[2].splitlines()[2:]} == {"–", "2/255", "4/255"}
+    assert [line[-1] for line in first[3:]] == [
         "**0.700** (0.65–0.75)",
         "**0.700**† (0.65–0.75)",
     ]

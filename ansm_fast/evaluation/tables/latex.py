@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansm_fast.evaluation.defences import title
+from ansm_fast.evaluation.defences import is_ansm, title
 from ansm_fast.evaluation.rows import Row
 from ansm_fast.evaluation.tables.layout import (
     LEAK_FREE,
@@ -12,7 +12,6 @@ from ansm_fast.evaluation.tables.layout import (
     UNSEEN,
     Line,
     defences,
-    is_ansm,
     lines,
     mark,
     number,

@@ -32,7 +32,7 @@ class Line:
 
     @property
     def budget(self) -> str:
-        return DASH if self.attack == "none" else f"{round(self.eps * 255, 3):g}/255"
+        return DASH if self.attack == "none" else budget_name(self.eps)
 
     def best(self, key: str) -> float | None:
         values = [row[key] for row in self.cells.values() if row.get(key) is not None]
@@ -51,10 +51,6 @@ def defences(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["defence"] for row in rows))
 
 
-def is_ansm(defence: str) -> bool:
-    return defence.partition(":")[0] == "ansm"
-
-
 def lines(rows: Sequence[Row]) -> list[Line]:
     """Rows of one set as lines, in order."""
     found: dict[tuple[str, float], dict[str, Row]] = {}
@@ -67,6 +63,15 @@ def budgets(rows: Sequence[Row]) -> list[float]:
     """Budgets of the attacks; [0] if nothing was attacked."""
     found = sorted({row["eps"] for row in rows if row["attack"] != "none"})
     return found or [0.0]
+
+
+def budget_name(eps: float) -> str:
+    return f"{round(eps * 255, 3):g}/255"
+
+
+def at_budget(rows: Sequence[Row], eps: float) -> list[Row]:
+    """The attacks within ``eps``, and the unattacked images."""
+    return [row for row in rows if row["attack"] == "none" or row["eps"] == eps]
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation.defences import title
+from ansm_fast.evaluation.defences import is_ansm, title
 from ansm_fast.evaluation.rows import Row
 from ansm_fast.evaluation.tables.layout import (
     DASH,
     Line,
+    at_budget,
+    budget_name,
+    budgets,
     defences,
-    is_ansm,
     legend,
     limits,
     lines,
@@ -71,10 +73,11 @@ def _section(rows: Sequence[Row]) -> list[str]:
     if first["n"]:
         spread = " (95 % interval)" if limits(first, "f1") else ""
         names = "best-threshold F1 / IoU / AUC" if "f1_best" in first else "IoU / AUC"
-        parts += [
-            f"F1 at 0.5{spread}, means over {first['n']} forged images:",
-            _grid(rows, columns, _f1),
-        ]
+        heading = f"F1 at 0.5{spread}, means over {first['n']} forged images"
+        several = budgets(rows)
+        for eps in several:
+            within = f", attacks within {budget_name(eps)}" if len(several) > 1 else ""
+            parts += [f"{heading}{within}:", _grid(at_budget(rows, eps), columns, _f1)]
         if ansms and first.get("restored") is not None:
             parts += [
                 "Restored: F1 with the defence as a share of the unattacked, undefended F1 "
@@ -99,8 +102,8 @@ def _section(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """Tables of F1, what was restored, IoU and AUC of forged images, the predicted area of
-    pristine ones, and image quality: of each image set apart."""
+    """Tables of F1 (one for each budget), what was restored, IoU and AUC of forged images, the
+    predicted area of pristine ones, and image quality: of each image set apart."""
     by_set = sets(rows)
     parts: list[str] = []
     for name, found in by_set.items():

@@ -8,14 +8,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ansm_fast.evaluation.defences import title
+from ansm_fast.evaluation.defences import is_ansm, title
 from ansm_fast.evaluation.rows import Row
 from ansm_fast.evaluation.tables.layout import (
     DASH,
     Line,
+    at_budget,
+    budget_name,
     budgets,
     defences,
-    is_ansm,
     legend,
     limits,
     lines,
@@ -58,7 +59,7 @@ def terminal_tables(rows: Sequence[Row]) -> list[Table]:
         for eps in budgets(of_set):
             heading = f"{what}, {count} images" + (f" of {name}" if name else "")
             if eps:
-                heading += f", attacks within {round(eps * 255, 3):g}/255"
+                heading += f", attacks within {budget_name(eps)}"
             table = Table(title=heading, title_justify="left", box=box.SIMPLE, pad_edge=False)
             table.padding = (0, 1, 0, 0)
             table.add_column("attack", no_wrap=True)
@@ -69,10 +70,8 @@ def terminal_tables(rows: Sequence[Row]) -> list[Table]:
                 if is_ansm(defence):
                     widest = max(widest, width)
                 table.add_column(title(defence), justify="right", width=widest)
-            for line in lines(of_set):
-                if line.attack == "none" or line.eps == eps:
-                    cells = [_cell(line, one, key, between) for one in columns]
-                    table.add_row(line.title, *cells)
+            for line in lines(at_budget(of_set, eps)):
+                table.add_row(line.title, *(_cell(line, one, key, between) for one in columns))
             marks = "".join(line.title for line in lines(of_set)) + "".join(map(mark, of_set))
             table.caption, table.caption_justify = legend(marks) or None, "left"
             found.append(table)
