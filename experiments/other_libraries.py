@@ -19,9 +19,10 @@ import numpy as np
 
 from ansm_fast.attacks import Attack
 from ansm_fast.attacks.adapters import TorchattacksAttack
+from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
-from ansm_fast.data.attacked_set import AnyAttack, write_attacked_set
+from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.evaluation.bootstrap import mean_interval
 from ansm_fast.evaluation.defences import make_defence
 from ansm_fast.evaluation.protocol import judge_image
@@ -51,7 +52,7 @@ def main() -> None:
     localizer, ansm = load_localizer(options.localizer), load_ansm(options.weights)
     dataset = FolderDataset(options.held_out / "images", options.held_out / "masks")
     eps, alpha = options.eps / 255, options.eps / 255 / 4
-    attacks: dict[str, AnyAttack] = {
+    attacks: dict[str, ConfiguredAttack] = {
         "ours": Attack("pgd", eps, options.steps, alpha),
         "torchattacks": TorchattacksAttack("PGD", eps, alpha=alpha, steps=options.steps),
     }

@@ -12,12 +12,14 @@ import importlib
 import inspect
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, finish, radius
 from ansm_fast.attacks.objectives import OBJECTIVES
 from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs, find_goal
@@ -57,7 +59,7 @@ def _load(module: str, name: str) -> Any:
     return getattr(loaded, name)
 
 
-class _LibraryAttack:
+class _LibraryAttack(ConfiguredAttack):
     """What both adapters share; a subclass makes the library's call.
 
     Args:
@@ -92,23 +94,11 @@ class _LibraryAttack:
         self.seed, self.options = seed, options
 
     def settings(self) -> dict[str, Any]:
-        """What the attack was made with, as JSON holds it."""
         options = {key: _plain(value) for key, value in self.options.items()}
         return {
             "name": f"{self.library}.{self.name}", "eps": self.eps, "objective": self.objective,
             "norm": self.norm, "seed": self.seed, "options": options,
         }  # fmt: skip
-
-    def __call__(
-        self,
-        localizer: LocalizerFunction,
-        image: Tensor,
-        mask: Tensor,
-        wrong_mask: Tensor | None = None,
-        sample_ids: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Attacked image (B, 3, H, W), multiples of 1/255; arguments as of ``run``."""
-        return self.run(localizer, image, mask, wrong_mask, sample_ids).attacked
 
     def run(
         self,
@@ -118,12 +108,12 @@ class _LibraryAttack:
         wrong_mask: Tensor | None = None,
         sample_ids: Sequence[int] | None = None,
     ) -> AttackResult:
-        """As ``Attack.run``; what lies outside the budget is projected onto it.
+        """As every attack's; what lies outside the budget is projected onto it.
 
         Raises:
             ImportError: the library is missing. ValueError: it has no such attack, the attack
                 fails on a segmentation-shaped model or knows no targeted mode (for "hide"), or as
-                ``Attack.run``.
+                every attack.
         """
         started, counted = time.perf_counter(), CountedLocalizer(localizer)
         check_inputs(image, mask, self.eps)
@@ -145,9 +135,9 @@ class _LibraryAttack:
         attacked = attacked.detach().to(image).clamp(0, 1)
         return finish(attacked, image, self.eps, self.norm, counted, started)
 
+    @abstractmethod
     def _prepare(self, model: nn.Module, bound: float, targeted: bool) -> LibraryCall:
         """The library's attack, ready for an image and its labels."""
-        raise NotImplementedError
 
 
 def _plain(value: Any) -> Any:

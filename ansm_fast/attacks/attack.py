@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
 from ansm_fast.attacks.carlini_wagner import cw
 from ansm_fast.attacks.diverse import difgsm, tifgsm
@@ -28,7 +29,7 @@ ATTACKS: tuple[str, ...] = get_args(AttackName)
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(ConfiguredAttack):
     """One attack with its settings.
 
     A transfer attack is any of these run on another localizer than the one it is meant for; an
@@ -87,21 +88,10 @@ class Attack:
         return self.alpha if self.alpha is not None else max(self.eps / 4, self.eps / self.steps)
 
     def settings(self) -> dict[str, Any]:
-        """All attributes but the tile, as JSON holds them; ``alpha`` is the step size in use."""
+        """All attributes but the tile; ``alpha`` is the step size in use."""
         named = {item.name: getattr(self, item.name) for item in fields(self)}
         del named["tile"]
         return named | {"alpha": self.step_size}
-
-    def __call__(
-        self,
-        localizer: LocalizerFunction,
-        image: Tensor,
-        mask: Tensor,
-        wrong_mask: Tensor | None = None,
-        sample_ids: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Attacked image (B, 3, H, W), multiples of 1/255; arguments as of ``run``."""
-        return self.run(localizer, image, mask, wrong_mask, sample_ids).attacked
 
     def run(
         self,
@@ -111,17 +101,6 @@ class Attack:
         wrong_mask: Tensor | None = None,
         sample_ids: Sequence[int] | None = None,
     ) -> AttackResult:
-        """Attack a batch; the result is within the budget around the 8-bit ``image``.
-
-        Args:
-            localizer: image to logits (B, 1, H, W), differentiable (but for "square", "noise").
-            image: (B, 3, H, W) in [0, 1]. mask: (B, 1, H, W) in [0, 1], the truth.
-            wrong_mask: for the objective "wrong-mask", a mask of another image.
-            sample_ids: numbers that fix each sample's random choices; positions by default.
-
-        Raises:
-            ValueError: shapes that don't fit, or a missing mask.
-        """
         started, counted = time.perf_counter(), CountedLocalizer(localizer)
         ids = range(len(image)) if sample_ids is None else sample_ids
         check_inputs(image, mask, self.eps)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ansm_fast.attacks.gradient import mifgsm
+from ansm_fast.attacks.gradient import ascend_with_momentum
 from ansm_fast.attacks.objectives import Objective
 from ansm_fast.attacks.query import (
     Budget,
@@ -16,7 +16,6 @@ from ansm_fast.attacks.query import (
     input_gradient,
 )
 from ansm_fast.attacks.randomness import Seeds, sample_generators
-from ansm_fast.ops import momentum_step_
 
 
 class DiverseLocalizer:
@@ -106,17 +105,17 @@ def difgsm(
         seeds: of each sample's draws.
         eps, alpha, steps, objective, wrong_mask, norm, eot: as of ``mifgsm``.
     """
+    check_inputs(image, mask, eps, steps, eot)
+    # Goals are of the image as it is: its own mask is not that of one moved about.
+    goal = find_goal(localizer, image, mask, objective, wrong_mask)
     diverse = DiverseLocalizer(localizer, sample_generators(image, seeds), probability, lowest)
-    own_mask = wrong_mask
-    if objective == "own-prediction":
-        # Its own mask of the image as it is, not of one moved about.
-        check_inputs(image, mask, eps, steps, eot)
-        own_mask = find_goal(localizer, image, mask, objective, None).target
-        objective = "wrong-mask"
-    return mifgsm(
-        diverse, image, mask, eps=eps, alpha=alpha, steps=steps, decay=decay,
-        objective=objective, wrong_mask=own_mask, norm=norm, eot=eot,
-    )  # fmt: skip
+
+    def gradient(attacked: Tensor) -> Tensor:
+        return input_gradient(diverse, attacked, goal, eot)
+
+    return ascend_with_momentum(
+        gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
+    )
 
 
 def gaussian_kernel(size: int = 15, sigma: float = 3.0) -> Tensor:
@@ -166,10 +165,10 @@ def tifgsm(
     check_inputs(image, mask, eps, steps, eot)
     goal = find_goal(localizer, image, mask, objective, wrong_mask)
     kernel = gaussian_kernel(kernel_size)
-    attacked, momentum = image.clone(), torch.zeros_like(image)
-    for _ in range(steps):
-        gradient = smooth(input_gradient(localizer, attacked, goal, eot), kernel)
-        attacked = momentum_step_(
-            attacked, momentum, gradient, image, alpha, eps, decay=decay, norm=norm
-        )
-    return attacked
+
+    def gradient(attacked: Tensor) -> Tensor:
+        return smooth(input_gradient(localizer, attacked, goal, eot), kernel)
+
+    return ascend_with_momentum(
+        gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
+    )

@@ -15,6 +15,8 @@ An attack by transfer is one of these on another localizer; an adaptive one is o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -91,10 +93,29 @@ def mifgsm(
     """Momentum iterative FGSM (arXiv 1710.06081); ``decay`` is the weight of the old momentum."""
     check_inputs(image, mask, eps, steps, eot)
     goal = find_goal(localizer, image, mask, objective, wrong_mask)
+
+    def gradient(attacked: Tensor) -> Tensor:
+        return input_gradient(localizer, attacked, goal, eot)
+
+    return ascend_with_momentum(
+        gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
+    )
+
+
+def ascend_with_momentum(
+    gradient: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    eps: Budget,
+    alpha: Budget,
+    steps: int,
+    decay: float,
+    norm: str,
+) -> Tensor:
+    """The loop of MI-FGSM and what is built on it; ``gradient`` gives the direction at an image."""
     attacked, momentum = image.clone(), torch.zeros_like(image)
     for _ in range(steps):
-        gradient = input_gradient(localizer, attacked, goal, eot)
         attacked = momentum_step_(
-            attacked, momentum, gradient, image, alpha, eps, decay=decay, norm=norm
+            attacked, momentum, gradient(attacked), image, alpha, eps, decay=decay, norm=norm
         )
     return attacked

@@ -12,16 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ansm_fast.attacks import Attack
+from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import AttackResult
 from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction
 from ansm_fast.data.atomic import write_png, write_text
@@ -32,21 +32,6 @@ from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
 
 Record = dict[str, Any]
-
-
-class AnyAttack(Protocol):
-    """An ``Attack``, or an adapter of another library's."""
-
-    def settings(self) -> dict[str, Any]: ...
-
-    def run(
-        self,
-        localizer: LocalizerFunction,
-        image: Tensor,
-        mask: Tensor,
-        wrong_mask: Tensor | None = None,
-        sample_ids: Sequence[int] | None = None,
-    ) -> AttackResult: ...
 
 
 @dataclass
@@ -156,7 +141,7 @@ def _batches(
 def _attack(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
-    attack: AnyAttack,
+    attack: ConfiguredAttack,
     indices: list[int],
     images: Image,
     masks: NDArray[np.bool_],
@@ -175,7 +160,7 @@ def _pixels(result: AttackResult) -> Image:
 def write_attacked_set(
     dataset: FolderDataset,
     localizer: LocalizerFunction,
-    attack: AnyAttack,
+    attack: ConfiguredAttack,
     out: str | Path,
     *,
     localizer_fingerprint: str,
@@ -252,7 +237,7 @@ def write_attacked_set(
     return FolderDataset(out / "images", out / "masks")
 
 
-def _record(dataset: FolderDataset, index: int, attack: AnyAttack, digest: str) -> Record:
+def _record(dataset: FolderDataset, index: int, attack: ConfiguredAttack, digest: str) -> Record:
     settings = attack.settings()
     return {
         "name": dataset.names[index],
