@@ -76,7 +76,7 @@ def verify_checksums(folder: str | Path) -> int:
     text = listing.read_text(encoding="utf-8", errors="replace")
     for line in text.removesuffix("\n").split("\n"):
         entry = _read(line)
-        if entry is None:
+        if entry is None or entry[1].startswith("/") or ".." in entry[1].split("/"):
             raise InputError(f"{listing} is damaged at {line[:80]!r}; make or copy the set again")
         expected[entry[1]] = entry[0]
     wrong = [

@@ -36,22 +36,28 @@ def find_images(folder: str | Path) -> list[Path]:
     return found
 
 
+def _decode(path: str | Path, kind: str, flags: int) -> NDArray[np.uint8]:
+    encoded = np.fromfile(path, dtype=np.uint8)
+    try:
+        image = cv2.imdecode(encoded, flags) if encoded.size else None
+    except cv2.error:  # more pixels than OpenCV takes, whether or not they are there
+        image = None
+    if image is None:
+        raise InputError(
+            f"cannot decode {kind} {path}; remove it or replace it by an intact file of at most "
+            "2^30 pixels"
+        )
+    return image
+
+
 def read_rgb(path: str | Path) -> Image:
     """Decode one image to (H, W, 3) uint8 RGB; InputError if it cannot be decoded."""
-    encoded = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    if image is None:
-        raise InputError(f"cannot decode image {path}; remove it or replace it by an intact file")
-    return np.ascontiguousarray(image[:, :, ::-1])
+    return np.ascontiguousarray(_decode(path, "image", cv2.IMREAD_COLOR)[:, :, ::-1])
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """Decode one mask to (H, W) bool, True where the file is brighter than mid-grey."""
-    encoded = np.fromfile(path, dtype=np.uint8)
-    mask = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
-    if mask is None:
-        raise InputError(f"cannot decode mask {path}; remove it or replace it by an intact file")
-    return mask > 127
+    return _decode(path, "mask", cv2.IMREAD_GRAYSCALE) > 127
 
 
 def to_tensor(images: Image) -> torch.Tensor:

@@ -2,6 +2,9 @@
 
 A sample's key is its position; the image's own name, which may hold dots and slashes, stands in its
 record. Folder and shards are turned into each other without loss: files are copied as they are.
+
+Files are opened here and handed to webdataset as streams: it takes a name for an address of many
+kinds, and would run the rest of one that begins with ``pipe:`` in a shell, as a file's name may.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from ansm_fast.data.atomic import write_bytes, write_text
 from ansm_fast.data.checksums import write_checksums
@@ -31,14 +34,24 @@ def _webdataset() -> Any:
     return webdataset
 
 
-def _records(metadata: Path) -> list[dict[str, Any]]:
+def _record(text: str | bytes, origin: Path) -> dict[str, Any]:
+    """The record of a sample, whose name is a path below the folder that it is put into.
+
+    Raises:
+        InputError: it is none, or its name leads elsewhere.
+    """
     try:
-        lines = metadata.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
+        record = json.loads(text)
+        name = record["name"]
+        path = PurePosixPath(name)
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{metadata} is cut short or damaged; give the command that made the set again"
+            f"{origin} holds a record that is cut short or damaged; give the command that made "
+            "the set again"
         ) from error
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise InputError(f"{origin} holds the name {name!r}, which is none below a folder")
+    return record
 
 
 @contextmanager
@@ -73,9 +86,21 @@ def pack(
         raise InputError(f"{out} is not empty; give another output folder")
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        pattern = str(out / "%06d.tar")
-        with library.ShardWriter(pattern, maxcount=samples, verbose=0) as writer:
-            for index, record in enumerate(_records(metadata)):
+        opened: list[BinaryIO] = []
+
+        def opener(name: str) -> BinaryIO:
+            opened.append((out / name).open("wb"))
+            return opened[-1]
+
+        with library.ShardWriter(
+            "%06d.tar",
+            maxcount=samples,
+            verbose=0,
+            opener=opener,
+            post=lambda name: opened[-1].close(),
+        ) as writer:
+            for index, line in enumerate(metadata.read_bytes().splitlines()):
+                record = _record(line, metadata)
                 parts = {
                     f"{part}.png": folder / f"{part}s" / f"{record['name']}.png"
                     for part in ("image", "mask")
@@ -102,15 +127,21 @@ def read_shards(folder: str | Path) -> Iterator[dict[str, Any]]:
         InputError: no shard, one that is cut short, a sample without one of its parts, or no
             library webdataset.
     """
-    shards = sorted(str(path) for path in Path(folder).glob("*.tar"))
+    shards = sorted(Path(folder).glob("*.tar"))
     if not shards:
         raise InputError(f"no shard in {folder}; give a folder that `ansm-fast data pack` wrote")
-    library = _webdataset()
-    samples = iter(library.WebDataset(shards, shardshuffle=False))
+    iterators = _webdataset().tariterators
+
+    def streams() -> Iterator[dict[str, Any]]:
+        for shard in shards:
+            with shard.open("rb") as stream:
+                yield {"url": shard.name, "stream": stream}
+
+    samples = iterators.group_by_keys(iterators.tar_file_expander(streams()))
     while True:
         try:
             sample = next(samples, None)
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError, OSError) as error:
             raise InputError(
                 f"{folder} holds a damaged shard ({error.args[0]}); pack the set again"
             ) from error
@@ -122,7 +153,7 @@ def read_shards(folder: str | Path) -> Iterator[dict[str, Any]]:
                 f"sample {sample['__key__']} of {folder} has no {missing[0]}; pack the set again"
             )
         yield {
-            "record": json.loads(sample["json"]),
+            "record": _record(sample["json"], Path(folder)),
             "image": sample["image.png"],
             "mask": sample["mask.png"],
         }
@@ -144,10 +175,8 @@ def unpack(
         for sample in read_shards(folder):
             for part in ("image", "mask"):
                 path = out / f"{part}s" / f"{sample['record']['name']}.png"
-                if not path.resolve().is_relative_to((out / f"{part}s").resolve()):
-                    raise InputError(
-                        f"{folder} holds the name {sample['record']['name']!r}: no path"
-                    )
+                if path.exists():
+                    raise InputError(f"{folder} holds two samples named {path.stem}; pack it again")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, sample[part])
             lines.append(json.dumps(sample["record"]) + "\n")

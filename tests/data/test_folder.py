@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from ansm_fast.data import FolderDataset, mask_to_tensor, to_tensor
+from ansm_fast.data import FolderDataset, mask_to_tensor, read_mask, read_rgb, to_tensor
 from ansm_fast.data.atomic import write_png
 from ansm_fast.errors import InputError
 
@@ -92,3 +94,23 @@ def test_check_looks_no_further_than_asked(root) -> None:
     dataset(root).check(2)
     with pytest.raises(InputError, match="cannot decode"):
         dataset(root).check(3)
+
+
+def test_more_pixels_than_can_be_decoded_end_in_one_line(tmp_path) -> None:
+    """A header of a few bytes may claim any size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    path = tmp_path / "huge.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+    for read, kind in ((read_rgb, "image"), (read_mask, "mask")):
+        with pytest.raises(InputError, match=f"cannot decode {kind} .*huge.png"):
+            read(path)

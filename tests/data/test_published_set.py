@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +199,7 @@ def test_shards_that_cannot_be_written_or_read(originals, tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"holds a damaged shard .*; pack the set again"):
         unpack(tmp_path / "shards", tmp_path / "back")
     (out / "metadata.jsonl").write_bytes((out / "metadata.jsonl").read_bytes()[:-9])
-    with pytest.raises(InputError, match=r"metadata.jsonl is cut short or damaged; give"):
+    with pytest.raises(InputError, match=r"metadata.jsonl holds a record that is cut short"):
         pack(out, tmp_path / "cut")
     made(originals, out)
 
@@ -231,3 +233,77 @@ def test_the_missing_library_is_named(originals, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "webdataset", None)
     with pytest.raises(InputError, match=r"pip install 'ansm-fast\[datasets\]'"):
         pack(out, tmp_path / "shards")
+
+
+def shard(folder: Path, *records: bytes) -> Path:
+    """A shard whose samples have these records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / "000000.tar", "w") as tar:
+        for index, record in enumerate(records):
+            parts = {"json": record, "image.png": b"image", "mask.png": b"mask"}
+            for part, content in parts.items():
+                member = tarfile.TarInfo(f"{index:09d}.{part}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [b"{"],
+        [b"[]"],
+        [b"{}"],
+        [b'{"name": 3}'],
+        [b'{"name": ""}'],
+        [b'{"name": "../../up"}'],
+        [b'{"name": "/absolute"}'],
+        [b'{"name": "a\\u0000b"}'],
+        [b'{"name": "a"}', b'{"name": "a"}'],
+    ],
+)
+def test_hostile_records_write_nothing_elsewhere_and_end_in_one_line(tmp_path, records) -> None:
+    pytest.importorskip("webdataset")
+    with pytest.raises(InputError, match=r"damaged|none below a folder|two samples"):
+        unpack(shard(tmp_path / "shards", *records), tmp_path / "deep" / "out")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(
+        path.is_relative_to(tmp_path / "deep" / "out") or path == tmp_path / "shards" / "000000.tar"
+        for path in written
+    )
+
+
+def test_a_record_that_leads_elsewhere_is_not_packed(originals, tmp_path) -> None:
+    pytest.importorskip("webdataset")
+    out = made(originals, tmp_path / "set")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (out / "metadata.jsonl").write_text('{"name": "../../secret"}\n')
+    with pytest.raises(InputError, match=r"holds the name '../../secret', which is none below"):
+        pack(out, tmp_path / "shards")
+
+
+def test_names_of_files_are_no_commands(tmp_path, monkeypatch) -> None:
+    """webdataset would run what follows "pipe:" in a shell."""
+    pytest.importorskip("webdataset")
+    shard(tmp_path, b'{"name": "a"}')
+    (tmp_path / "000000.tar").rename(tmp_path / "pipe:touch pwned;.tar")
+    monkeypatch.chdir(tmp_path)
+    assert unpack(".", "out") == 1
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_folder_may_have_any_name(originals, tmp_path) -> None:
+    pytest.importorskip("webdataset")
+    shards = pack(made(originals, tmp_path / "set"), tmp_path / "50% of %d; a#b?c")
+    assert [path.name for path in shards] == ["000000.tar"]
+    assert unpack(tmp_path / "50% of %d; a#b?c", tmp_path / "back") == 3
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
+def test_checksums_are_of_the_folder_alone(tmp_path, name) -> None:
+    (tmp_path / "outside").write_bytes(b"outside")
+    digest = hashlib.sha256(b"outside").hexdigest()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "SHA256SUMS").write_text(f"{digest}  {name}\n")
+    with pytest.raises(InputError, match="SHA256SUMS is damaged"):
+        verify_checksums(tmp_path / "set")
