@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.models.bounds import LARGEST_WIDTH, check_sizes
 from ansm_fast.models.unet import (
     BODY_CHANNELS,
     NoiseResidualFrontEnd,
@@ -23,6 +24,9 @@ class LocalizerConfig:
     """``widths``: channels of the four levels of the body."""
 
     widths: tuple[int, int, int, int] = (24, 40, 72, 112)
+
+    def __post_init__(self) -> None:
+        check_sizes("widths", self.widths, LARGEST_WIDTH, count=4)
 
 
 class BuiltinLocalizer(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ansm_fast.errors import InputError
+from ansm_fast.models.bounds import LARGEST_DEPTH, LARGEST_WIDTH, check_sizes
 from ansm_fast.models.unet import (
     NoiseResidualFrontEnd,
     check_image,
@@ -36,8 +37,11 @@ class SegformerConfig:
     decoder_width: int = 64
 
     def __post_init__(self) -> None:
+        check_sizes("widths", self.widths, LARGEST_WIDTH, count=4)
+        check_sizes("depths", self.depths, LARGEST_DEPTH, count=4)
+        check_sizes("decoder_width", self.decoder_width, LARGEST_WIDTH)
         for width, heads in zip(self.widths, (1, 2, 4, 8), strict=True):
-            if width < 1 or width % heads:
+            if width % heads:
                 raise ValueError(f"widths must be divisible by 1, 2, 4 and 8, got {self.widths}")
 
 

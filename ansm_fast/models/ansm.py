@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.models.bounds import LARGEST_WIDTH, check_sizes
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.models.unet import (
     BODY_CHANNELS,
@@ -49,12 +50,10 @@ class ANSMConfig:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
         if not 0 < self.eps_d <= 1:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
-        if self.detail < 0:
-            raise ValueError(f"detail must be >= 0, got {self.detail}")
-        if not 0 <= self.jpeg_quality <= 100 or (self.jpeg_quality and not self.detail):
-            raise ValueError(
-                f"jpeg_quality must be 0, or 1 to 100 with detail > 0, got {self.jpeg_quality}"
-            )
+        check_sizes("detail", self.detail, LARGEST_WIDTH, least=0)
+        check_sizes("jpeg_quality", self.jpeg_quality, 100, least=0)
+        if self.jpeg_quality and not self.detail:
+            raise ValueError(f"jpeg_quality must be 0 without detail, got {self.jpeg_quality}")
 
 
 class ANSM(nn.Module):

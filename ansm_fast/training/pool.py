@@ -118,17 +118,17 @@ def load_pool(folder: Path, size: int) -> AttackedPool:
     for path in _parts(folder, size):
         try:
             with safe_open(path, framework="pt") as opened:
-                metadata = opened.metadata()
+                metadata = opened.metadata() or {}
+                attack = json.loads(metadata["attack"])
+                seconds += float(metadata["seconds"])
                 attacked.append(opened.get_tensor("attacked").numpy())
                 indices.append(opened.get_tensor("indices").numpy())
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}); remove it, and it is made again"
             ) from error
-        attack = json.loads(metadata["attack"])
         eps.append(np.full(len(indices[-1]), 255 * attack["eps"]))
         attacks.append(np.full(len(indices[-1]), f"{attack['name']}_{attack['objective']}"))
-        seconds += float(metadata["seconds"])
     return AttackedPool(
         np.concatenate(attacked),
         np.concatenate(indices),

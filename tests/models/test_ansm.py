@@ -173,3 +173,24 @@ def test_bundled_weights() -> None:
         Path(__file__).parents[2] / "ansm_fast" / "weights" / "ansm_tiny.safetensors", "ansm"
     )
     assert f'"localizer": "{localizer.fingerprint}"' in metadata["provenance"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("ansm", {"variant": "tiny", "detail": 10**10}),
+        ("ansm", {"variant": "tiny", "detail": 2.5}),
+        ("ansm", {"variant": "tiny", "detail": True}),
+        ("localizer", {"widths": [10**7] * 4}),
+        ("localizer", {"widths": [-1, 8, 8, 8]}),
+        ("localizer", {"widths": [8, 8, 8]}),
+        ("localizer", {"widths": "abcd"}),
+        ("localizer", {"architecture": "segformer", "depths": [10**9, 1, 1, 1]}),
+        ("localizer", {"architecture": "segformer", "decoder_width": 10**9}),
+    ],
+)
+def test_sizes_that_no_network_has_ask_for_no_memory(tmp_path: Path, kind, config) -> None:
+    path = tmp_path / "hostile.safetensors"
+    save_checkpoint(path, kind, config, {"weight": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"unknown configuration: .* whole number"):
+        (load_ansm if kind == "ansm" else load_localizer)(path)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
@@ -15,6 +16,7 @@ from ansm_fast.models.checkpoint import load_checkpoint
 from ansm_fast.training.ansm import train_ansm, transplant, warm_start
 from ansm_fast.training.batches import epoch_indices
 from ansm_fast.training.config import parse_run
+from ansm_fast.training.pool import load_pool
 from ansm_fast.training.stages import AuxiliaryMaskHead
 
 
@@ -32,6 +34,16 @@ def test_chain_trains_saves_and_loads(workspace):
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert "ffa" in rows[0] and "mgr" not in rows[1] and "mgr" in rows[2]
     assert "val_pgd_hide_f1" in rows[1] and "val_pgd_hide_f1" not in rows[2]
+
+
+def test_a_foreign_file_in_the_pool_is_named(workspace, tmp_path):
+    _, _, values = workspace
+    run = parse_run(values | {"pool": str(tmp_path / "pool")}, "test")
+    train_ansm(run, tmp_path / "run", run.model_dump(mode="json"))
+    part = tmp_path / "pool" / "00001.safetensors"
+    save_file({"attacked": torch.zeros(1)}, part)
+    with pytest.raises(InputError, match=r"00001.safetensors cannot be read .* made again"):
+        load_pool(tmp_path / "pool", 16)
 
 
 def test_pool_of_other_settings_is_refused(workspace):
