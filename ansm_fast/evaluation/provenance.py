@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ansm_fast.evaluation.catalogue import Entry
 from ansm_fast.models import BUNDLED_ANSM
-from ansm_fast.models.checkpoint import bundled, load_checkpoint
+from ansm_fast.models.checkpoint import bundled, lineage, unreadable_provenance
 
 Record = Mapping[str, Any]
 
@@ -87,7 +86,11 @@ def read_training(path: str | Path | None = None) -> Training:
     """``training`` of an ANSM's checkpoint; of the bundled one if ``path`` is None.
 
     Raises:
-        InputError: as ``load_ansm``.
+        InputError: as ``load_ansm``, or the record is none.
     """
-    metadata = load_checkpoint(bundled(BUNDLED_ANSM) if path is None else path, "ansm")[2]
-    return training(json.loads(metadata.get("provenance") or "{}"))
+    file = bundled(BUNDLED_ANSM) if path is None else path
+    record = lineage(file, "ansm")
+    try:
+        return training(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise unreadable_provenance(file) from error

@@ -103,9 +103,23 @@ def load_checkpoint(
 
 
 def lineage(path: str | Path, kind: str) -> dict[str, Any]:
-    """Provenance and fingerprint of a checkpoint, for that of one which went on from it."""
+    """Provenance and fingerprint of a checkpoint, as one that goes on from it records them.
+
+    The fingerprint does not cover the provenance, which is a note and no proof.
+
+    Raises:
+        InputError: as ``load_checkpoint``, or the provenance is no JSON object.
+    """
     _, _, metadata = load_checkpoint(path, kind)
-    return json.loads(metadata["provenance"]) | {"fingerprint": metadata["fingerprint"]}
+    try:
+        found = json.loads(metadata.get("provenance") or "{}")
+        return dict(found | {"fingerprint": metadata["fingerprint"]})
+    except (ValueError, TypeError, RecursionError) as error:
+        raise unreadable_provenance(path) from error
+
+
+def unreadable_provenance(path: str | Path) -> InputError:
+    return InputError(f"{path} has an unreadable record of its training; train or copy it again")
 
 
 def read_module(module: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation import CATALOGUE
@@ -107,3 +109,26 @@ def test_the_key_is_the_content(tmp_path) -> None:
         (tmp_path / name).write_text(text)
     a, b, c = (tmp_path / name for name in "abc")
     assert content_key(a, c) == content_key(b, c) != content_key(c, a)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[]",
+        "{",
+        "7",
+        '{"config": []}',
+        '{"config": {"attacks": [{}]}}',
+        '{"config": {"attacks": 3}}',
+        '{"config": {"online": 3}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_record_that_is_none_ends_in_one_line(checkpoints, tmp_path, record) -> None:
+    """The fingerprint does not cover it: anyone may write anything there."""
+    with safe_open(checkpoints["ansm"], framework="pt") as opened:
+        metadata = opened.metadata() | {"provenance": record}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(InputError, match="unreadable record of its training"):
+        read_training(tmp_path / "a.safetensors")
