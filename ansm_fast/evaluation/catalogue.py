@@ -21,9 +21,10 @@ class Entry:
         made_on: "victim", the localizer alone, whose attacker knows of no defence; "surrogate",
             another localizer; "defence", the localizer behind the very defence that is judged
             (adaptive); "stand-in", the localizer behind another defence.
-        leak_free: the noise tells nothing of this image's true mask: it was made without it, or is
+        leak_free: made without this image's true mask and without the localizer's guess at it, or
             the same for every image. An attack on the true mask writes that mask into its noise,
-            where a defence may read it; what is restored then is no proof of a defence.
+            where a defence may read it; what is restored then is no proof of a defence. One on the
+            localizer's own mask does nearly the same (experiments/README.md has the figures).
         effort: times the protocol's steps; a query tells an attacker far less than a gradient.
         undefended: for "defence", the attack that the undefended localizer gets in its place.
     """
@@ -73,7 +74,7 @@ CATALOGUE: dict[str, Entry] = {
     "square": Entry("Square", "square", effort=10),
     "hide": Entry("PGD, hide", "pgd", "hide", leak_free=True),
     "wrong-mask": Entry("PGD, wrong mask", "pgd", "wrong-mask", leak_free=True),
-    "own-prediction": Entry("PGD, own mask", "pgd", "own-prediction", leak_free=True),
+    "own-prediction": Entry("PGD, own mask", "pgd", "own-prediction"),
     "universal": Entry("universal", "universal", leak_free=True),
     "transfer": Entry("transferred", "pgd", made_on="surrogate"),
     "transfer-hide": Entry("transferred hide", "pgd", "hide", made_on="surrogate", leak_free=True),

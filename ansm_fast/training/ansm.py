@@ -172,7 +172,9 @@ def _prepare_pool(
         with network_autocast(run.precision, image.device):
             return localizer(image).float()
 
-    keys = ("attacks", "pool_size", "pool_seed", "data", "precision")
+    keys = ("attacks", "pool_size", "pool_seed", "precision")
+    made_of = {key: settings[key] for key in keys}
+    made_of |= {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
     if accelerator.is_main_process:
         build_pool(
             run.pool,
@@ -181,7 +183,7 @@ def _prepare_pool(
             run.attacks,
             run.pool_size,
             run.pool_seed,
-            {key: settings[key] for key in keys} | {"victim": str(localizer.fingerprint)},
+            made_of,
             accelerator.device,
         )
     accelerator.wait_for_everyone()

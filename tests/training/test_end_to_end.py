@@ -46,13 +46,27 @@ def test_a_foreign_file_in_the_pool_is_named(workspace, tmp_path):
         load_pool(tmp_path / "pool", 16)
 
 
-def test_pool_of_other_settings_is_refused(workspace):
+@pytest.mark.parametrize("what", ["pool_seed", "train"])
+def test_pool_of_other_settings_is_refused(workspace, tmp_path, what):
     root, _, values = workspace
     run = parse_run(values, "test")
     train_ansm(run, root / "ansm", run.model_dump(mode="json"))
-    other = parse_run(values | {"pool_seed": 5}, "test")
+    (tmp_path / "set").symlink_to(root / "set")
+    changes = {
+        "pool_seed": {"pool_seed": 5},
+        "train": {"data": values["data"] | {"train": str(tmp_path / "set")}},
+    }
+    other = parse_run(values | changes[what], "test")
     with pytest.raises(InputError, match="other settings"):
-        train_ansm(other, root / "other", other.model_dump(mode="json"))
+        train_ansm(other, tmp_path / "other", other.model_dump(mode="json"))
+
+
+def test_pool_serves_a_run_that_is_validated_otherwise(workspace, tmp_path):
+    root, _, values = workspace
+    run = parse_run(values, "test")
+    train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    other = parse_run(values | {"data": values["data"] | {"validation_count": 4}}, "test")
+    assert train_ansm(other, tmp_path, other.model_dump(mode="json")).exists()
 
 
 def test_warm_start_copies_the_localizers_body():
