@@ -103,6 +103,13 @@ def command(
         torch.set_num_threads(threads)
     ansm = load_ansm(weights)
     judge = load_localizer(localizer) if masks is not None else None
+    if judge is not None and ansm.trained_for not in ("", judge.fingerprint):
+        click.echo(
+            "warning: these weights were trained for another localizer than "
+            f"{localizer or 'the bundled one'}, whose masks may get worse by them; give --weights "
+            "of an ANSM that was trained for it",
+            err=True,
+        )
     inputs.prepare_folder(output, "-o")
     if masks is not None:
         inputs.prepare_folder(masks, "--masks")

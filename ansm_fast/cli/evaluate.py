@@ -182,6 +182,7 @@ def command(
     from ansm_fast.evaluation.estimate import estimate, readable
     from ansm_fast.evaluation.inputs import image_sets
     from ansm_fast.evaluation.report import Files, document, print_tables
+    from ansm_fast.evaluation.targets import fingerprint
     from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
@@ -227,6 +228,15 @@ def command(
         if folder is not None:
             prepare_folder(folder, option)
     console = Console(stderr=True, highlight=False)
+    notes += [
+        f"{name} was trained for another localizer (fingerprint {record.localizer}); behind this "
+        "one it may do harm"
+        for name, record in trained.items()
+        if record.localizer not in (None, fingerprint(judge))
+    ]
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    told = len(notes)
     measured: list[Measurement] = []
     pictures: list[Path] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -270,6 +280,6 @@ def command(
 
         pictures += robustness(rows, plots)
         console.print(f"{len(pictures)} pictures in {plots}")
-    for note in notes:
-        console.print(f"note: {note}")
+    for note in notes[told:]:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     print_tables(rows)

@@ -71,6 +71,8 @@ class ANSM(nn.Module):
         stride: tiles of an image must start at multiples of it to equal the whole.
         receptive_field: radius in pixels beyond which the input does not matter.
         fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
+        trained_for: fingerprint of the localizer that it was trained for, set when loaded from a
+            file; "" if unknown. Behind another localizer an ANSM may do harm.
     """
 
     stride = UNet.stride
@@ -80,6 +82,7 @@ class ANSM(nn.Module):
         super().__init__()
         self.config = config or ANSMConfig()
         self.fingerprint = ""
+        self.trained_for = ""
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
         detail, quality = self.config.detail, self.config.jpeg_quality

@@ -16,6 +16,7 @@ import ansm_fast
 from ansm_fast.cli.defend import command
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, save_localizer
+from ansm_fast.models import ANSM, save_ansm
 
 
 @pytest.fixture
@@ -69,6 +70,17 @@ def test_masks(tmp_path: Path, folder: Path, weights: Path) -> None:
     assert (tmp_path / "p-masks" / "a.after.png").is_file()
     refused(run(*arguments, "-o", tmp_path / "o", "--masks", tmp_path / "o"), "cannot share")
     refused(run(*arguments, "-o", tmp_path / "o", "--masks", folder), "input folder")
+
+
+def test_weights_for_another_localizer_are_told(tmp_path: Path, folder: Path, ansm: ANSM) -> None:
+    localizer, weights = tmp_path / "localizer.safetensors", tmp_path / "ansm.safetensors"
+    own = save_localizer(localizer, BuiltinLocalizer())
+    arguments = ("--batch", folder, "--weights", weights, "--localizer", localizer)
+    for trained_for, warned in ((own, False), ("another", True), ([1], False)):
+        save_ansm(weights, ansm, {"localizer": trained_for})
+        result = run(*arguments, "-o", tmp_path / "o")
+        assert result.exit_code == 0
+        assert ("trained for another localizer" in result.stderr) == warned
 
 
 def test_output_inside_the_input_is_not_taken_for_input(folder: Path, weights: Path) -> None:

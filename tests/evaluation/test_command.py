@@ -46,6 +46,8 @@ def test_the_document_says_what_each_ansm_was_trained_for(
     mine = document["ansm"]["ansm:mine"]
     assert mine["trained_for"] == "0123456789abcdef" != document["localizer"]
     assert mine["transferred"] and mine["attacks_in_training"] == [["pgd", "untargeted", "linf"]]
+    told = "ansm:mine was trained for another localizer (fingerprint 0123456789abcdef)"
+    assert result.stderr.count(told) == 1 and document["notes"][0].startswith(told)
     assert set(document["ansm"]) == {"ansm:mine", "ansm:other"} and len(mine["fingerprint"]) == 16
     rows = document["rows"]
     seen = {(r["defence"], r["attack"]): r["seen"] for r in rows if r["seen"] is not None}
