@@ -29,7 +29,7 @@ def test_bundled_configs_are_valid(name):
     "parts",
     [
         ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"),
-        ("ansm_robust.yaml", "ansm_adversarial.yaml"),
+        ("ansm_robust.yaml", "ansm_robust_settle.yaml", "ansm_adversarial.yaml"),
     ],
 )
 def test_parts_of_a_training_share_network_and_pool_of_the_first(parts):
@@ -43,7 +43,7 @@ def test_parts_of_a_training_share_network_and_pool_of_the_first(parts):
 
 def test_every_training_of_an_ansm_is_part_of_one():
     known = {"ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"}
-    known |= {"ansm_robust.yaml", "ansm_adversarial.yaml"}
+    known |= {"ansm_robust.yaml", "ansm_robust_settle.yaml", "ansm_adversarial.yaml"}
     assert {name for name in BUNDLED if name.startswith("ansm")} == known
 
 
