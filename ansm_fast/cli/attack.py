@@ -67,8 +67,9 @@ from ansm_fast.cli.options import EPS, check_apart
 )
 @click.option(
     "--weights",
-    metavar="FILE",
-    help="Adaptive: attack the localizer behind this ANSM; `bundled` or a checkpoint.",
+    metavar="NAME_OR_FILE",
+    help="Adaptive: attack the localizer behind this ANSM; `bundled`, `tiny`, `robust` or a "
+    "checkpoint.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
@@ -108,7 +109,7 @@ def command(
     from ansm_fast.data.data_card import write_data_card
     from ansm_fast.errors import InputError
     from ansm_fast.localizers import load_localizer
-    from ansm_fast.models import load_ansm
+    from ansm_fast.models import ansm_path, load_ansm
 
     if folder is not None and images is None and masks is None:
         images, masks = folder / "images", folder / "masks"
@@ -127,7 +128,7 @@ def command(
     victim = load_localizer(localizer)
     fingerprint, function = victim.fingerprint, victim.__call__
     if weights is not None:
-        ansm = load_ansm(None if weights == "bundled" else weights)
+        ansm = load_ansm(ansm_path(weights, localizer))
         fingerprint = f"{victim.fingerprint} behind ANSM {ansm.fingerprint}"
 
         def function(image):  # type: ignore[no-untyped-def]

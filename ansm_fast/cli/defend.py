@@ -30,9 +30,9 @@ INTERRUPTED = 130
 )
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="ANSM checkpoint; the bundled `tiny` one by default.",
+    metavar="NAME_OR_FILE",
+    help="ANSM: `tiny`, `robust` or a checkpoint; by default the one that was trained for the "
+    "localizer.",
 )
 @click.option(
     "--masks",
@@ -61,7 +61,7 @@ def command(
     files: tuple[Path, ...],
     batch: Path | None,
     output: Path,
-    weights: Path | None,
+    weights: str | None,
     masks: Path | None,
     localizer: str | None,
     batch_size: int,
@@ -92,7 +92,7 @@ def command(
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
     from ansm_fast.localizers import load_localizer
-    from ansm_fast.models import load_ansm
+    from ansm_fast.models import ansm_path, load_ansm
 
     try:
         torch.empty(0, device=device)
@@ -101,7 +101,7 @@ def command(
         raise InputError(f"device {device!r} is not available ({reason}); try cpu") from error
     if threads:
         torch.set_num_threads(threads)
-    ansm = load_ansm(weights)
+    ansm = load_ansm(ansm_path(weights, localizer))
     judge = load_localizer(localizer) if masks is not None else None
     if judge is not None and ansm.trained_for not in ("", judge.fingerprint):
         click.echo(

@@ -66,15 +66,19 @@ def _packages() -> dict[str, str | None]:
 
 def _weights() -> dict[str, str]:
     from ansm_fast.errors import InputError
-    from ansm_fast.localizers import load_localizer
+    from ansm_fast.localizers import BUNDLED_LOCALIZERS, load_localizer
     from ansm_fast.models import load_ansm
+    from ansm_fast.models.bundled import BUNDLED_ANSMS
 
     found = {}
-    for name, load in (("localizer", load_localizer), ("ansm", load_ansm)):
-        try:
-            found[name] = load().fingerprint
-        except InputError as error:
-            found[name] = f"not usable: {error}"
+    for kind, load, names in (
+        ("localizer", load_localizer, BUNDLED_LOCALIZERS), ("ansm", load_ansm, BUNDLED_ANSMS),
+    ):  # fmt: skip
+        for name in names:
+            try:
+                found[f"{kind} {name}"] = load(name).fingerprint
+            except InputError as error:
+                found[f"{kind} {name}"] = f"not usable: {error}"
     return found
 
 

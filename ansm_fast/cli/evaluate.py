@@ -35,7 +35,7 @@ def _defence_names(given: str | None) -> tuple[list[str], list[str]]:
 
 
 def _columns(
-    names: list[str], weights: tuple[str, ...]
+    names: list[str], weights: tuple[str, ...], localizer: str | None
 ) -> tuple[list[Defence], dict[str, Training]]:
     """The defences, and what the training of each ANSM among them saw."""
     from ansm_fast.evaluation import make_defences
@@ -43,7 +43,7 @@ def _columns(
     from ansm_fast.evaluation.provenance import read_training
     from ansm_fast.models import load_ansm
 
-    files = named_weights(weights) if "ansm" in names else {}
+    files = named_weights(weights, localizer) if "ansm" in names else {}
     defences = make_defences(names, {name: load_ansm(file) for name, file in files.items()})
     trained = {
         f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
@@ -94,7 +94,8 @@ def _columns(
     "--weights",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="ANSM checkpoint; the bundled one by default. Several with names: a column each.",
+    help="ANSM: `tiny`, `robust` or a checkpoint; by default the one that was trained for the "
+    "localizer. Several with names: a column each.",
 )
 @click.option(
     "--surrogate", metavar="NAME_OR_FILE", help="Second localizer, for transferred attacks."
@@ -212,7 +213,7 @@ def command(
         if folder is not None:
             check_apart(folder, option, *(place for _, *places in given for place in places))
     judge = load_localizer(localizer)
-    made, trained = _columns(columns, weights)
+    made, trained = _columns(columns, weights, localizer)
     systems = Systems(
         judge,
         made,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ansm_fast.errors import InputError
+from ansm_fast.models import ansm_path
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -49,17 +50,18 @@ def image_sets(
     return found
 
 
-def named_weights(given: Sequence[str]) -> dict[str, Path | None]:
-    """ANSM files by name: "FILE" or "NAME=FILE"; {"": None}, the bundled one, if none is given.
+def named_weights(given: Sequence[str], localizer: str | None = None) -> dict[str, Path]:
+    """ANSM files by name: "FILE" or "NAME=FILE"; without any, the one trained for ``localizer``.
 
-    The name "" stands for a single ANSM without a name.
+    FILE may be the name of a bundled one too, see ``ansm_path``. The name "" stands for a single
+    ANSM without a name.
 
     Raises:
         InputError: several files without names, or one name twice.
     """
     if not given:
-        return {"": None}
-    found: dict[str, Path | None] = {}
+        return {"": ansm_path(None, localizer)}
+    found: dict[str, Path] = {}
     for one in given:
         name, sign, file = one.partition("=")
         if not sign or not _NAME.fullmatch(name) or Path(one).exists():
@@ -69,5 +71,5 @@ def named_weights(given: Sequence[str]) -> dict[str, Path | None]:
                 f"--weights {one}: several ANSMs need a name each; "
                 "give --weights NAME=FILE with different names"
             )
-        found[name] = Path(file) if file and file != "bundled" else None
+        found[name] = ansm_path(file or None, localizer)
     return found

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ansm_fast.evaluation.catalogue import Entry
-from ansm_fast.models import BUNDLED_ANSM
-from ansm_fast.models.checkpoint import bundled, lineage, unreadable_provenance
+from ansm_fast.models import ansm_path
+from ansm_fast.models.checkpoint import lineage, unreadable_provenance
 
 Record = Mapping[str, Any]
 
@@ -83,12 +83,12 @@ def training(provenance: Record) -> Training:
 
 
 def read_training(path: str | Path | None = None) -> Training:
-    """``training`` of an ANSM's checkpoint; of the bundled one if ``path`` is None.
+    """``training`` of an ANSM's checkpoint, which is found as ``load_ansm`` finds it.
 
     Raises:
         InputError: as ``load_ansm``, or the record is none.
     """
-    file = bundled(BUNDLED_ANSM) if path is None else path
+    file = ansm_path(path)
     record = lineage(file, "ansm")
     try:
         return training(record)

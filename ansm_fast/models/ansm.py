@@ -25,6 +25,9 @@ VARIANTS: dict[str, tuple[int, int, int, int]] = {
     "base": (40, 64, 112, 176),
 }
 
+# Nearly open, and still where the sigmoid has a gradient.
+_GATE_START = 2.0
+
 
 @dataclass(frozen=True)
 class ANSMConfig:
@@ -36,8 +39,9 @@ class ANSMConfig:
         detail: width of a layer before the head that sees pixels and noise residuals as they are
             beside the body's features; 0: the features alone. To take noise out of a pixel the
             head needs that pixel, and 16 features cannot carry twelve values and their noise.
-        jpeg_quality: where the perturbation begins: at what JPEG of this quality would change, cut
-            to eps_d, which the network corrects; 0: at nothing. Needs ``detail``.
+        jpeg_quality: the perturbation is what JPEG of this quality would change, cut to eps_d,
+            times a gate in [0, 1] that the network gives every 2 x 2 pixels, and with ``detail``
+            a correction beside it; 0: the network's own perturbation.
     """
 
     variant: str = "tiny"
@@ -52,8 +56,6 @@ class ANSMConfig:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
         check_sizes("detail", self.detail, LARGEST_WIDTH, least=0)
         check_sizes("jpeg_quality", self.jpeg_quality, 100, least=0)
-        if self.jpeg_quality and not self.detail:
-            raise ValueError(f"jpeg_quality must be 0 without detail, got {self.jpeg_quality}")
 
 
 class ANSM(nn.Module):
@@ -63,9 +65,10 @@ class ANSM(nn.Module):
     defended image ``clamp(image + perturbation, 0, 1)``. The head starts at zero: an untrained
     module changes nothing, and training does not begin in the flat part of the tanh.
 
-    With ``jpeg_quality`` the perturbation is ``project(project(jpeg(image) - image) + 2 * eps_d *
-    tanh(head))``, where ``project`` clamps to [-eps_d, eps_d]: an untrained module compresses, a
-    known defence, and the network has the range to take that back.
+    With ``jpeg_quality`` the perturbation is ``sigmoid(gate + 2) * project(jpeg(image) - image)``,
+    where ``project`` clamps to [-eps_d, eps_d]; with ``detail`` it is ``project`` of that plus
+    ``eps_d * tanh(head)``. An untrained module compresses, a known defence; what it learns first is
+    where there is nothing to defend against.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
@@ -87,9 +90,12 @@ class ANSM(nn.Module):
         self.body = UNet(VARIANTS[self.config.variant])
         detail, quality = self.config.detail, self.config.jpeg_quality
         self.jpeg = JPEGResidual(quality) if quality else None
-        seen = BODY_CHANNELS + NoiseResidualFrontEnd.out_channels + (12 if quality else 0)
+        seen = BODY_CHANNELS + (12 if quality else 0)
+        if detail:
+            seen += NoiseResidualFrontEnd.out_channels
         self.detail = conv_block(seen, detail, kernel=1) if detail else nn.Identity()
-        self.head = nn.Conv2d(detail or BODY_CHANNELS, 12, 3, padding=1)
+        gate, own = int(quality > 0), 12 if detail or not quality else 0
+        self.head = nn.Conv2d(detail or seen, gate + own, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -115,9 +121,13 @@ class ANSM(nn.Module):
 
     def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
-        delta = torch.tanh(self.head(self.detail(features)))
-        if self.jpeg is not None:
-            delta = (features[:, -12:].clamp(-1, 1) + 2 * delta).clamp(-1, 1)
+        found = self.head(self.detail(features))
+        if self.jpeg is None:
+            delta = torch.tanh(found)
+        else:
+            delta = torch.sigmoid(found[:, :1] + _GATE_START) * features[:, -12:].clamp(-1, 1)
+            if self.config.detail:
+                delta = (delta + torch.tanh(found[:, 1:])).clamp(-1, 1)
         return F.pixel_shuffle(delta, 2)[..., : size[0], : size[1]] * self.eps_d
 
     def forward(self, image: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import ansm_fast
 from ansm_fast.cli.defend import command
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, save_localizer
-from ansm_fast.models import ANSM, save_ansm
+from ansm_fast.models import ANSM, ansm_path, load_ansm, save_ansm
 
 
 @pytest.fixture
@@ -81,6 +81,19 @@ def test_weights_for_another_localizer_are_told(tmp_path: Path, folder: Path, an
         result = run(*arguments, "-o", tmp_path / "o")
         assert result.exit_code == 0
         assert ("trained for another localizer" in result.stderr) == warned
+
+
+def test_a_bundled_localizer_brings_its_ansm(tmp_path: Path, folder: Path) -> None:
+    for name, weights, warned in (
+        ("robust", (), False), ("builtin", (), False), ("robust", ("--weights", "tiny"), True),
+    ):  # fmt: skip
+        out = tmp_path / "-".join((name, *weights))
+        result = run(folder / "a.jpg", "-o", out, "--localizer", name, *weights)
+        assert result.exit_code == 0, result.output
+        assert ("trained for another localizer" in result.stderr) == warned
+        (record,) = (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        expected = load_ansm(weights[1] if weights else ansm_path(None, name)).fingerprint
+        assert expected in record
 
 
 def test_output_inside_the_input_is_not_taken_for_input(folder: Path, weights: Path) -> None:

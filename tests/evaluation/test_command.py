@@ -146,16 +146,20 @@ def test_attack_command(small_set, checkpoints, tmp_path) -> None:
         assert isinstance(result.exception, InputError) and words in str(result.exception)
 
 
-def between(name: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.partition(f"<!-- table:{name} -->\n")[2].partition(f"<!-- /table:{name} -->")[0]
-
-
-def test_readme_shows_the_committed_evaluation() -> None:
-    document = json.loads(
-        (ROOT / "ansm_fast" / "weights" / "evaluation.json").read_text(encoding="utf-8")
-    )
-    assert between("evaluation") == markdown(document["rows"], document["command"])
+@pytest.mark.parametrize(
+    ("page", "result"),
+    [
+        ("README.md", "evaluation.json"),
+        ("docs/evaluation_robust.md", "ansm_robust.evaluation.json"),
+    ],
+)
+def test_pages_show_the_committed_evaluations(page, result) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = text.partition("<!-- table:evaluation -->\n")[2]
+    shown = shown.partition("<!-- /table:evaluation -->")[0]
+    path = ROOT / "ansm_fast" / "weights" / result
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert shown == markdown(document["rows"], document["command"])
 
 
 def test_time_in_words() -> None:

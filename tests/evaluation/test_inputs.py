@@ -13,6 +13,7 @@ from ansm_fast.evaluation import CATALOGUE
 from ansm_fast.evaluation.inputs import image_sets, named_weights
 from ansm_fast.evaluation.judged import Judged, content_key
 from ansm_fast.evaluation.provenance import read_training, training
+from ansm_fast.models import ansm_path
 
 
 def test_sets_of_folders_and_of_pairs() -> None:
@@ -43,9 +44,14 @@ def test_sets_that_make_no_sense(folders, images, masks, names, words) -> None:
 
 
 def test_weights_by_name(tmp_path) -> None:
-    assert named_weights(()) == {"": None}
+    assert named_weights(()) == named_weights((), "mine.st") == {"": ansm_path("tiny")}
+    assert named_weights((), "robust") == named_weights(["bundled"], "robust")
+    assert named_weights((), "robust") == {"": ansm_path("robust")} != named_weights(())
     assert named_weights(["f"]) == {"": Path("f")}
-    assert named_weights(["base=f", "robust=bundled"]) == {"base": Path("f"), "robust": None}
+    assert named_weights(["base=f", "robust=bundled"]) == {
+        "base": Path("f"),
+        "robust": ansm_path("tiny"),
+    }
     odd = tmp_path / "x=y"
     odd.touch()
     assert named_weights([str(odd)]) == {"": odd}

@@ -9,7 +9,7 @@ from ansm_fast.inference.images import Photograph
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.tiling import tiles
 from ansm_fast.localizers import BuiltinLocalizer
-from ansm_fast.models import ANSM
+from ansm_fast.models import ANSM, load_ansm
 
 
 def photograph(rng: np.random.Generator, *shape: int, dtype: type = np.uint8) -> Photograph:
@@ -69,6 +69,17 @@ def test_tiled_equals_whole_within_one_level(
     assert cut.is_tiled(image)
     (tiled,) = cut.defend([image])
     assert np.abs(tiled.pixels.astype(int) - whole.pixels).max() <= 1
+
+
+def test_tiles_of_the_robust_ansm_equal_the_whole(rng: np.random.Generator) -> None:
+    # Its blocks of 8 x 8 and its rounding must not depend on where a tile begins.
+    robust = load_ansm("robust")
+    for image in (photograph(rng, 300, 333, 3), photograph(rng, 200, 210, 3, dtype=np.uint16)):
+        (whole,) = Engine(robust, tile=1024).defend([image])
+        (tiled,) = Engine(robust, tile=96).defend([image])
+        level = np.iinfo(image.pixels.dtype).max / 255
+        assert np.abs(tiled.pixels.astype(int) - whole.pixels).max() <= level
+        assert (whole.pixels != image.pixels).any()
 
 
 def test_too_small_a_halo_shows(ansm: ANSM, rng: np.random.Generator) -> None:

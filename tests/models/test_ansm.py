@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from ansm_fast.errors import InputError
-from ansm_fast.localizers import BuiltinLocalizer, load_localizer, save_localizer
-from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
+from ansm_fast.localizers import (
+    BUNDLED_LOCALIZERS,
+    BuiltinLocalizer,
+    load_localizer,
+    save_localizer,
+)
+from ansm_fast.models import ANSM, ANSMConfig, ansm_path, load_ansm, save_ansm
+from ansm_fast.models.bundled import BUNDLED_ANSMS, TRAINED_FOR
 from ansm_fast.models.checkpoint import load_checkpoint, save_checkpoint
 
 
-def trained(variant: str = "tiny", detail: int = 0) -> ANSM:
+def trained(variant: str = "tiny", detail: int = 0, jpeg_quality: int = 0) -> ANSM:
     """Weights that use the whole range of the perturbation."""
     torch.manual_seed(0)
-    ansm = ANSM(ANSMConfig(variant, detail=detail))
+    ansm = ANSM(ANSMConfig(variant, detail=detail, jpeg_quality=jpeg_quality))
     torch.nn.init.normal_(ansm.head.weight, std=1.0)
     return ansm.eval()
 
@@ -50,10 +56,11 @@ def test_the_head_sees_pixels_that_the_features_do_not_carry() -> None:
         assert (noise.flatten(2).std(2) > 1e-4).any() == bool(detail)
 
 
-@pytest.mark.parametrize("detail", [0, 32])
-def test_nothing_beyond_the_receptive_field_matters(detail) -> None:
+@pytest.mark.parametrize(("detail", "jpeg_quality"), [(0, 0), (32, 0), (0, 75), (8, 75)])
+def test_nothing_beyond_the_receptive_field_matters(detail, jpeg_quality) -> None:
     """What the tiles of the defence rely on."""
-    ansm, image = trained(detail=detail), torch.rand(1, 3, 256, 320)
+    ansm = trained(detail=detail, jpeg_quality=jpeg_quality)
+    image = torch.rand(1, 3, 256, 320)
     changed = image.clone()
     changed[..., 0:16] = 1 - changed[..., 0:16]
     with torch.no_grad():
@@ -166,13 +173,33 @@ def test_kinds_are_not_confused(tmp_path: Path) -> None:
         load_localizer(tmp_path / "a.safetensors")
 
 
-def test_bundled_weights() -> None:
-    ansm, localizer = load_ansm(), load_localizer()
-    assert ansm.config.variant == "tiny"
-    _, _, metadata = load_checkpoint(
-        Path(__file__).parents[2] / "ansm_fast" / "weights" / "ansm_tiny.safetensors", "ansm"
-    )
-    assert f'"localizer": "{localizer.fingerprint}"' in metadata["provenance"]
+@pytest.mark.parametrize("name", BUNDLED_LOCALIZERS)
+def test_every_bundled_localizer_has_its_ansm(name) -> None:
+    ansm = load_ansm(ansm_path(None, name))
+    assert ansm.trained_for == load_localizer(name).fingerprint
+    assert ansm.fingerprint == load_ansm(TRAINED_FOR[name]).fingerprint
+
+
+def test_bundled_names_and_files() -> None:
+    assert load_ansm().fingerprint == load_ansm("tiny").fingerprint
+    assert set(TRAINED_FOR) == set(BUNDLED_LOCALIZERS)
+    assert set(TRAINED_FOR.values()) == set(BUNDLED_ANSMS)
+    assert ansm_path("bundled", "robust") == ansm_path("robust") == ansm_path(None, "robust")
+    assert ansm_path(None, "mine.safetensors") == ansm_path("tiny")
+    assert ansm_path("mine.safetensors", "robust") == Path("mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("provenance", "expected"),
+    [
+        ({"localizer": "0123"}, "0123"),
+        ({"localizer": ["0123"]}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_an_ansm_was_trained_for(tmp_path: Path, provenance, expected) -> None:
+    save_ansm(tmp_path / "a.safetensors", trained(), provenance)
+    assert load_ansm(tmp_path / "a.safetensors").trained_for == expected
 
 
 @pytest.mark.parametrize(

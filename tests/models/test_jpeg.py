@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -78,36 +80,49 @@ def test_bad_qualities(quality) -> None:
         JPEGResidual(quality)
 
 
+@pytest.mark.parametrize("detail", [0, 8])
 @pytest.mark.parametrize("size", [(16, 16), (17, 33), (1, 1)])
-def test_an_untrained_ansm_begins_at_compression(size) -> None:
-    ansm = ANSM(ANSMConfig(detail=8, jpeg_quality=75)).eval()
+def test_an_untrained_ansm_begins_at_compression(size, detail) -> None:
+    ansm = ANSM(ANSMConfig(detail=detail, jpeg_quality=75)).eval()
     image = torch.rand(2, 3, *size)
     with torch.no_grad():
         perturbation = ansm(image)
     assert perturbation.shape == image.shape and 0 < perturbation.abs().max() <= ansm.eps_d
     if size == (16, 16):
-        expected = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d)
+        expected = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d) / (1 + math.exp(-2))
         torch.testing.assert_close(perturbation, expected)
 
 
-def test_the_network_can_take_compression_back() -> None:
+@pytest.mark.parametrize("detail", [0, 8])
+def test_the_gate_leaves_all_or_nothing_of_compression(detail) -> None:
+    ansm = ANSM(ANSMConfig(detail=detail, jpeg_quality=75)).eval()
+    image = torch.rand(1, 3, 32, 32)
+    compression = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d)
+    assert ansm.head.bias is not None
+    for bias, expected in ((30.0, compression), (-30.0, torch.zeros(()))):
+        with torch.no_grad():
+            ansm.head.bias[0] = bias
+            torch.testing.assert_close(ansm(image), expected.expand_as(image))
+
+
+def test_a_correction_has_the_whole_range() -> None:
     ansm = ANSM(ANSMConfig(detail=8, jpeg_quality=75)).eval()
     image = torch.rand(1, 3, 32, 32) * 0.1 + 0.4
     with torch.no_grad():
         assert ansm.head.bias is not None
-        ansm.head.bias.fill_(20.0)
-        assert (ansm(image) == ansm.eps_d).all()
-        ansm.head.bias.fill_(-20.0)
-        assert (ansm(image) == -ansm.eps_d).all()
+        for bias in (20.0, -20.0):
+            ansm.head.bias[0], ansm.head.bias[1:] = -20.0, bias
+            expected = torch.full_like(image, math.copysign(ansm.eps_d, bias))
+            torch.testing.assert_close(ansm(image), expected)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"jpeg_quality": 75}, "jpeg_quality must be 0 without detail"),
-        ({"jpeg_quality": 101, "detail": 8}, "jpeg_quality must be a whole number from 0 to 100"),
-    ],
-)
-def test_configurations_that_cannot_be(arguments, words) -> None:
-    with pytest.raises(ValueError, match=words):
-        ANSMConfig(**arguments)
+def test_the_gate_alone_is_learned_from_compression_too() -> None:
+    ansm = ANSM(ANSMConfig(jpeg_quality=75))
+    ansm(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    assert ansm.head.weight.grad is not None
+    assert (ansm.head.weight.grad.abs().amax((0, 2, 3))[-12:] > 0).all()
+
+
+def test_an_impossible_quality() -> None:
+    with pytest.raises(ValueError, match="jpeg_quality must be a whole number from 0 to 100"):
+        ANSMConfig(jpeg_quality=101)

@@ -25,25 +25,28 @@ def test_bundled_configs_are_valid(name):
     assert "CC0" in run.photographs
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"),
-        ("ansm_robust.yaml", "ansm_robust_settle.yaml", "ansm_adversarial.yaml"),
-    ],
-)
-def test_parts_of_a_training_share_network_and_pool_of_the_first(parts):
-    network = ("variant", "eps_d", "detail", "jpeg_quality", "localizer")
-    pool = ("pool", "pool_size", "pool_seed", "attacks", "data", "precision")
-    first, *others = (load_run(str(CONFIGS / name)) for name in parts)
+FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
+SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
+
+
+def the_same(names, fields) -> None:
+    first, *others = (load_run(str(CONFIGS / name)) for name in names)
     for other in others:
-        for field in network + pool:
+        for field in fields:
             assert getattr(other, field) == getattr(first, field), field
 
 
-def test_every_training_of_an_ansm_is_part_of_one():
-    known = {"ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml"}
-    known |= {"ansm_robust.yaml", "ansm_robust_settle.yaml", "ansm_adversarial.yaml"}
+@pytest.mark.parametrize("names", [FIRST_EDITION, SECOND_EDITION])
+def test_trainings_for_one_localizer_share_its_attacked_pool(names):
+    the_same(names, ("localizer", "pool", "pool_size", "pool_seed", "attacks", "data", "precision"))
+
+
+def test_parts_of_a_training_share_the_network():
+    the_same(FIRST_EDITION, ("variant", "eps_d", "detail", "jpeg_quality"))
+
+
+def test_every_training_of_an_ansm_belongs_to_an_edition():
+    known = {*FIRST_EDITION, *SECOND_EDITION}
     assert {name for name in BUNDLED if name.startswith("ansm")} == known
 
 
