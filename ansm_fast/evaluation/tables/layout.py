@@ -12,7 +12,7 @@ UNSEEN, LEAK_FREE = "†", "‡"
 DASH = "–"
 LEGEND = {
     UNSEEN: "no such attack in this ANSM's training",
-    LEAK_FREE: "made without the true mask and the localizer's guess at it",
+    LEAK_FREE: "made without the forgery's mask",
 }
 
 
