@@ -103,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--cache", type=Path, default=Path("cache/ablation"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="of every run, instead of the configuration's")
     parser.add_argument("--limit", type=int, default=100, help="held-out images")
     parser.add_argument("--eps", type=int, default=4, help="grey levels")
     return parser.parse_args()
@@ -111,6 +112,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     values = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    if options.steps:
+        values |= {"steps": options.steps, "validate_every": options.steps}
     if values.get("threads"):
         torch.set_num_threads(values["threads"])
     localizer = load_localizer(values.get("localizer"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ansm_fast.models.bounds import LARGEST_WIDTH, check_sizes
+from ansm_fast.models.bounds import LARGEST_WIDTH, check_blur, check_sizes
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.models.unet import (
     BODY_CHANNELS,
@@ -42,12 +42,15 @@ class ANSMConfig:
         jpeg_quality: the perturbation is what JPEG of this quality would change, cut to eps_d,
             times a gate in [0, 1] that the network gives every 2 x 2 pixels, and with ``detail``
             a correction beside it; 0: the network's own perturbation.
+        jpeg_blur: how much of its neighbors a pixel takes on before that compression, see
+            ``JPEGResidual``.
     """
 
     variant: str = "tiny"
     eps_d: float = 8 / 255
     detail: int = 0
     jpeg_quality: int = 0
+    jpeg_blur: float = 0.0
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -56,6 +59,7 @@ class ANSMConfig:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
         check_sizes("detail", self.detail, LARGEST_WIDTH, least=0)
         check_sizes("jpeg_quality", self.jpeg_quality, 100, least=0)
+        check_blur("jpeg_blur", self.jpeg_blur)
 
 
 class ANSM(nn.Module):
@@ -89,7 +93,7 @@ class ANSM(nn.Module):
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
         detail, quality = self.config.detail, self.config.jpeg_quality
-        self.jpeg = JPEGResidual(quality) if quality else None
+        self.jpeg = JPEGResidual(quality, self.config.jpeg_blur) if quality else None
         seen = BODY_CHANNELS + (12 if quality else 0)
         if detail:
             seen += NoiseResidualFrontEnd.out_channels

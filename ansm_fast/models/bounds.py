@@ -12,6 +12,12 @@ LARGEST_WIDTH = 1024
 LARGEST_DEPTH = 64
 
 
+def check_blur(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is from 0 to 1/3, where all three weights are equal."""
+    if not 0 <= value <= 1 / 3:
+        raise ValueError(f"{name} must be in [0, 1/3], got {value}")
+
+
 def check_sizes(
     name: str, values: Sequence[int] | float, most: int, *, least: int = 1, count: int = 1
 ) -> None:

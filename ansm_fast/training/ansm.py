@@ -53,7 +53,7 @@ def _described(config: ANSMConfig) -> str:
     """In the words and units of a training configuration."""
     return (
         f"variant {config.variant}, eps_d {config.eps_d * 255:g}, detail {config.detail}, "
-        f"jpeg_quality {config.jpeg_quality}"
+        f"jpeg_quality {config.jpeg_quality}, jpeg_blur {config.jpeg_blur:g}"
     )
 
 
@@ -202,7 +202,9 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
     training_set = MemorySet(run.data.train)
-    ansm = ANSM(ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality))
+    ansm = ANSM(
+        ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
+    )
     head = AuxiliaryMaskHead()
     if run.warm_start:
         warm_start(ansm, head, localizer)

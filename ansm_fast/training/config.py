@@ -91,6 +91,11 @@ class LocalizerRun(_Run):
     initial: Path | None = Field(None, description="localizer checkpoint to go on from, as it is")
     phases: Annotated[list[CropPhase], Field(min_length=1)]
     augmentation: AugmentationConfig = AugmentationConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    online: OnlineConfig = Field(
+        OnlineConfig(), description="attacks on the localizer as it is: adversarial training"
+    )
+    validation_attacks: tuple[ValidationAttack, ...] = ()
 
 
 class DetectConfig(Strict):
@@ -147,6 +152,7 @@ class ANSMRun(_Run):
     eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
     detail: Annotated[int, Field(ge=0)] = Field(0, description="see ANSMConfig.detail")
     jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(0, description="see ANSMConfig")
+    jpeg_blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(0.0, description="see ANSMConfig")
     warm_start: bool = True
     initial: Path | None = Field(None, description="ANSM checkpoint to go on from, as it is")
     crop: Positive = 192

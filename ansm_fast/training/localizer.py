@@ -18,13 +18,18 @@ from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
 from ansm_fast.training.config import CropPhase, LocalizerRun
 from ansm_fast.training.loop import Loop, Task
+from ansm_fast.training.online import OnlineAttacks, spread
 from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
 from ansm_fast.training.state import disk_errors
-from ansm_fast.training.validation import mask_figures
+from ansm_fast.training.validation import LocalizerValidation
 
 
 class LocalizerBatches:
-    """Augmented crops of the training set; what a step sees depends on (seed, step) alone."""
+    """Augmented crops of the training set; what a step sees depends on (seed, step) alone.
+
+    A batch is images, masks, wrong masks (another image's), numbers for random starts, and which
+    images are to be attacked.
+    """
 
     def __init__(self, run: LocalizerRun, training_set: MemorySet) -> None:
         self.run, self.set = run, training_set
@@ -39,7 +44,7 @@ class LocalizerBatches:
             step = end
         return starts
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
         start, position, phase = next(s for s in reversed(self._starts) if s[0] <= step)
         position += (step - start) * phase.batch_size
         chosen = epoch_indices(self.run.seed, position, phase.batch_size, len(self.set))
@@ -55,7 +60,14 @@ class LocalizerBatches:
             for index in chosen
         ]
         images, masks = flip(rng, *(np.stack(parts) for parts in zip(*pairs, strict=True)))
-        return to_tensor(images), mask_to_tensor(masks)
+        size = phase.batch_size
+        return (
+            to_tensor(images),
+            mask_to_tensor(masks),
+            mask_to_tensor(np.roll(masks, 1, axis=0)),
+            torch.arange(position, position + size),
+            torch.from_numpy(spread(self.run.online.share, size)),
+        )
 
 
 def begin_from(localizer: TrainableLocalizer, path: Path) -> None:
@@ -79,7 +91,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     out = Path(out)
     torch.manual_seed(run.seed)
     training_set = MemorySet(run.data.train)
-    validation = MemorySet(run.data.validation, run.data.validation_count)
+    validation = LocalizerValidation(run)
     localizer = make_localizer(run.architecture, widths=run.widths)
     if run.initial is not None:
         begin_from(localizer, run.initial)
@@ -90,16 +102,29 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     for number, phase in enumerate(run.phases):
         check_batch_size(f"phases.{number}.batch_size", phase.batch_size, accelerator)
 
-    def loss(_step: int, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def localize(images: Tensor) -> Tensor:
         with network_autocast(run.precision, images.device):
-            logits = localizer(images)
-        return {"loss": bce_dice_loss(logits.float(), masks)}
+            return localizer(images).float()
+
+    seconds: dict[str, float] = {}
+    online = OnlineAttacks(
+        run.online, run.curriculum, run.steps, run.seed, localize, lambda x: x, localizer, seconds
+    )
+
+    def loss(step: int, images: Tensor, masks: Tensor, *rest: Tensor) -> dict[str, Tensor]:
+        wrong_masks, ids, attacked = rest
+        if attacked.any():
+            images = images.clone()
+            images[attacked] = online(
+                step, images[attacked], masks[attacked], wrong_masks[attacked], ids[attacked]
+            )
+        return {"loss": bce_dice_loss(localize(images), masks)}
 
     def validate(module: nn.Module) -> dict[str, float]:
-        return mask_figures(module, validation.images, validation.masks, accelerator.device)
+        return validation(module, accelerator.device)
 
     loop = Loop(
-        Task(localizer, batches, loss, validate),
+        Task(localizer, batches, loss, validate, seconds=seconds),
         out,
         settings,
         steps=run.steps,

@@ -1,4 +1,4 @@
-"""Attacks made in the step that trains on them, on the localizer or through the ANSM itself."""
+"""Attacks made in the step that trains on them: on the localizer, or through the ANSM itself."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class OnlineAttacks:
 
     Args:
         seed: of the kind of attack and its noise in a step, together with the step.
-        localizer: image to logits, frozen. defend: image to defended image, by the ANSM.
-        ansm: what is put into eval mode while an adaptive attack runs.
+        localizer: image to logits. defend: image to defended image, by the ANSM.
+        learning: what is trained; in eval mode while an attack runs.
         seconds: its entry "attack" grows by the time that attacks take.
     """
 
@@ -53,11 +53,11 @@ class OnlineAttacks:
         seed: int,
         localizer: Callable[[Tensor], Tensor],
         defend: Callable[[Tensor], Tensor],
-        ansm: nn.Module,
+        learning: nn.Module,
         seconds: dict[str, float],
     ) -> None:
         self.config, self.curriculum, self.steps, self.seed = config, curriculum, steps, seed
-        self.localizer, self.defend, self.ansm = localizer, defend, ansm
+        self.localizer, self.defend, self.learning = localizer, defend, learning
         self.seconds = seconds
         if config.share > 0:
             self.seconds.setdefault("attack", 0.0)
@@ -81,13 +81,9 @@ class OnlineAttacks:
         """Attacked versions of ``image``; ``ids`` fix each image's random start."""
         started = self._now(image)
         chosen, attack = self.choose(step)
-        if chosen.adaptive:
-            with frozen(self.ansm):
-                attacked = attack(
-                    lambda x: self.localizer(self.defend(x)), image, mask, wrong_mask, ids.tolist()
-                )
-        else:
-            attacked = attack(self.localizer, image, mask, wrong_mask, ids.tolist())
+        victim = (lambda x: self.localizer(self.defend(x))) if chosen.adaptive else self.localizer
+        with frozen(self.learning):
+            attacked = attack(victim, image, mask, wrong_mask, ids.tolist())
         self.seconds["attack"] += self._now(image) - started
         return attacked.contiguous(memory_format=torch.channels_last)
 

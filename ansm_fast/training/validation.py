@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.models import ANSM
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.config import ANSMRun, LocalizerRun
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +49,56 @@ def mask_figures(
     return figures
 
 
+def attacked_images(
+    config: ValidationAttack,
+    victim: Callable[[Tensor], Tensor],
+    data: MemorySet,
+    device: torch.device | str = "cpu",
+) -> Image:
+    """The set's images after an attack on ``victim``."""
+    attack = Attack(
+        config.name,  # type: ignore[arg-type]
+        config.eps / 255,
+        steps=config.steps,
+        objective=config.objective,  # type: ignore[arg-type]
+        norm=config.norm,
+    )
+    image, mask = to_tensor(data.images), mask_to_tensor(data.masks)
+    wrong = torch.roll(mask, 1, 0)
+    parts = []
+    for start in range(0, len(image), _BATCH):
+        one = slice(start, start + _BATCH)
+        x, truth, other = (tensor[one].to(device) for tensor in (image, mask, wrong))
+        ids = range(start, min(start + _BATCH, len(image)))
+        parts.append(attack(victim, x, truth, other, ids).cpu())
+    pixels = (torch.cat(parts) * 255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def attack_name(config: ValidationAttack, taken: Container[str]) -> str:
+    """ "pgd_hide" or "pgd_hide_adaptive"; with the budget where that name is taken."""
+    name = f"{config.name}_{config.objective}" + ("_adaptive" if config.adaptive else "")
+    return f"{name}_{config.eps:g}" if name in taken else name
+
+
+class LocalizerValidation:
+    """Figures of a localizer, unattacked and under the config's attacks on itself."""
+
+    def __init__(self, run: LocalizerRun) -> None:
+        self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.attacks: dict[str, ValidationAttack] = {}
+        for config in run.validation_attacks:
+            self.attacks[attack_name(config, self.attacks)] = config
+
+    def __call__(self, module: nn.Module, device: torch.device | str = "cpu") -> dict[str, float]:
+        figures = mask_figures(module, self.data.images, self.data.masks, device)
+        for name, config in self.attacks.items():
+            images = attacked_images(config, module, self.data, device)
+            found = mask_figures(module, images, self.data.masks, device)
+            figures |= {f"{name}_{key}": value for key, value in found.items()}
+        return figures
+
+
 class ANSMValidation:
     """Figures of an ANSM on unattacked validation images and under each attack of the config.
 
@@ -65,36 +115,11 @@ class ANSMValidation:
         self.data = MemorySet(run.data.validation, run.data.validation_count)
         self.sets["clean"] = self.data.images
         for config in run.validation_attacks:
-            name = self._name(config)
+            name = attack_name(config, self.sets.keys() | self.adaptive.keys())
             if config.adaptive:
                 self.adaptive[name] = config
             else:
-                self.sets[name] = self._attack(config, localizer)
-
-    def _name(self, config: ValidationAttack) -> str:
-        """ "pgd_hide" or "pgd_hide_adaptive"; with the budget where that name is taken."""
-        name = f"{config.name}_{config.objective}" + ("_adaptive" if config.adaptive else "")
-        taken = self.sets.keys() | self.adaptive.keys()
-        return f"{name}_{config.eps:g}" if name in taken else name
-
-    def _attack(self, config: ValidationAttack, victim: Callable[[Tensor], Tensor]) -> Image:
-        attack = Attack(
-            config.name,  # type: ignore[arg-type]
-            config.eps / 255,
-            steps=config.steps,
-            objective=config.objective,  # type: ignore[arg-type]
-            norm=config.norm,
-        )
-        image, mask = to_tensor(self.data.images), mask_to_tensor(self.data.masks)
-        wrong = torch.roll(mask, 1, 0)
-        parts = []
-        for start in range(0, len(image), _BATCH):
-            one = slice(start, start + _BATCH)
-            x, truth, other = (tensor[one].to(self.device) for tensor in (image, mask, wrong))
-            ids = range(start, min(start + _BATCH, len(image)))
-            parts.append(attack(victim, x, truth, other, ids).cpu())
-        pixels = (torch.cat(parts) * 255).round().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+                self.sets[name] = attacked_images(config, localizer, self.data, self.device)
 
     def __call__(self, module: nn.Module, head: nn.Module) -> dict[str, float]:
         assert isinstance(module, ANSM)
@@ -105,7 +130,10 @@ class ANSMValidation:
         def guess(image: Tensor) -> Tensor:
             return head(module.features(image), (image.shape[2], image.shape[3]))
 
-        made = {name: self._attack(config, protected) for name, config in self.adaptive.items()}
+        made = {
+            name: attacked_images(config, protected, self.data, self.device)
+            for name, config in self.adaptive.items()
+        }
         figures: dict[str, float] = {}
         for name, images in (self.sets | made).items():
             found = mask_figures(protected, images, self.data.masks, self.device)

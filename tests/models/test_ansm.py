@@ -18,10 +18,12 @@ from ansm_fast.models.bundled import BUNDLED_ANSMS, TRAINED_FOR
 from ansm_fast.models.checkpoint import load_checkpoint, save_checkpoint
 
 
-def trained(variant: str = "tiny", detail: int = 0, jpeg_quality: int = 0) -> ANSM:
+def trained(
+    variant: str = "tiny", detail: int = 0, jpeg_quality: int = 0, jpeg_blur: float = 0.0
+) -> ANSM:
     """Weights that use the whole range of the perturbation."""
     torch.manual_seed(0)
-    ansm = ANSM(ANSMConfig(variant, detail=detail, jpeg_quality=jpeg_quality))
+    ansm = ANSM(ANSMConfig(variant, 8 / 255, detail, jpeg_quality, jpeg_blur))
     torch.nn.init.normal_(ansm.head.weight, std=1.0)
     return ansm.eval()
 
@@ -56,10 +58,13 @@ def test_the_head_sees_pixels_that_the_features_do_not_carry() -> None:
         assert (noise.flatten(2).std(2) > 1e-4).any() == bool(detail)
 
 
-@pytest.mark.parametrize(("detail", "jpeg_quality"), [(0, 0), (32, 0), (0, 75), (8, 75)])
-def test_nothing_beyond_the_receptive_field_matters(detail, jpeg_quality) -> None:
+@pytest.mark.parametrize(
+    ("detail", "jpeg_quality", "jpeg_blur"),
+    [(0, 0, 0), (32, 0, 0), (0, 75, 0), (8, 75, 0), (0, 80, 0.1)],
+)
+def test_nothing_beyond_the_receptive_field_matters(detail, jpeg_quality, jpeg_blur) -> None:
     """What the tiles of the defence rely on."""
-    ansm = trained(detail=detail, jpeg_quality=jpeg_quality)
+    ansm = trained("tiny", detail, jpeg_quality, jpeg_blur)
     image = torch.rand(1, 3, 256, 320)
     changed = image.clone()
     changed[..., 0:16] = 1 - changed[..., 0:16]

@@ -74,6 +74,37 @@ def test_autocast_does_not_coarsen_it(photograph) -> None:
         assert torch.equal(module(image), plain)
 
 
+def test_blur_before_compression(photograph) -> None:
+    """Against OpenCV's separable filter; kept at the border, where pixels are repeated."""
+    image = tensor(photograph)
+    weights = np.array([0.1, 0.8, 0.1])
+    planes = image[0].permute(1, 2, 0).numpy()
+    blurred = cv2.sepFilter2D(planes, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
+    blurred = torch.from_numpy(blurred).permute(2, 0, 1)[None]
+    expected = blurred + JPEGResidual(80)(blurred) - image
+    # Sums in another order may round a coefficient the other way: a step here and there.
+    difference = (JPEGResidual(80, 0.1)(image) - expected).abs()
+    assert difference.median() < 1e-5 and difference.mean() < 1e-4
+    assert (JPEGResidual(80)(image) - expected).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.05])
+def test_a_tile_with_its_surroundings_is_blurred_alike(photograph, blur) -> None:
+    image, module = tensor(photograph), JPEGResidual(80, blur)
+    whole, tile = module(image), module(image[..., 16:64, 16:80].contiguous())
+    # The tile's border repeats its own pixels; a block there is another one.
+    inside = (..., slice(18, -18), slice(18, -18))
+    torch.testing.assert_close(whole[..., 16:64, 16:80][inside], tile[inside], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("blur", [-0.01, 0.34, float("nan")])
+def test_bad_blurs(blur) -> None:
+    with pytest.raises(ValueError, match=r"blur must be in \[0, 1/3\]"):
+        JPEGResidual(75, blur)
+    with pytest.raises(ValueError, match=r"jpeg_blur must be in \[0, 1/3\]"):
+        ANSMConfig(jpeg_quality=75, jpeg_blur=blur)
+
+
 @pytest.mark.parametrize("quality", [0, 101])
 def test_bad_qualities(quality) -> None:
     with pytest.raises(ValueError, match="quality must be in 1 to 100"):

@@ -42,7 +42,7 @@ def test_trainings_for_one_localizer_share_its_attacked_pool(names):
 
 
 def test_parts_of_a_training_share_the_network():
-    the_same(FIRST_EDITION, ("variant", "eps_d", "detail", "jpeg_quality"))
+    the_same(FIRST_EDITION, ("variant", "eps_d", "detail", "jpeg_quality", "jpeg_blur"))
 
 
 def test_every_training_of_an_ansm_belongs_to_an_edition():

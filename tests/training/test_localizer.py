@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ansm_fast.attacks import Attack
 from ansm_fast.data.synthesis import synthesize
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer, make_localizer, save_localizer
@@ -55,6 +56,54 @@ def test_an_initial_localizer_of_another_shape_is_refused(values, tmp_path) -> N
     save_localizer(other, make_localizer(widths=(8, 8, 8, 16)))
     with pytest.raises(InputError, match=r"initial: .*other.safetensors is a .*8, 16.*change one"):
         trained(values | {"initial": str(other)}, tmp_path / "run")
+
+
+def test_attacks_on_the_localizer_as_it_is(values, tmp_path, monkeypatch) -> None:
+    """Half of a batch is attacked, within the budget, on a localizer in eval mode."""
+    seen = []
+    attack = Attack.__call__
+
+    def watched(self, victim, image, *rest):
+        def judged(x):
+            modes.append(localizer.training)
+            return victim(x)
+
+        modes = []
+        attacked = attack(self, judged, image, *rest)
+        seen.append((image, attacked, self.eps, modes))
+        return attacked
+
+    def made(*args, **kwargs):
+        nonlocal localizer
+        localizer = make_localizer(*args, **kwargs)
+        return localizer
+
+    localizer = None
+    monkeypatch.setattr(Attack, "__call__", watched)
+    monkeypatch.setattr("ansm_fast.training.localizer.make_localizer", made)
+    online = {"share": 0.5, "attacks": [{"name": "pgd", "steps": 2, "eps": [4, 4]}]}
+    trained(values | {"online": online, "validation_attacks": []}, tmp_path)
+    assert len(seen) == 2  # one a step
+    for image, attacked, eps, modes in seen:
+        assert len(image) == 1 and modes and not any(modes)
+        assert 0 < (attacked - image).abs().max() <= eps + 1e-6
+    assert localizer.training
+    assert '"attack_share"' in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+def test_unattacked_training_is_not_changed_by_what_attacks_need(values, tmp_path) -> None:
+    online = {"share": 0.0, "attacks": [{"name": "pgd"}]}
+    first = trained(values, tmp_path / "first")
+    second = trained(values | {"online": online}, tmp_path / "second")
+    assert load_localizer(first).fingerprint == load_localizer(second).fingerprint
+
+
+def test_validation_under_attack(values, tmp_path) -> None:
+    attacks = [{"name": "pgd", "eps": 2}, {"name": "pgd", "eps": 8}, {"name": "noise"}]
+    trained(values | {"validation_attacks": attacks, "validate_every": 2}, tmp_path)
+    figures = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    for name in ("val_f1", "val_pgd_untargeted_f1", "val_pgd_untargeted_8_f1", "val_noise"):
+        assert f'"{name}' in figures
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
