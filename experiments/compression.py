@@ -1,0 +1,131 @@
+"""Which compression should an ANSM's gate be on?
+
+    python experiments/compression.py IMAGES -o experiments/results/compression.json
+
+Judges a localizer behind every compression of a grid (quality, blur before it, and cut of what it
+changes, all as in ANSMConfig) of IMAGES (images/ and masks/) unattacked and attacked, and behind
+none. A gate can give no more than its compression where it is open, so the best one is found
+without training. Rows that an earlier call wrote stay. IMAGES are validation images: none that an
+evaluation holds out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ansm_fast.attacks import Attack
+from ansm_fast.data import FolderDataset
+from ansm_fast.data.atomic import write_text
+from ansm_fast.data.attacked_set import write_attacked_set
+from ansm_fast.localizers import load_localizer
+from ansm_fast.models.jpeg import JPEGResidual
+from ansm_fast.training.batches import MemorySet
+from ansm_fast.training.validation import mask_figures
+
+ATTACKS: dict[str, dict[str, Any]] = {
+    "pgd": {"name": "pgd"},
+    "hide": {"name": "pgd", "objective": "hide"},
+    "mifgsm": {"name": "mifgsm"},
+    "pgd-l2": {"name": "pgd", "norm": "l2"},
+}
+SETTING = ("quality", "blur", "cut")
+
+
+def compression(quality: int, blur: float, cut: int) -> Callable[[Tensor], Tensor]:
+    """Image to compressed image, changed by at most ``cut`` grey levels."""
+    module, bound = JPEGResidual(quality, blur), cut / 255
+    return lambda image: (image + module(image).clamp(-bound, bound)).clamp(0, 1)
+
+
+def rows_of(output: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that an earlier call with the same images, attacks and localizer has written."""
+    if not output.exists():
+        return []
+    found = json.loads(output.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = found.pop("rows")
+    return rows if found == head else []
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown: F1 by compression and attack; the area marked on pristine images in brackets."""
+    names = document["attacks"]
+    lines = [
+        "| quality | blur | cut | " + " | ".join(names) + " |",
+        "|---|---|---|" + "---|" * len(names),
+    ]
+    for row in document["rows"]:
+        setting = " | ".join(str(row[key]) for key in SETTING)
+        cells = [f"{row[name]['f1']:.3f} [{row[name]['false_alarm']:.3f}]" for name in names]
+        lines.append(f"| {setting} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
+    parser.add_argument("--localizer", default="robust")
+    parser.add_argument("--quality", type=int, nargs="+", default=[70, 75, 78, 80, 82, 85])
+    parser.add_argument("--blur", type=float, nargs="+", default=[0.0, 0.05, 0.07])
+    parser.add_argument("--cut", type=int, nargs="+", default=[16, 24, 255], help="grey levels")
+    parser.add_argument("--eps", type=int, default=4, help="grey levels")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cache", type=Path, default=Path("cache/compression"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    localizer = load_localizer(options.localizer)
+    dataset = FolderDataset(options.images / "images", options.images / "masks")
+    sets = {"none": MemorySet(options.images)}
+    for name, settings in ATTACKS.items():
+        folder = options.cache / f"{name}-{options.eps}-{options.steps}-{localizer.fingerprint}"
+        attack = Attack(eps=options.eps / 255, steps=options.steps, **settings)
+        write_attacked_set(
+            dataset, localizer, attack, folder, localizer_fingerprint=localizer.fingerprint
+        )
+        sets[name] = MemorySet(folder)
+
+    def judged(defend: Callable[[Tensor], Tensor] | None) -> dict[str, Any]:
+        def predict(image: Tensor) -> Tensor:
+            return localizer(defend(image) if defend else image)
+
+        with torch.no_grad():
+            return {
+                name: mask_figures(predict, images.images, images.masks)
+                for name, images in sets.items()
+            }
+
+    head = {
+        "attacks": list(sets),
+        "eps": options.eps / 255,
+        "steps": options.steps,
+        "images": len(dataset),
+        "localizer": localizer.fingerprint,
+    }
+    grid = itertools.product(options.quality, options.blur, options.cut)
+    settings: list[tuple[int, float, int] | None] = [None, *grid]
+    rows = rows_of(options.output, head)
+    for setting in settings:
+        names = dict(zip(SETTING, setting or (None, None, None), strict=True))
+        if any(names.items() <= row.items() for row in rows):
+            continue
+        rows.append(names | judged(compression(*setting) if setting else None))
+        document = head | {"rows": rows}
+        write_text(options.output, json.dumps(document, indent=2) + "\n")
+        write_text(options.output.with_suffix(".md"), table(document))
+
+
+if __name__ == "__main__":
+    main()

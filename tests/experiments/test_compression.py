@@ -1,0 +1,56 @@
+"""The grid of compressions: bounded, judged as an evaluation would, and not judged twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import compression
+import cv2
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for index in range(2):
+        image = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        mask[8:24, 8:24] = 255 * (1 - index)
+        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), image)
+        cv2.imwrite(str(tmp_path / "masks" / f"{index}.png"), mask)
+    return tmp_path
+
+
+@pytest.mark.parametrize("cut", [4, 24])
+def test_the_cut_bounds_what_changes(cut) -> None:
+    image = torch.rand(1, 3, 32, 32)
+    changed = (compression.compression(50, 0.05, cut)(image) - image).abs().max()
+    assert 0.9 * cut / 255 < float(changed) <= cut / 255 + 1e-6
+
+
+def test_a_grid_is_written_and_goes_on(images, tmp_path, monkeypatch) -> None:
+    output = tmp_path / "found.json"
+    command = ["compression.py", str(images), "-o", str(output), "--steps", "1"]
+    command += ["--cache", str(tmp_path / "cache"), "--blur", "0", "--cut", "16"]
+    monkeypatch.setattr(sys, "argv", [*command, "--quality", "75"])
+    compression.main()
+    first = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["quality"] for row in first["rows"]] == [None, 75]
+    assert set(first["rows"][1]["hide"]) == {"f1", "false_alarm"}
+
+    calls = []
+    judge = compression.mask_figures
+    monkeypatch.setattr(
+        compression, "mask_figures", lambda *given: calls.append(given) or judge(*given)
+    )
+    monkeypatch.setattr(sys, "argv", [*command, "--quality", "75", "90"])
+    compression.main()
+    second = json.loads(output.read_text(encoding="utf-8"))
+    assert second["rows"][:2] == first["rows"] and second["rows"][2]["quality"] == 90
+    assert len(calls) == len(second["attacks"])
+    assert "| 90 | 0.0 | 16 |" in output.with_suffix(".md").read_text(encoding="utf-8")
