@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from ansm_fast.data.atomic import write_bytes
 from ansm_fast.errors import InputError
 
 FORMAT = "ansm_fast/1"
@@ -48,9 +48,8 @@ def save_checkpoint(
         "fingerprint": mark,
         "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    # Not save_file: it makes files that their owner alone can read.
+    write_bytes(path, save(tensors, metadata))
     return mark
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -122,6 +123,14 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
         assert torch.equal(loaded(image), ansm(image))
     _, _, metadata = load_checkpoint(tmp_path / "a.safetensors", "ansm")
     assert '"seed": 3' in metadata["provenance"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_others_may_read_a_checkpoint_where_they_may_read_files(tmp_path: Path) -> None:
+    path, plain = tmp_path / "ansm.safetensors", tmp_path / "plain"
+    save_ansm(path, ANSM())
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_fingerprint_follows_the_weights(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_full_disk_leaves_the_last_checkpoint(workspace, tmp_path, monkeypatch, 
 
 def test_full_disk_at_the_end_keeps_the_finished_run(workspace, tmp_path, monkeypatch):
     _, _, values = workspace
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint, "write_bytes", full_disk)
     with pytest.raises(InputError, match=r"cannot write .*ansm\.safetensors.*state .* is intact"):
         train(values, tmp_path)
     monkeypatch.undo()
