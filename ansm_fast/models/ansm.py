@@ -27,6 +27,18 @@ VARIANTS: dict[str, tuple[int, int, int, int]] = {
 
 # Nearly open, and still where the sigmoid has a gradient.
 _GATE_START = 2.0
+# Whether an image was attacked is a question about a region: a pixel alone says little, and the few
+# where a gate of single pixels stays shut let enough noise through to mislead the localizer.
+_GATE_RADIUS = 15
+# A mean changes slowly with the weights, and a gate that is half open is a poor one.
+_GATE_GAIN = 4.0
+
+
+def _mean_about(values: Tensor) -> Tensor:
+    """Mean of what is within ``_GATE_RADIUS`` and inside, rows first, then columns."""
+    size, radius = 2 * _GATE_RADIUS + 1, _GATE_RADIUS
+    rows = F.avg_pool2d(values, (size, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, size), 1, (0, radius), count_include_pad=False)
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,9 @@ class ANSMConfig:
             beside the body's features; 0: the features alone. To take noise out of a pixel the
             head needs that pixel, and 16 features cannot carry twelve values and their noise.
         jpeg_quality: the perturbation is what JPEG of this quality would change, cut to eps_d,
-            times a gate in [0, 1] that the network gives every 2 x 2 pixels, and with ``detail``
-            a correction beside it; 0: the network's own perturbation.
+            times a gate in [0, 1] that the network gives every 2 x 2 pixels from what it finds
+            in the 62 x 62 about them, and with ``detail`` a correction beside it; 0: the network's
+            own perturbation.
         jpeg_blur: how much of its neighbors a pixel takes on before that compression, see
             ``JPEGResidual``.
     """
@@ -69,10 +82,11 @@ class ANSM(nn.Module):
     defended image ``clamp(image + perturbation, 0, 1)``. The head starts at zero: an untrained
     module changes nothing, and training does not begin in the flat part of the tanh.
 
-    With ``jpeg_quality`` the perturbation is ``sigmoid(gate + 2) * project(jpeg(image) - image)``,
-    where ``project`` clamps to [-eps_d, eps_d]; with ``detail`` it is ``project`` of that plus
-    ``eps_d * tanh(head)``. An untrained module compresses, a known defence; what it learns first is
-    where there is nothing to defend against.
+    With ``jpeg_quality`` it is ``sigmoid(4 * mean(gate) + 2) * project(jpeg(image) - image)``,
+    where ``mean`` is over 31 x 31 values of the head, at half the size, and ``project`` clamps to
+    [-eps_d, eps_d]; with ``detail`` it is ``project`` of that plus ``eps_d * tanh(head)``. An
+    untrained module compresses, a known defence; what it learns first is where there is nothing to
+    defend against.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
@@ -83,7 +97,6 @@ class ANSM(nn.Module):
     """
 
     stride = UNet.stride
-    receptive_field = 112
 
     def __init__(self, config: ANSMConfig | None = None) -> None:
         super().__init__()
@@ -108,6 +121,10 @@ class ANSM(nn.Module):
     def eps_d(self) -> float:
         return self.config.eps_d
 
+    @property
+    def receptive_field(self) -> int:
+        return 144 if self.config.jpeg_quality else 112
+
     def features(self, image: Tensor) -> Tensor:
         """What the head sees, at half the size of the padded image: (B, C, H', W').
 
@@ -125,13 +142,35 @@ class ANSM(nn.Module):
 
     def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
+        return self._full_size(self._delta(features), size)
+
+    def gate_and_compression(
+        self, features: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the gate, (B, 1, H', W'), and the perturbation (B, 3, *size) where it is open.
+
+        Raises:
+            ValueError: the configuration has no ``jpeg_quality``, and so no gate.
+        """
+        if self.jpeg is None:
+            raise ValueError("this ANSM has no gate: its configuration has jpeg_quality 0")
+        logits = self._gate_logits(self.head(self.detail(features)))
+        return logits, self._full_size(features[:, -12:].clamp(-1, 1), size)
+
+    def _delta(self, features: Tensor) -> Tensor:
         found = self.head(self.detail(features))
         if self.jpeg is None:
-            delta = torch.tanh(found)
-        else:
-            delta = torch.sigmoid(found[:, :1] + _GATE_START) * features[:, -12:].clamp(-1, 1)
-            if self.config.detail:
-                delta = (delta + torch.tanh(found[:, 1:])).clamp(-1, 1)
+            return torch.tanh(found)
+        delta = torch.sigmoid(self._gate_logits(found)) * features[:, -12:].clamp(-1, 1)
+        if self.config.detail:
+            delta = (delta + torch.tanh(found[:, 1:])).clamp(-1, 1)
+        return delta
+
+    @staticmethod
+    def _gate_logits(found: Tensor) -> Tensor:
+        return _GATE_GAIN * _mean_about(found[:, :1]) + _GATE_START
+
+    def _full_size(self, delta: Tensor, size: tuple[int, int]) -> Tensor:
         return F.pixel_shuffle(delta, 2)[..., : size[0], : size[1]] * self.eps_d
 
     def forward(self, image: Tensor) -> Tensor:

@@ -176,9 +176,10 @@ class ANSMRun(_Run):
         ValidationAttack(name="pgd"),
         ValidationAttack(name="pgd", objective="hide"),
     )
-    objective: Literal["two_stage", "pixel_mse"] = Field(
+    objective: Literal["two_stage", "gate", "pixel_mse"] = Field(
         "two_stage",
-        description="pixel_mse, to compare with: the defended images shall equal the original",
+        description="gate, for an ANSM that is a gate on compression: open where that helps the "
+        "localizer; pixel_mse, to compare with: the defended images shall equal the original",
     )
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
@@ -188,6 +189,12 @@ class ANSMRun(_Run):
     def _attacks(self) -> ANSMRun:
         if not sum(attack.weight for attack in self.attacks) > 0:
             raise ValueError("`attacks` needs an entry of weight > 0")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_gate(self) -> ANSMRun:
+        if self.objective == "gate" and not self.jpeg_quality:
+            raise ValueError("objective gate needs a network with a gate: give jpeg_quality")
         return self
 
     @model_validator(mode="after")

@@ -72,6 +72,15 @@ class TwoStageLoss:
 
         MSE(defend(attacked), original) + MSE(defend(original), original)
 
+    With ``objective: gate`` they give way to a choice. The localizer judges every image x, attacked
+    or original, as it is and compressed; L is BCE + Dice with the truth, of each image alone::
+
+        gain = L(x) - L(compressed(x))
+        loss = mean of |gain| * BCE(gate, gain > 0)
+
+    The localizer is not differentiated: a gate that learns through it stays a little shut where it
+    could be open, since the noise that this lets through tells the localizer what was attacked.
+
     Networks run in the run's precision, losses in float32.
 
     Args:
@@ -139,6 +148,8 @@ class TwoStageLoss:
             attacked[online] = self.online(
                 step, original[online], mask[online], wrong_mask[online], ids[online]
             )
+        if self.run.objective == "gate":
+            return self._choose(torch.cat([attacked, original]), torch.cat([mask, mask]))
         defended, perturbation, features = self._defended(torch.cat([attacked, original]))
         saturated = (perturbation.detach().abs() > 0.98 * self.ansm.eps_d).float().mean()
         if self.run.objective == "pixel_mse":
@@ -147,6 +158,21 @@ class TwoStageLoss:
         else:
             losses = self._two_stage(step, defended, original, mask, features)
         return {"saturated": saturated} | dict(losses)
+
+    def _choose(self, seen: Tensor, mask: Tensor) -> Losses:
+        size = (seen.shape[2], seen.shape[3])
+        logits, compression = self.ansm.gate_and_compression(self._features(seen).float(), size)
+        with torch.no_grad():
+            compressed = clamp_project(seen, compression, self.ansm.eps_d)
+            gain = bce_dice_loss(self.localize(seen), mask, reduction="none")
+            gain = gain - bce_dice_loss(self.localize(compressed), mask, reduction="none")
+            wanted = (gain > 0).float()[:, None, None, None].expand_as(logits)
+        error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        chosen = (logits.detach() > 0) == (wanted > 0)
+        return {
+            "loss": (gain.abs() * error.mean((1, 2, 3))).mean(),
+            "chosen": chosen.float().mean(),
+        }
 
     def _two_stage(
         self, step: int, defended: Tensor, original: Tensor, mask: Tensor, features: Tensor

@@ -66,7 +66,7 @@ def test_the_head_sees_pixels_that_the_features_do_not_carry() -> None:
 def test_nothing_beyond_the_receptive_field_matters(detail, jpeg_quality, jpeg_blur) -> None:
     """What the tiles of the defence rely on."""
     ansm = trained("tiny", detail, jpeg_quality, jpeg_blur)
-    image = torch.rand(1, 3, 256, 320)
+    image = torch.rand(1, 3, 256, 384)
     changed = image.clone()
     changed[..., 0:16] = 1 - changed[..., 0:16]
     with torch.no_grad():

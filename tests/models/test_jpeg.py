@@ -136,6 +136,26 @@ def test_the_gate_leaves_all_or_nothing_of_compression(detail) -> None:
             torch.testing.assert_close(ansm(image), expected.expand_as(image))
 
 
+def test_the_gate_is_a_decision_about_a_region() -> None:
+    """One value of the head moves the gate within 15 half-size pixels, by a 961st of its own."""
+    ansm = ANSM(ANSMConfig(jpeg_quality=75)).eval()
+    image = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        features = ansm.features(image)
+        plain = ansm.perturbation(features, (128, 128))
+        head = ansm.head
+        ansm.head = torch.nn.Identity()  # type: ignore[assignment]
+        values = torch.zeros(1, head.out_channels, 64, 64)
+        values[..., 32, 32] = -961.0
+        features = torch.cat([values, features], 1)
+        moved = ansm.perturbation(features, (128, 128))
+    shut = 1 / (1 + math.exp(-2 + 4)) * (1 + math.exp(-2))
+    within = slice(2 * (32 - 15), 2 * (32 + 15 + 1))
+    expected = plain.clone()
+    expected[..., within, within] *= shut
+    torch.testing.assert_close(moved, expected)
+
+
 def test_a_correction_has_the_whole_range() -> None:
     ansm = ANSM(ANSMConfig(detail=8, jpeg_quality=75)).eval()
     image = torch.rand(1, 3, 32, 32) * 0.1 + 0.4

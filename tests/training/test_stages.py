@@ -40,10 +40,11 @@ def train(values, out):
         ({"ffa": {"steps": 2}, "mgr": {"auxiliary_weight": 0}}, {"ffa", "mgr"}, {"auxiliary"}),
         ({"ffa": {"steps": 0}, "mgr": {"auxiliary_weight": 1}}, {"mgr", "auxiliary"}, {"ffa"}),
         ({"objective": "pixel_mse"}, set(), {"ffa", "mgr", "auxiliary"}),
+        ({"objective": "gate", "jpeg_quality": 80}, {"chosen"}, {"ffa", "mgr", "auxiliary"}),
         ({"precision": "bf16"}, {"ffa", "mgr"}, set()),
         ({"unattacked_share": 0.5, "pristine_share": 0.3}, {"ffa", "mgr"}, set()),
     ],
-    ids=["ffa", "mgr", "both", "auxiliary", "pixel_mse", "bf16", "shares"],
+    ids=["ffa", "mgr", "both", "auxiliary", "pixel_mse", "gate", "bf16", "shares"],
 )
 def test_every_ablation_trains_by_configuration_alone(
     workspace, tmp_path, changes, expected, absent
@@ -65,6 +66,8 @@ def test_weights_that_leave_nothing_to_learn_are_refused(workspace):
         parse_run(values | nothing, "test")
     with pytest.raises(InputError, match="needs an entry"):
         parse_run(values | {"online": {"share": 0.5}}, "test")
+    with pytest.raises(InputError, match=r"objective gate needs .* jpeg_quality"):
+        parse_run(values | {"objective": "gate"}, "test")
 
 
 def test_pixel_mse_decreases(workspace, tmp_path):
