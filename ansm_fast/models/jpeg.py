@@ -46,6 +46,12 @@ def _table(values: tuple[int, ...], quality: int) -> Tensor:
     return torch.tensor(steps, dtype=torch.float32).view(1, 64, 1, 1)
 
 
+def _rounded(values: Tensor) -> Tensor:
+    """Whole numbers; the gradient passes as if nothing were rounded."""
+    whole = torch.floor(values.detach() + (0.5 + _TIE))
+    return values + (whole - values.detach())
+
+
 class JPEGResidual(nn.Module):
     """``jpeg(blurred(image)) - image``, colors at half resolution (4:2:0).
 
@@ -55,8 +61,9 @@ class JPEGResidual(nn.Module):
     higher quality removes as much of it and keeps more of the image.
 
     Images are (B, 3, H, W), RGB in [0, 1], H and W multiples of 16; so is the result, in [-1, 1].
-    Rounding passes the gradient on as it is (straight-through). Close to libjpeg, not equal: only
-    coefficients are rounded.
+    Values are rounded to whole numbers wherever libjpeg rounds them, since a localizer sees the
+    difference, and the gradient passes as if they were not (straight-through). Close to libjpeg,
+    not equal: of halves, it rounds some the other way.
     """
 
     cosines: Tensor
@@ -85,21 +92,21 @@ class JPEGResidual(nn.Module):
 
     def _quantized(self, planes: Tensor, steps: Tensor) -> Tensor:
         """(N, 1, H, W), in grey levels about 0, after its coefficients were rounded."""
-        coefficients = F.conv2d(F.pixel_unshuffle(planes, 8), self.cosines) / steps
-        rounded = torch.floor(coefficients.detach() + (0.5 + _TIE))
-        coefficients = coefficients + (rounded - coefficients.detach())
+        coefficients = _rounded(F.conv2d(F.pixel_unshuffle(planes, 8), self.cosines) / steps)
         blocks = F.conv2d(coefficients * steps, self.cosines.transpose(0, 1))
-        return F.pixel_shuffle(blocks, 8)
+        return _rounded(F.pixel_shuffle(blocks, 8))
 
     def forward(self, image: Tensor) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
-            seen = image.float()
+            levels = image.float() * 255
             if self.blur > 0:
-                seen = F.conv2d(F.pad(seen, (1, 1, 1, 1), mode="replicate"), self.kernel, groups=3)
-            planes = F.conv2d(seen * 255, self.to_ycbcr)
+                padded = F.pad(levels, (1, 1, 1, 1), mode="replicate")
+                levels = _rounded(F.conv2d(padded, self.kernel, groups=3))
+            planes = _rounded(F.conv2d(levels, self.to_ycbcr))
             light = self._quantized(planes[:, :1] - 128, self.luminance) + 128
-            half = F.avg_pool2d(planes[:, 1:], 2)
+            half = _rounded(F.avg_pool2d(planes[:, 1:], 2))
             color = self._quantized(half.reshape(-1, 1, *half.shape[2:]), self.chrominance)
             color = F.interpolate(color.view_as(half), scale_factor=2.0, mode="bilinear")
-            decoded = F.conv2d(torch.cat([light, color], 1), self.to_rgb) / 255
-            return (decoded.clamp(0, 1) - image).to(image.dtype)
+            planes = torch.cat([light.clamp(0, 255), _rounded(color)], 1)
+            decoded = _rounded(F.conv2d(planes, self.to_rgb).clamp(0, 255))
+            return (decoded / 255 - image).to(image.dtype)

@@ -33,7 +33,9 @@ def test_close_to_libjpeg(photograph, quality) -> None:
     ours = (image + JPEGResidual(quality)(image))[0].permute(1, 2, 0).numpy() * 255
     theirs = jpeg(photograph, quality).astype(float)
     changed = np.abs(theirs - photograph).mean()
-    assert np.abs(ours - theirs).mean() < 0.6 * changed
+    assert np.abs(ours - theirs).mean() < 0.3 * changed
+    assert np.median(np.abs(ours - theirs)) < 1.01
+    assert np.abs(ours - ours.round()).max() < 1e-3
     assert np.abs(ours - photograph).mean() == pytest.approx(changed, rel=0.15)
 
 
@@ -81,11 +83,12 @@ def test_blur_before_compression(photograph) -> None:
     planes = image[0].permute(1, 2, 0).numpy()
     blurred = cv2.sepFilter2D(planes, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
     blurred = torch.from_numpy(blurred).permute(2, 0, 1)[None]
+    blurred = (blurred * 255 + 1e-4).round() / 255
     expected = blurred + JPEGResidual(80)(blurred) - image
-    # Sums in another order may round a coefficient the other way: a step here and there.
+    # A blurred value on a half may be rounded the other way, and a coefficient with it.
     difference = (JPEGResidual(80, 0.1)(image) - expected).abs()
-    assert difference.median() < 1e-5 and difference.mean() < 1e-4
-    assert (JPEGResidual(80)(image) - expected).abs().mean() > 1e-3
+    assert (difference < 0.5 / 255).float().mean() > 0.95
+    assert ((JPEGResidual(80)(image) - expected).abs() < 0.5 / 255).float().mean() < 0.6
 
 
 @pytest.mark.parametrize("blur", [0.0, 0.05])
