@@ -20,13 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from result_table import markdown
 from scipy import stats  # type: ignore[import-untyped]
 
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
+from ansm_fast.errors import InputError
 from ansm_fast.evaluation import Protocol, evaluate
 from ansm_fast.localizers import TrainableLocalizer, load_localizer
 from ansm_fast.models import load_ansm
+from ansm_fast.models.checkpoint import lineage
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.config import ANSMRun, parse_run
 
@@ -71,6 +74,12 @@ def run_one(values: dict[str, Any], out: Path) -> Path:
     assert isinstance(run, ANSMRun)
     finished = out / "ansm.safetensors"
     if finished.exists():
+        made_with = parse_run(lineage(finished, "ansm")["config"], str(finished))
+        if made_with != run:
+            raise InputError(
+                f"{finished} was trained with another configuration or for other steps; give "
+                "another folder with --runs, or remove this one"
+            )
         return finished
     out.mkdir(parents=True, exist_ok=True)
     return train_ansm(run, out, run.model_dump(mode="json"))
@@ -78,18 +87,15 @@ def run_one(values: dict[str, Any], out: Path) -> Path:
 
 def table(document: dict[str, Any]) -> str:
     """Markdown: F1 by variant and attack; the area marked on pristine images in brackets."""
-    lines = [
-        "| variant | " + " | ".join(document["attacks"]) + " |",
-        "|---|" + "---|" * len(document["attacks"]),
-    ]
+    rows = []
     for name, row in document["variants"].items():
         cells = []
         for attack in document["attacks"]:
             f1, area = row[attack]["f1"], row[attack]["area_pristine"]
             interval = f" ({f1['low']:.2f} to {f1['high']:.2f})" if len(f1["seeds"]) > 1 else ""
             cells.append(f"{f1['mean']:.3f}{interval} [{area['mean']:.3f}]")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells])
+    return markdown(["variant", *document["attacks"]], rows)
 
 
 def arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ evaluation holds out.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 from collections.abc import Callable
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from result_table import markdown
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
+from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.batches import MemorySet
@@ -46,26 +49,37 @@ def compression(quality: int, blur: float, cut: int) -> Callable[[Tensor], Tenso
 
 
 def rows_of(output: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows that an earlier call with the same images, attacks and localizer has written."""
+    """Rows that an earlier call with the same images, attacks and localizer has written.
+
+    Raises:
+        InputError: the file holds something else, which is not to be overwritten.
+    """
     if not output.exists():
         return []
-    found = json.loads(output.read_text(encoding="utf-8"))
-    rows: list[dict[str, Any]] = found.pop("rows")
-    return rows if found == head else []
+    try:
+        found = json.loads(output.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = found.pop("rows")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{output} holds no results of this script; give another -o") from error
+    if found != head:
+        raise InputError(
+            f"{output} holds results for other images, attacks or another localizer; give another "
+            "-o or remove it"
+        )
+    return rows
 
 
 def table(document: dict[str, Any]) -> str:
     """Markdown: F1 by compression and attack; the area marked on pristine images in brackets."""
     names = document["attacks"]
-    lines = [
-        "| quality | blur | cut | " + " | ".join(names) + " |",
-        "|---|---|---|" + "---|" * len(names),
+    rows = [
+        [
+            *(str(row[key]) for key in SETTING),
+            *(f"{row[name]['f1']:.3f} [{row[name]['false_alarm']:.3f}]" for name in names),
+        ]
+        for row in document["rows"]
     ]
-    for row in document["rows"]:
-        setting = " | ".join(str(row[key]) for key in SETTING)
-        cells = [f"{row[name]['f1']:.3f} [{row[name]['false_alarm']:.3f}]" for name in names]
-        lines.append(f"| {setting} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown([*SETTING, *names], rows)
 
 
 def arguments() -> argparse.Namespace:
@@ -112,6 +126,7 @@ def main() -> None:
         "eps": options.eps / 255,
         "steps": options.steps,
         "images": len(dataset),
+        "sha256": hashlib.sha256(sets["none"].images.tobytes()).hexdigest(),
         "localizer": localizer.fingerprint,
     }
     grid = itertools.product(options.quality, options.blur, options.cut)

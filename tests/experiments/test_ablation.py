@@ -8,7 +8,9 @@ import ablation
 import pytest
 import yaml
 
+from ansm_fast.errors import InputError
 from ansm_fast.localizers import make_localizer
+from ansm_fast.models import ANSM, save_ansm
 from ansm_fast.training.config import load_run, parse_run
 
 EXPERIMENTS = Path(ablation.__file__).parent
@@ -37,6 +39,15 @@ def test_the_pool_is_that_of_a_training() -> None:
     for key in ("pool", "pool_size", "pool_seed", "attacks", "precision"):
         assert getattr(short, key) == getattr(bundled, key), key
     assert short.data.train == bundled.data.train
+
+
+def test_a_finished_run_of_other_steps_is_not_taken_for_this_one(tmp_path) -> None:
+    values = yaml.safe_load((EXPERIMENTS / "ablation.yaml").read_text(encoding="utf-8"))
+    made_with = parse_run(values, "ablation.yaml").model_dump(mode="json")
+    save_ansm(tmp_path / "ansm.safetensors", ANSM(), {"config": made_with})
+    assert ablation.run_one(values, tmp_path) == tmp_path / "ansm.safetensors"
+    with pytest.raises(InputError, match=r"trained with another configuration.*--runs"):
+        ablation.run_one(values | {"steps": 450}, tmp_path)
 
 
 def test_interval_of_student() -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from ansm_fast.errors import InputError
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -54,3 +56,12 @@ def test_a_grid_is_written_and_goes_on(images, tmp_path, monkeypatch) -> None:
     assert second["rows"][:2] == first["rows"] and second["rows"][2]["quality"] == 90
     assert len(calls) == len(second["attacks"])
     assert "| 90 | 0.0 | 16 |" in output.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": [], "images": 2}'])
+def test_other_results_are_not_overwritten(tmp_path, content) -> None:
+    output = tmp_path / "found.json"
+    output.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"found.json holds .*give another -o"):
+        compression.rows_of(output, {"images": 3})
+    assert output.read_text(encoding="utf-8") == content
