@@ -123,7 +123,7 @@ class ANSM(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        return 144 if self.config.jpeg_quality else 112
+        return 112 + (2 * (_GATE_RADIUS + 1) if self.config.jpeg_quality else 0)
 
     def features(self, image: Tensor) -> Tensor:
         """What the head sees, at half the size of the padded image: (B, C, H', W').

@@ -97,6 +97,13 @@ class LocalizerRun(_Run):
     )
     validation_attacks: tuple[ValidationAttack, ...] = ()
 
+    @model_validator(mode="after")
+    def _attacks_itself(self) -> LocalizerRun:
+        flags = [attack.adaptive for attack in self.online.attacks]
+        if any(flags + [attack.adaptive for attack in self.validation_attacks]):
+            raise ValueError("adaptive attacks go through an ANSM, and there is none")
+        return self
+
 
 class DetectConfig(Strict):
     """Stage 0: body and auxiliary head alone learn to find forgeries under noise.
@@ -195,6 +202,8 @@ class ANSMRun(_Run):
     def _has_a_gate(self) -> ANSMRun:
         if self.objective == "gate" and not self.jpeg_quality:
             raise ValueError("objective gate needs a network with a gate: give jpeg_quality")
+        if self.jpeg_blur and not self.jpeg_quality:
+            raise ValueError("jpeg_blur comes before a compression: give jpeg_quality")
         return self
 
     @model_validator(mode="after")

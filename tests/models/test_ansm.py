@@ -178,6 +178,20 @@ def test_no_length_of_the_header_is_taken_for_a_pickle(tmp_path: Path) -> None:
     assert 0x80 in starts
 
 
+def test_a_gate_of_the_earlier_form_is_refused(tmp_path: Path) -> None:
+    """Its tensors fit, and would do something else."""
+    path, ansm = tmp_path / "ansm.safetensors", ANSM(ANSMConfig(jpeg_quality=75))
+    save_ansm(path, ansm)
+    assert load_ansm(path).config.jpeg_quality == 75
+    config, state, _ = load_checkpoint(path, "ansm")
+    del config["jpeg_blur"]
+    save_checkpoint(path, "ansm", config, state)
+    with pytest.raises(InputError, match=r"earlier form of the gate.*train it again"):
+        load_ansm(path)
+    save_checkpoint(path, "ansm", {"variant": "tiny"}, ANSM().state_dict())
+    assert load_ansm(path).config == ANSMConfig()
+
+
 def test_kinds_are_not_confused(tmp_path: Path) -> None:
     save_localizer(tmp_path / "l.safetensors", BuiltinLocalizer())
     with pytest.raises(InputError, match="holds a 'localizer' checkpoint, but 'ansm' is needed"):

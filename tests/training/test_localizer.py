@@ -98,6 +98,14 @@ def test_unattacked_training_is_not_changed_by_what_attacks_need(values, tmp_pat
     assert load_localizer(first).fingerprint == load_localizer(second).fingerprint
 
 
+@pytest.mark.parametrize("field", ["online", "validation_attacks"])
+def test_no_ansm_to_go_through(values, field) -> None:
+    attacks = [{"name": "pgd", "adaptive": True}]
+    given = {"share": 0.5, "attacks": attacks} if field == "online" else attacks
+    with pytest.raises(InputError, match="adaptive attacks go through an ANSM"):
+        parse_run(values | {field: given}, "test")
+
+
 def test_validation_under_attack(values, tmp_path) -> None:
     attacks = [{"name": "pgd", "eps": 2}, {"name": "pgd", "eps": 8}, {"name": "noise"}]
     trained(values | {"validation_attacks": attacks, "validate_every": 2}, tmp_path)

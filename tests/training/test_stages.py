@@ -68,6 +68,8 @@ def test_weights_that_leave_nothing_to_learn_are_refused(workspace):
         parse_run(values | {"online": {"share": 0.5}}, "test")
     with pytest.raises(InputError, match=r"objective gate needs .* jpeg_quality"):
         parse_run(values | {"objective": "gate"}, "test")
+    with pytest.raises(InputError, match="jpeg_blur comes before a compression"):
+        parse_run(values | {"jpeg_blur": 0.05}, "test")
 
 
 def test_pixel_mse_decreases(workspace, tmp_path):
