@@ -94,8 +94,10 @@ def load_checkpoint(
         )
     try:
         config = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} has no readable configuration; train it again") from error
+    except (KeyError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"{path} has no readable configuration; train it again")
     if fingerprint(kind, config, state) != metadata.get("fingerprint"):
         raise InputError(f"{path} was altered after it was written; copy or train it again")
     return config, state, metadata

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
@@ -176,6 +177,15 @@ def test_no_length_of_the_header_is_taken_for_a_pickle(tmp_path: Path) -> None:
         starts.add(path.read_bytes()[0])
         assert load_checkpoint(path, "ansm")[1]["w"] == 0
     assert 0x80 in starts
+
+
+@pytest.mark.parametrize("config", ["[1]", '"tiny"', "null", "7", "{", "[" * 100_000])
+def test_a_configuration_that_is_no_object_is_refused(tmp_path: Path, config: str) -> None:
+    path = tmp_path / "ansm.safetensors"
+    metadata = {"format": "ansm_fast/1", "kind": "ansm", "config": config, "fingerprint": "0"}
+    save_file({"weight": torch.zeros(1)}, path, metadata)
+    with pytest.raises(InputError, match=r"no readable configuration; train it again"):
+        load_ansm(path)
 
 
 def test_a_gate_of_the_earlier_form_is_refused(tmp_path: Path) -> None:
