@@ -129,6 +129,12 @@ def command(
     fingerprint, function = victim.fingerprint, victim.__call__
     if weights is not None:
         ansm = load_ansm(ansm_path(weights, localizer))
+        if ansm.trained_for not in ("", victim.fingerprint):
+            click.echo(
+                "warning: these weights were trained for another localizer than "
+                f"{localizer or 'the bundled one'}; give --localizer of the one that they defend",
+                err=True,
+            )
         fingerprint = f"{victim.fingerprint} behind ANSM {ansm.fingerprint}"
 
         def function(image):  # type: ignore[no-untyped-def]

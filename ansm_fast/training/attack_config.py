@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ansm_fast.attacks import ATTACKS, OBJECTIVES
 from ansm_fast.training.fields import Positive, Share, Strict, Weight
@@ -67,6 +67,22 @@ class OnlineConfig(Strict):
     def _has_attacks(self) -> OnlineConfig:
         if self.share > 0 and not sum(attack.weight for attack in self.attacks) > 0:
             raise ValueError("share > 0 needs an entry of weight > 0 in `attacks`")
+        return self
+
+
+class CompressionConfig(Strict):
+    """What a defence does to an image before the localizer sees it; see ``JPEGResidual``.
+
+    ``quality`` is drawn per step.
+    """
+
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+    blur: Annotated[float, Field(ge=0, le=1 / 3)] = 0.0
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> CompressionConfig:
+        if self.quality[0] > self.quality[1]:
+            raise ValueError(f"quality must be [least, most], got {list(self.quality)}")
         return self
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ansm_fast.errors import InputError
 from ansm_fast.training.attack_config import (
     AttackShare,
+    CompressionConfig,
     CurriculumConfig,
     OnlineConfig,
     ValidationAttack,
@@ -95,7 +96,19 @@ class LocalizerRun(_Run):
     online: OnlineConfig = Field(
         OnlineConfig(), description="attacks on the localizer as it is: adversarial training"
     )
+    online_compression: CompressionConfig | None = Field(
+        None, description="of the images attacked online: they arrive as behind a defence"
+    )
     validation_attacks: tuple[ValidationAttack, ...] = ()
+
+    @model_validator(mode="after")
+    def _compresses_something(self) -> LocalizerRun:
+        if self.online_compression is not None:
+            if not self.online.share > 0:
+                raise ValueError("online_compression is for online attacks: give online.share > 0")
+            if any(phase.crop % 16 for phase in self.phases):
+                raise ValueError("online_compression needs crops of multiples of 16")
+        return self
 
     @model_validator(mode="after")
     def _attacks_itself(self) -> LocalizerRun:

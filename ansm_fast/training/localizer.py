@@ -18,7 +18,7 @@ from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
 from ansm_fast.training.config import CropPhase, LocalizerRun
 from ansm_fast.training.loop import Loop, Task
-from ansm_fast.training.online import OnlineAttacks, spread
+from ansm_fast.training.online import OnlineAttacks, OnlineCompression, spread
 from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import LocalizerValidation
@@ -111,13 +111,16 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
         run.online, run.curriculum, run.steps, run.seed, localize, lambda x: x, localizer, seconds
     )
 
+    compress = OnlineCompression(run.online_compression, run.seed)
+
     def loss(step: int, images: Tensor, masks: Tensor, *rest: Tensor) -> dict[str, Tensor]:
         wrong_masks, ids, attacked = rest
         if attacked.any():
             images = images.clone()
-            images[attacked] = online(
+            found = online(
                 step, images[attacked], masks[attacked], wrong_masks[attacked], ids[attacked]
             )
+            images[attacked] = compress(step, found)
         return {"loss": bce_dice_loss(localize(images), masks)}
 
     def validate(module: nn.Module) -> dict[str, float]:

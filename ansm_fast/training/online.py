@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.attacks import Attack
-from ansm_fast.training.attack_config import CurriculumConfig, OnlineAttack, OnlineConfig
+from ansm_fast.models.jpeg import JPEGResidual
+from ansm_fast.training.attack_config import (
+    CompressionConfig,
+    CurriculumConfig,
+    OnlineAttack,
+    OnlineConfig,
+)
 from ansm_fast.training.batches import step_rng
 from ansm_fast.training.pool import attack_of
 from ansm_fast.training.sampling import curriculum_eps
@@ -92,3 +98,19 @@ class OnlineAttacks:
         if image.is_cuda:
             torch.cuda.synchronize(image.device)
         return time.monotonic()
+
+
+class OnlineCompression:
+    """Compresses the attacked images of a step as a defence would; None leaves them alone."""
+
+    def __init__(self, config: CompressionConfig | None, seed: int) -> None:
+        self.config, self.seed = config, seed
+
+    @torch.no_grad()
+    def __call__(self, step: int, image: Tensor) -> Tensor:
+        if self.config is None:
+            return image
+        low, high = self.config.quality
+        quality = int(step_rng(self.seed, step, purpose=6).integers(low, high + 1))
+        change = JPEGResidual(quality, self.config.blur).to(image.device)(image)
+        return (image + change).clamp(0, 1)

@@ -10,8 +10,14 @@ import torch
 from ansm_fast.attacks import Attack
 from ansm_fast.data.synthesis import synthesize
 from ansm_fast.errors import InputError
-from ansm_fast.localizers import load_localizer, make_localizer, save_localizer
+from ansm_fast.localizers import (
+    BuiltinLocalizer,
+    load_localizer,
+    make_localizer,
+    save_localizer,
+)
 from ansm_fast.models.checkpoint import lineage
+from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.localizer import begin_from, train_localizer
 
@@ -96,6 +102,54 @@ def test_unattacked_training_is_not_changed_by_what_attacks_need(values, tmp_pat
     first = trained(values, tmp_path / "first")
     second = trained(values | {"online": online}, tmp_path / "second")
     assert load_localizer(first).fingerprint == load_localizer(second).fingerprint
+
+
+def test_attacked_images_arrive_compressed(values, tmp_path, monkeypatch) -> None:
+    """What was attacked is what the loss sees after JPEG; the rest of the batch as it is."""
+    attacked, seen = [], []
+    attack = Attack.__call__
+
+    def watched(self, victim, image, *rest):
+        attacked.append(attack(self, victim, image, *rest))
+        return attacked[-1]
+
+    def forward(localizer, image):
+        if localizer.training:
+            seen.append(image)
+        return judge(localizer, image)
+
+    judge = BuiltinLocalizer.forward
+    monkeypatch.setattr(BuiltinLocalizer, "forward", forward)
+    monkeypatch.setattr(Attack, "__call__", watched)
+    online = {"share": 0.5, "attacks": [{"name": "noise", "eps": [4, 4]}]}
+    compression = {"quality": [60, 60], "blur": 0.07}
+    trained(
+        values | {"online": online, "online_compression": compression, "validation_attacks": []},
+        tmp_path,
+    )
+    assert len(attacked) == len(seen) == 2
+    for image, batch in zip(attacked, seen, strict=True):
+        expected = (image + JPEGResidual(60, 0.07)(image)).clamp(0, 1)
+        assert (expected - image).abs().max() > 4 / 255
+        torch.testing.assert_close(batch[1:], expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"online": {"share": 0.0}}, r"give online.share > 0"),
+        ({"online_compression": {"quality": [90, 80]}}, r"\[least, most\], got \[90, 80\]"),
+        ({"online_compression": {"quality": [0, 80]}}, r"online_compression.quality.0"),
+        ({"online_compression": {"quality": [70, 80], "blur": 0.5}}, r"online_compression.blur"),
+        ({"phases": [{"until": 1.0, "crop": 40, "batch_size": 2}]}, r"multiples of 16"),
+    ],
+)
+def test_a_compression_without_effect_or_sense_is_refused(values, given, message) -> None:
+    online = {"share": 0.5, "attacks": [{"name": "pgd"}]}
+    good = {"online": online, "online_compression": {"quality": [70, 80]}}
+    parse_run(values | good, "test")
+    with pytest.raises(InputError, match=message):
+        parse_run(values | good | given, "test")
 
 
 @pytest.mark.parametrize("field", ["online", "validation_attacks"])
