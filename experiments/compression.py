@@ -12,7 +12,6 @@ evaluation holds out.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 from collections.abc import Callable
@@ -20,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from result_table import markdown
+from result_table import markdown, rows_of, set_digest
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
-from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.batches import MemorySet
@@ -46,27 +44,6 @@ def compression(quality: int, blur: float, cut: int) -> Callable[[Tensor], Tenso
     """Image to compressed image, changed by at most ``cut`` grey levels."""
     module, bound = JPEGResidual(quality, blur), cut / 255
     return lambda image: (image + module(image).clamp(-bound, bound)).clamp(0, 1)
-
-
-def rows_of(output: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows that an earlier call with the same images, attacks and localizer has written.
-
-    Raises:
-        InputError: the file holds something else, which is not to be overwritten.
-    """
-    if not output.exists():
-        return []
-    try:
-        found = json.loads(output.read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = found.pop("rows")
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{output} holds no results of this script; give another -o") from error
-    if found != head:
-        raise InputError(
-            f"{output} holds results for other images, attacks or another localizer; give another "
-            "-o or remove it"
-        )
-    return rows
 
 
 def table(document: dict[str, Any]) -> str:
@@ -126,7 +103,7 @@ def main() -> None:
         "eps": options.eps / 255,
         "steps": options.steps,
         "images": len(dataset),
-        "sha256": hashlib.sha256(sets["none"].images.tobytes()).hexdigest(),
+        "sha256": set_digest(sets["none"].images),
         "localizer": localizer.fingerprint,
     }
     grid = itertools.product(options.quality, options.blur, options.cut)

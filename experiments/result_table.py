@@ -1,11 +1,44 @@
-"""Results as Markdown, to be read in a terminal or pasted into a page."""
+"""Results as JSON that a later call goes on with, and as Markdown to be read or pasted."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.data.images import Image
+from ansm_fast.errors import InputError
+
+
+def set_digest(images: Image) -> str:
+    """Tells a set of images from every other."""
+    return hashlib.sha256(images.tobytes()).hexdigest()
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with one line for each of ``rows``, whose cells are in the order of ``header``."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def rows_of(output: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that an earlier call of the same ``head`` (images, attacks, localizer) has written.
+
+    Raises:
+        InputError: the file holds something else, which is not to be overwritten.
+    """
+    if not output.exists():
+        return []
+    try:
+        found = json.loads(output.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = found.pop("rows")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{output} holds no results of this script; give another -o") from error
+    if found != head:
+        raise InputError(
+            f"{output} holds results for other images, attacks or another localizer; give another "
+            "-o or remove it"
+        )
+    return rows

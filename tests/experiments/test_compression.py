@@ -6,26 +6,11 @@ import json
 import sys
 
 import compression
-import cv2
-import numpy as np
 import pytest
+import result_table
 import torch
 
 from ansm_fast.errors import InputError
-
-
-@pytest.fixture
-def images(tmp_path):
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for index in range(2):
-        image = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
-        mask = np.zeros((48, 48), np.uint8)
-        mask[8:24, 8:24] = 255 * (1 - index)
-        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), image)
-        cv2.imwrite(str(tmp_path / "masks" / f"{index}.png"), mask)
-    return tmp_path
 
 
 @pytest.mark.parametrize("cut", [4, 24])
@@ -63,5 +48,5 @@ def test_other_results_are_not_overwritten(tmp_path, content) -> None:
     output = tmp_path / "found.json"
     output.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"found.json holds .*give another -o"):
-        compression.rows_of(output, {"images": 3})
+        result_table.rows_of(output, {"images": 3})
     assert output.read_text(encoding="utf-8") == content
