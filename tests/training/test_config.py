@@ -27,6 +27,7 @@ def test_bundled_configs_are_valid(name):
 
 FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
 SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
+OTHER_VICTIMS = ("ansm_segformer.yaml",)
 
 
 def the_same(names, fields) -> None:
@@ -45,8 +46,14 @@ def test_parts_of_a_training_share_the_network():
     the_same(FIRST_EDITION, ("variant", "eps_d", "detail", "jpeg_quality", "jpeg_blur"))
 
 
+def test_another_victims_ansm_is_trained_in_the_same_way():
+    here, there = ("localizer", "pool", "pool_size"), type(load_run(str(CONFIGS / "ansm.yaml")))
+    fields = [name for name in there.model_fields if name not in here]
+    the_same(("ansm_robust.yaml", *OTHER_VICTIMS), fields)
+
+
 def test_every_training_of_an_ansm_belongs_to_an_edition():
-    known = {*FIRST_EDITION, *SECOND_EDITION}
+    known = {*FIRST_EDITION, *SECOND_EDITION, *OTHER_VICTIMS}
     assert {name for name in BUNDLED if name.startswith("ansm")} == known
 
 
