@@ -62,13 +62,13 @@ from ansm_fast.cli.options import EPS, check_apart
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="What is attacked: `builtin` (default), `robust`, a checkpoint or module:function. "
+    help="What is attacked: `robust` (default), `builtin`, a checkpoint or module:function. "
     "For a transferred attack, another localizer than the one that is to be fooled.",
 )
 @click.option(
     "--weights",
     metavar="NAME_OR_FILE",
-    help="Adaptive: attack the localizer behind this ANSM; `bundled`, `tiny`, `robust` or a "
+    help="Adaptive: attack the localizer behind this ANSM; `bundled`, `robust`, `tiny` or a "
     "checkpoint.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
@@ -132,7 +132,7 @@ def command(
         if ansm.trained_for not in ("", victim.fingerprint):
             click.echo(
                 "warning: these weights were trained for another localizer than "
-                f"{localizer or 'the bundled one'}; give --localizer of the one that they defend",
+                f"{localizer or 'the default one'}; give --localizer of the one that they defend",
                 err=True,
             )
         fingerprint = f"{victim.fingerprint} behind ANSM {ansm.fingerprint}"

@@ -31,7 +31,7 @@ INTERRUPTED = 130
 @click.option(
     "--weights",
     metavar="NAME_OR_FILE",
-    help="ANSM: `tiny`, `robust` or a checkpoint; by default the one that was trained for the "
+    help="ANSM: `robust`, `tiny` or a checkpoint; by default the one that was trained for the "
     "localizer.",
 )
 @click.option(
@@ -43,7 +43,7 @@ INTERRUPTED = 130
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="Localizer for the masks: `builtin`, `robust`, a checkpoint or module:function. Without "
+    help="Localizer for the masks: `robust`, `builtin`, a checkpoint or module:function. Without "
     "--masks they go to OUTPUT-masks.",
 )
 @click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
@@ -106,7 +106,7 @@ def command(
     if judge is not None and ansm.trained_for not in ("", judge.fingerprint):
         click.echo(
             "warning: these weights were trained for another localizer than "
-            f"{localizer or 'the bundled one'}, whose masks may get worse by them; give --weights "
+            f"{localizer or 'the default one'}, whose masks may get worse by them; give --weights "
             "of an ANSM that was trained for it",
             err=True,
         )

@@ -88,13 +88,13 @@ def _columns(
 @click.option(
     "--localizer",
     metavar="NAME_OR_FILE",
-    help="`builtin` (default), `robust`, a checkpoint, or your own module:function.",
+    help="`robust` (default), `builtin`, a checkpoint, or your own module:function.",
 )
 @click.option(
     "--weights",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="ANSM: `tiny`, `robust` or a checkpoint; by default the one that was trained for the "
+    help="ANSM: `robust`, `tiny` or a checkpoint; by default the one that was trained for the "
     "localizer. Several with names: a column each.",
 )
 @click.option(

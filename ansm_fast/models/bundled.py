@@ -7,20 +7,22 @@ from pathlib import Path
 from ansm_fast.models.checkpoint import bundled
 
 # Name on the command line -> checkpoint in the package.
-BUNDLED_ANSMS = {"tiny": "ansm_tiny.safetensors", "robust": "ansm_robust.safetensors"}
-TRAINED_FOR = {"builtin": "tiny", "robust": "robust"}
+BUNDLED_ANSMS = {"robust": "ansm_robust.safetensors", "tiny": "ansm_tiny.safetensors"}
+TRAINED_FOR = {"robust": "robust", "builtin": "tiny"}
+DEFAULT_LOCALIZER = "robust"
 
 
 def ansm_path(weights: str | Path | None = None, localizer: str | None = None) -> Path:
     """The file of an ANSM.
 
     Args:
-        weights: a checkpoint, or "tiny" or "robust", the bundled ones; None or "bundled", the one
+        weights: a checkpoint, or "robust" or "tiny", the bundled ones; None or "bundled", the one
             that was trained for ``localizer``.
         localizer: as the commands take it; one that is not bundled has no ANSM here and gets
-            "tiny".
+            that of the default one.
     """
     if weights is None or str(weights) == "bundled":
-        weights = TRAINED_FOR.get(str(localizer or "builtin"), "tiny")
+        default = TRAINED_FOR[DEFAULT_LOCALIZER]
+        weights = TRAINED_FOR.get(str(localizer or DEFAULT_LOCALIZER), default)
     name = BUNDLED_ANSMS.get(str(weights))
     return bundled(name) if name else Path(weights)

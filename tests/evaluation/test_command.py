@@ -149,8 +149,8 @@ def test_attack_command(small_set, checkpoints, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("page", "result"),
     [
-        ("README.md", "evaluation.json"),
-        ("docs/evaluation_robust.md", "ansm_robust.evaluation.json"),
+        ("README.md", "ansm_robust.evaluation.json"),
+        ("docs/evaluation_builtin.md", "ansm_tiny.evaluation.json"),
     ],
 )
 def test_pages_show_the_committed_evaluations(page, result) -> None:

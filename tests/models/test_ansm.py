@@ -219,11 +219,12 @@ def test_every_bundled_localizer_has_its_ansm(name) -> None:
 
 
 def test_bundled_names_and_files() -> None:
-    assert load_ansm().fingerprint == load_ansm("tiny").fingerprint
+    assert load_ansm().fingerprint == load_ansm("robust").fingerprint
     assert set(TRAINED_FOR) == set(BUNDLED_LOCALIZERS)
     assert set(TRAINED_FOR.values()) == set(BUNDLED_ANSMS)
     assert ansm_path("bundled", "robust") == ansm_path("robust") == ansm_path(None, "robust")
-    assert ansm_path(None, "mine.safetensors") == ansm_path("tiny")
+    assert ansm_path(None, "builtin") == ansm_path("tiny") != ansm_path()
+    assert ansm_path(None, "mine.safetensors") == ansm_path() == ansm_path("robust")
     assert ansm_path("mine.safetensors", "robust") == Path("mine.safetensors")
 
 

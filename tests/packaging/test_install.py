@@ -84,7 +84,8 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
         "csrc/host/channelwise_kl.cpp", "build_backend/cuda_library.py", "csrc/cuda/device.h",
         "kernels/common/cuda.cuh", "scripts/check_cuda_link.py", "kernels/channelwise_kl/cpu.h",
         "README.md", "LICENSE",
-        "ansm_fast/weights/localizer.safetensors", "ansm_fast/weights/ansm_tiny.safetensors",
+        "ansm_fast/weights/localizer_robust.safetensors",
+        "ansm_fast/weights/ansm_robust.safetensors",
         "ansm_fast/training/configs/ansm.yaml", "tests/native/main.cpp", "tests/test_losses.py",
     ):  # fmt: skip
         assert wanted in names, wanted
@@ -107,8 +108,8 @@ def test_wheel_of_an_environment_with_torch(built) -> None:
     sizes = {
         path.name: path.stat().st_size for path in (folder / "unpacked").rglob("*.safetensors")
     }
-    # What every installation uses, and what comes with it for images that were compressed.
-    assert sizes["localizer.safetensors"] + sizes["ansm_tiny.safetensors"] < 6e6
+    # What every installation uses, and what comes with it for images that nobody compressed.
+    assert sizes["localizer_robust.safetensors"] + sizes["ansm_robust.safetensors"] < 6e6
     assert len(sizes) == 4 and sum(sizes.values()) < 8e6
     report = doctor(folder)
     assert report["build"]["torch"] == report["runtime"]["torch"]
