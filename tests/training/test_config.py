@@ -47,7 +47,7 @@ def test_parts_of_a_training_share_the_network():
 
 
 def test_another_victims_ansm_is_trained_in_the_same_way():
-    here, there = ("localizer", "pool"), type(load_run(str(CONFIGS / "ansm.yaml")))
+    here, there = ("localizer", "pool", "initial"), type(load_run(str(CONFIGS / "ansm.yaml")))
     fields = [name for name in there.model_fields if name not in here]
     the_same(("ansm_robust.yaml", *OTHER_VICTIMS), fields)
 
