@@ -103,9 +103,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("images", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
     parser.add_argument("--localizer", default="robust")
-    parser.add_argument("--sigma", type=float, nargs="+", default=[0, 8, 16], help="grey levels")
+    parser.add_argument("--sigma", type=float, nargs="+", default=[0.0, 4.0, 8.0, 16.0], help="grey levels")
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--count", type=int, default=32, help="images")
+    parser.add_argument("--count", type=int, default=16, help="images")
     parser.add_argument("--eps", type=int, default=4, help="grey levels")
     parser.add_argument("--steps", type=int, default=20)
     return parser.parse_args()
@@ -129,6 +129,7 @@ def main() -> None:
             continue
         torch.manual_seed(0)
         rows.append({"sigma": sigma} | judged(localizer, data, sigma, options))
+        rows.sort(key=lambda row: row["sigma"])
         document = head | {"rows": rows}
         write_text(options.output, json.dumps(document, indent=2) + "\n")
         write_text(options.output.with_suffix(".md"), table(document))
