@@ -103,7 +103,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("images", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
     parser.add_argument("--localizer", default="robust")
-    parser.add_argument("--sigma", type=float, nargs="+", default=[0.0, 4.0, 8.0, 16.0], help="grey levels")
+    parser.add_argument(
+        "--sigma", type=float, nargs="+", default=[0.0, 4.0, 8.0, 16.0], help="grey levels"
+    )
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--count", type=int, default=16, help="images")
     parser.add_argument("--eps", type=int, default=4, help="grey levels")
