@@ -81,7 +81,7 @@ def main() -> None:
         "alpha": alpha,
         "steps": options.steps,
         "localizer": localizer.fingerprint,
-        "ansm": ansm.fingerprint,
+        "weights": ansm.fingerprint,
     }
     for key in defences:
         ours, theirs = (row[key][~np.isnan(row[key])] for row in scores.values())
