@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ansm_fast.errors import InputError
@@ -17,7 +19,7 @@ from ansm_fast.localizers import (
 )
 from ansm_fast.models import ANSM, ANSMConfig, ansm_path, load_ansm, save_ansm
 from ansm_fast.models.bundled import BUNDLED_ANSMS, TRAINED_FOR
-from ansm_fast.models.checkpoint import load_checkpoint, save_checkpoint
+from ansm_fast.models.checkpoint import bundled, load_checkpoint, save_checkpoint
 
 
 def trained(
@@ -216,6 +218,13 @@ def test_every_bundled_localizer_has_its_ansm(name) -> None:
     ansm = load_ansm(ansm_path(None, name))
     assert ansm.trained_for == load_localizer(name).fingerprint
     assert ansm.fingerprint == load_ansm(TRAINED_FOR[name]).fingerprint
+
+
+@pytest.mark.parametrize("name", [*BUNDLED_ANSMS.values(), *BUNDLED_LOCALIZERS.values()])
+def test_bundled_weights_name_no_path_of_the_machine_that_trained_them(name) -> None:
+    with safe_open(bundled(name), "pt") as opened:
+        record = opened.metadata()["provenance"]
+    assert json.loads(record) and '"/' not in record and ":\\\\" not in record
 
 
 def test_bundled_names_and_files() -> None:
