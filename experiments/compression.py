@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from result_table import markdown, rows_of, set_digest
+from result_table import figures, markdown, parser_of, rows_of, set_digest
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
@@ -52,7 +52,7 @@ def table(document: dict[str, Any]) -> str:
     rows = [
         [
             *(str(row[key]) for key in SETTING),
-            *(f"{row[name]['f1']:.3f} [{row[name]['false_alarm']:.3f}]" for name in names),
+            *(figures(row[name]) for name in names),
         ]
         for row in document["rows"]
     ]
@@ -60,17 +60,10 @@ def table(document: dict[str, Any]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("images", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
-    parser.add_argument("--localizer", default="robust")
+    parser = parser_of(__doc__)
     parser.add_argument("--quality", type=int, nargs="+", default=[70, 75, 78, 80, 82, 85])
     parser.add_argument("--blur", type=float, nargs="+", default=[0.0, 0.05, 0.07])
     parser.add_argument("--cut", type=int, nargs="+", default=[16, 24, 255], help="grey levels")
-    parser.add_argument("--eps", type=int, default=4, help="grey levels")
-    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cache", type=Path, default=Path("cache/compression"))
     return parser.parse_args()
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from result_table import markdown, rows_of, set_digest
+from result_table import figures, markdown, parser_of, rows_of, set_digest
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
@@ -89,7 +88,7 @@ def table(document: dict[str, Any]) -> str:
     rows = [
         [
             str(row["sigma"]),
-            *(f"{row[name]['f1']:.3f} [{row[name]['false_alarm']:.3f}]" for name in names),
+            *(figures(row[name]) for name in names),
         ]
         for row in document["rows"]
     ]
@@ -97,19 +96,12 @@ def table(document: dict[str, Any]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("images", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
-    parser.add_argument("--localizer", default="robust")
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--sigma", type=float, nargs="+", default=[0.0, 4.0, 8.0, 16.0], help="grey levels"
     )
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--count", type=int, default=16, help="images")
-    parser.add_argument("--eps", type=int, default=4, help="grey levels")
-    parser.add_argument("--steps", type=int, default=20)
     return parser.parse_args()
 
 

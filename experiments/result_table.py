@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansm_fast.data.images import Image
 from ansm_fast.errors import InputError
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """What every experiment on attacked images with a result that it goes on with is told."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON; .md beside it")
+    parser.add_argument("--localizer", default="robust")
+    parser.add_argument("--eps", type=int, default=4, help="grey levels")
+    parser.add_argument("--steps", type=int, default=20)
+    return parser
+
+
+def figures(found: Mapping[str, float]) -> str:
+    """F1; the area marked on pristine images, if there were any, in brackets."""
+    area = found.get("false_alarm")
+    return f"{found['f1']:.3f}" + ("" if area is None else f" [{area:.3f}]")
 
 
 def set_digest(images: Image) -> str:

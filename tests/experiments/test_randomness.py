@@ -29,6 +29,11 @@ def test_noise_is_drawn_anew_and_averaged() -> None:
     assert mean < 0.2 * once
 
 
+def test_a_set_without_pristine_images_has_its_table() -> None:
+    row = {"sigma": 4.0} | {name: {"f1": 0.5} for name in ("none", *randomness.ATTACKS)}
+    assert "| 4.0 | 0.500 | 0.500 | 0.500 | 0.500 |" in randomness.table({"rows": [row]})
+
+
 def test_attacks_are_told_apart_and_a_call_goes_on(images, tmp_path, monkeypatch) -> None:
     calls = []
     run = Attack.__call__
