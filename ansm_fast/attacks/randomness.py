@@ -13,28 +13,32 @@ from ansm_fast.ops import clamp_project
 Seeds = Sequence[Sequence[int]]
 
 
-def sample_generator(seed: Sequence[int]) -> torch.Generator:
+def sample_generator(seed: Sequence[int], device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of one sample; ``seed``: whole numbers, such as a seed and a sample's id."""
-    return torch.Generator().manual_seed(hash(tuple(seed)) & 0x7FFF_FFFF_FFFF_FFFF)
+    return torch.Generator(device).manual_seed(hash(tuple(seed)) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
-def sample_generators(image: Tensor, seeds: Seeds | None) -> list[torch.Generator]:
+def sample_generators(
+    image: Tensor, seeds: Seeds | None, device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
     """One generator a sample; without seeds, of the samples' positions."""
     seeds = [(0, index) for index in range(len(image))] if seeds is None else seeds
     if len(seeds) != len(image):
         raise ValueError(
             f"seeds must hold one seed for each of {len(image)} images, got {len(seeds)}"
         )
-    return [sample_generator(seed) for seed in seeds]
+    return [sample_generator(seed, device) for seed in seeds]
 
 
 def uniform_start(image: Tensor, eps: Budget, seeds: Seeds, norm: str = "linf") -> Tensor:
     """``image`` plus uniform noise, clamped to [0, 1]; one seed a sample, whatever the batch.
 
-    For "linf" in [-eps, eps]; for "l2" scaled to ``||noise||_2 = eps``.
+    For "linf" in [-eps, eps]; for "l2" scaled to ``||noise||_2 = eps``. Drawn where the image is:
+    a GPU's numbers are others than a CPU's.
     """
-    noise = torch.empty(image.shape)
-    for row, generator in zip(noise, sample_generators(image, seeds), strict=True):
+    noise = torch.empty(image.shape, device=image.device)
+    generators = sample_generators(image, seeds, image.device)
+    for row, generator in zip(noise, generators, strict=True):
         row.uniform_(-1, 1, generator=generator)
     noise = noise.to(image)
     scale = eps.view(-1, 1, 1, 1) if isinstance(eps, Tensor) else eps

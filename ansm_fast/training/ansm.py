@@ -234,6 +234,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         optimizer=run.optimizer,
         rate=lambda step: stage_rate(run, step),
         seed=run.seed,
+        workers=run.workers,
         logs=run.logs,
         accelerator=accelerator,
     )

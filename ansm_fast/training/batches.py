@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ class MemorySet:
         self.names = dataset.names[:count]
         self.images: Image = np.empty((count, *first), np.uint8)
         self.masks: NDArray[np.bool_] = np.empty((count, *first[:2]), bool)
-        for index in range(count):
+
+        def read(index: int) -> None:
             sample = dataset[index]
             if sample["image"].shape != first:
                 raise InputError(
@@ -38,6 +40,10 @@ class MemorySet:
                     f"{first[:2]}; training needs one size, crop the images first"
                 )
             self.images[index], self.masks[index] = sample["image"], sample["mask"]
+
+        with ThreadPoolExecutor() as pool:  # decoders let other threads run
+            for _ in pool.map(read, range(count)):
+                pass
 
     def __len__(self) -> int:
         return len(self.images)

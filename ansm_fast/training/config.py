@@ -54,6 +54,9 @@ class _Run(Strict):
     log_every: Positive = 50
     logs: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
     threads: Positive | None = None
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="processes that make batches ahead of time, to keep a GPU busy"
+    )
     accumulate: Positive = Field(
         1, description="parts that a process's share of a batch is computed in, to save memory"
     )

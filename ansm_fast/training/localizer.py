@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
-from ansm_fast.localizers import TrainableLocalizer, load_localizer, make_localizer, save_localizer
+from ansm_fast.localizers import (
+    BuiltinLocalizer,
+    TrainableLocalizer,
+    load_localizer,
+    make_localizer,
+    save_localizer,
+)
 from ansm_fast.models.checkpoint import lineage
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.augmentation import augmented_crop
@@ -22,6 +28,7 @@ from ansm_fast.training.online import OnlineAttacks, OnlineCompression, spread
 from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import LocalizerValidation
+from ansm_fast.training.widening import widened
 
 
 class LocalizerBatches:
@@ -71,19 +78,26 @@ class LocalizerBatches:
 
 
 def begin_from(localizer: TrainableLocalizer, path: Path) -> None:
-    """Go on from a trained localizer.
+    """Go on from a trained localizer; a wider U-Net begins with what the narrower one computes.
 
     Raises:
-        InputError: no such checkpoint, or one of another architecture or width.
+        InputError: no such checkpoint, one of another architecture, or a wider one.
     """
     initial = load_localizer(path)
-    if type(initial) is not type(localizer) or initial.config != localizer.config:
-        raise InputError(
-            f"initial: {path} is a {type(initial).__name__} with "
-            f"{getattr(initial, 'config', 'no configuration')}, the config says "
-            f"{type(localizer).__name__} with {localizer.config}; change one"
-        )
-    localizer.load_state_dict(initial.state_dict())
+    if type(initial) is type(localizer):
+        if initial.config == localizer.config:
+            localizer.load_state_dict(initial.state_dict())
+            return
+        if isinstance(localizer, BuiltinLocalizer):
+            pairs = zip(initial.config.widths, localizer.config.widths, strict=True)
+            if all(narrow <= wide for narrow, wide in pairs):
+                localizer.load_state_dict(widened(initial.state_dict(), localizer.state_dict()))
+                return
+    raise InputError(
+        f"initial: {path} is a {type(initial).__name__} with "
+        f"{getattr(initial, 'config', 'no configuration')}, the config says "
+        f"{type(localizer).__name__} with {localizer.config}; change one"
+    )
 
 
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
@@ -136,6 +150,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
         log_every=run.log_every,
         optimizer=run.optimizer,
         seed=run.seed,
+        workers=run.workers,
         logs=run.logs,
         accelerator=accelerator,
     )

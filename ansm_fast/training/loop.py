@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from ansm_fast.training.averaging import AveragedWeights
 from ansm_fast.training.batches import step_rng
 from ansm_fast.training.config import OptimizerConfig
 from ansm_fast.training.logs import MetricsLog
+from ansm_fast.training.prefetch import batches_ahead
 from ansm_fast.training.processes import make_accelerator, share, synchronize_batch_norm
 from ansm_fast.training.state import (
     disk_errors,
@@ -100,6 +101,7 @@ class Loop:
         optimizer: its configuration.
         rate: learning rate of a step; by default ``learning_rate`` over all steps.
         seed: of torch's random numbers.
+        workers: processes that make batches ahead of time; 0: this one, when it needs them.
         logs: formats besides JSON lines.
         accelerator: from ``make_accelerator``; one of its own by default.
     """
@@ -117,12 +119,13 @@ class Loop:
         log_every: int | None = None,
         rate: Callable[[int], float] | None = None,
         seed: int = 0,
+        workers: int = 0,
         logs: tuple[str, ...] = (),
         accelerator: Accelerator | None = None,
     ) -> None:
         self.task, self.out, self.config, self.seed = task, out, optimizer, seed
         self.steps, self.validate_every, self.save_every = steps, validate_every, save_every
-        self.log_every = log_every or validate_every
+        self.log_every, self.workers = log_every or validate_every, workers
         self.rate = rate or (lambda step: learning_rate(optimizer, step, steps))
         self.accelerator = accelerator or make_accelerator()
         learning = task.learning()
@@ -213,12 +216,12 @@ class Loop:
                 means[key] = means.get(key, 0.0) + value.detach().float() / turns
         return means
 
-    def _update(self) -> dict[str, float]:
+    def _update(self, batch: tuple[Tensor, ...]) -> dict[str, float]:
         own = step_rng(self.seed, self.step, purpose=100 + self.accelerator.process_index)
         torch.manual_seed(int(own.integers(2**63)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        losses = self._gradients(self.task.batch(self.step))
+        losses = self._gradients(batch)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
             raise InputError(
@@ -231,9 +234,9 @@ class Loop:
         everywhere = self.accelerator.gather(torch.stack(list(losses.values()))[None]).mean(0)
         return dict(zip(losses, everywhere.tolist(), strict=True)) | {"grad_norm": float(norm)}
 
-    def _timed_update(self) -> dict[str, float]:
+    def _timed_update(self, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, float]:
         started, before = time.monotonic(), dict(self.task.seconds)
-        values = self._update()
+        values = self._update(next(batches))
         taken = time.monotonic() - started
         self.seconds += taken
         loss = values["loss"]
@@ -273,10 +276,12 @@ class Loop:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
+        on_gpu = self.accelerator.device.type == "cuda"
+        batches = batches_ahead(self.task.batch, range(self.step, end), self.workers, on_gpu)
         with Progress(*columns, disable=not self._leads) as progress:
             bar = progress.add_task("train", total=self.steps, completed=self.step)
             while self.step < end:
-                values = self._timed_update()
+                values = self._timed_update(batches)
                 last = self.step == self.steps
                 figures: dict[str, float] = {}
                 if self.step % self.validate_every == 0 or last:

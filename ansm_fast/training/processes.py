@@ -93,7 +93,8 @@ def share(batch: tuple[Tensor, ...], accelerator: Accelerator, turn: int = 0) ->
     turns = accelerator.gradient_accumulation_steps
     size = len(batch[0]) // (accelerator.num_processes * turns)
     start = (accelerator.process_index * turns + turn) * size
-    return tuple(tensor[start : start + size].to(accelerator.device) for tensor in batch)
+    parts = (tensor[start : start + size] for tensor in batch)
+    return tuple(part.to(accelerator.device, non_blocking=part.is_pinned()) for part in parts)
 
 
 class AllReducedBatchNorm2d(nn.BatchNorm2d):

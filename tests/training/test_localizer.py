@@ -175,3 +175,29 @@ def test_a_segformer_trains(values, tmp_path, precision) -> None:
     localizer = load_localizer(path)
     assert type(localizer).__name__ == "SegformerLocalizer"
     assert localizer(torch.rand(1, 3, 40, 32)).shape == (1, 1, 40, 32)
+
+
+def test_a_wider_localizer_begins_as_the_narrower_one(values, tmp_path) -> None:
+    narrow = make_localizer(widths=(8, 8, 16, 8)).eval()
+    for module in narrow.modules():  # statistics that are not those of a fresh network
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "narrow.safetensors"
+    save_localizer(path, narrow)
+    wide = make_localizer(widths=(8, 12, 24, 16)).eval()
+    begin_from(wide, path)
+    image = torch.rand(2, 3, 48, 64)
+    expected = narrow(image)
+    torch.testing.assert_close(wide(image), expected, rtol=1e-4, atol=1e-5)
+    wide(image).square().sum().backward()
+    for name, parameter in wide.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    with pytest.raises(InputError, match=r"initial: .*change one"):
+        begin_from(make_localizer(widths=(8, 8, 12, 8)), path)
+
+
+def test_batches_made_ahead_change_nothing(values, tmp_path) -> None:
+    values = values | {"steps": 5, "save_every": 2, "augmentation": {"noise_share": 0.5}}
+    here = load_localizer(trained(values, tmp_path / "here"))
+    ahead = load_localizer(trained(values | {"workers": 2}, tmp_path / "ahead"))
+    assert ahead.fingerprint == here.fingerprint

@@ -1,0 +1,53 @@
+"""Batches made ahead of time, by processes beside the one that trains.
+
+A batch depends on its step alone, so that who makes it, and when, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch = tuple[Tensor, ...]
+
+
+class _Steps(Dataset[Batch]):
+    def __init__(self, batch: Callable[[int], Batch]) -> None:
+        self.batch = batch
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.batch(step)
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def batches_ahead(
+    batch: Callable[[int], Batch], steps: range, workers: int, pinned: bool = False
+) -> Iterator[Batch]:
+    """The batch of each of ``steps``, in their order.
+
+    Args:
+        batch: step number to a batch; called in this process if ``workers`` is 0.
+        workers: processes that make batches. They are forked, so that they share the training
+            set's memory instead of copying it.
+        pinned: into page-locked memory, from where a GPU fetches them by itself.
+    """
+    if not workers:
+        return map(batch, steps)
+    return iter(
+        DataLoader(
+            _Steps(batch),
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            pin_memory=pinned,
+            prefetch_factor=4,
+            multiprocessing_context="fork",
+            worker_init_fn=_one_thread,
+        )
+    )
