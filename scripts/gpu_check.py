@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Checks and measures every CUDA and Triton op on a GPU, in one command.
 
-    python scripts/gpu_check.py [--quick] [--large] [-o FILE]
+    python scripts/gpu_check.py [--quick] [--large] [--parts LIST] [-o FILE]
     python scripts/gpu_check.py --backends cpu [--quick]     on the CPU, correctness alone
     python scripts/gpu_check.py --update-page                docs/gpu_results.md, of committed files
 
 What runs: correctness of every op against the float64 reference; CUDA graphs, streams, devices,
 torch.compile and autocast; compute-sanitizer where it is installed; the benchmark, with the share
 of the device's copy bandwidth, measured in the same run. All of it goes into a dated file of
-benchmarks/results/gpu. Backends that may be named: cuda, triton (with TRITON_INTERPRET=1 on the
-CPU), cpu, simt (the CUDA kernels on the CPU, see tests/simt).
+benchmarks/results/gpu, which grows with the run: one that was cut off has what it found before,
+and says so. Backends that may be named: cuda, triton (with TRITON_INTERPRET=1 on the CPU), cpu,
+simt (the CUDA kernels on the CPU, see tests/simt).
 
 Exit code: 0 if all that could run passed, 1 if something failed, 2 if nothing could run.
 """
@@ -38,6 +39,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small cases, fewer benchmarks")
     parser.add_argument("--ops", help="these ops alone, separated by commas")
     parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
+    parser.add_argument(
+        "--peers",
+        help="of the benchmark: of eager, compile, liger; all by default; compile is slow",
+    )
     parser.add_argument(
         "--large", action="store_true", help="also tensors of more than 2**31 elements"
     )
@@ -131,43 +136,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in can:
             sanitizer.run_target(name, targets.device_of(name))
         return 0
-    outcomes = [outcome for name in can for outcome in check(name, arguments)]
     on_gpu = [name for name in can if targets.device_of(name).type == "cuda"]
+    outcomes: list[Outcome] = []
     measured = None
+    record = _Record(arguments, can, on_gpu)
+    for name in can:
+        outcomes += check(name, arguments)
+        record.write(outcomes, None)
     if on_gpu and "benchmark" in arguments.parts.split(","):
+        options = {"peers": arguments.peers.split(",")} if arguments.peers else {}
         try:
-            measured = _suite().measure_all(on_gpu, quick=arguments.quick)
+            measured = _suite().measure_all(
+                on_gpu,
+                quick=arguments.quick,
+                keep=lambda found: record.write(outcomes, found),
+                **options,
+            )
         except Exception as error:
             reason = correctness.one_line(error)
             outcomes.append(Outcome("benchmark", ",".join(on_gpu), "all", "all", FAILED, reason))
     print(results.table(outcomes))
-    _write(arguments, can, on_gpu, outcomes, measured)
+    record.write(outcomes, measured or record.measured, finished=True)
+    record.say_where()
     if any(outcome.status == FAILED for outcome in outcomes):
         return 1
     return 0 if measured or any(outcome.status == PASSED for outcome in outcomes) else 2
 
 
-def _write(
-    arguments: argparse.Namespace,
-    can: Sequence[str],
-    on_gpu: Sequence[str],
-    outcomes: Sequence[Outcome],
-    measured: dict[str, Any] | None,
-) -> None:
-    found = facts.facts() | {"backends": list(can)}
-    if not on_gpu:
-        found["gpu"] = None  # one that is there was not used
-    path = arguments.output
-    if path is None and found["gpu"]:
-        path = results.path_for(found["gpu"]["name"], date.today().isoformat())
-    if path is None:
-        return
-    results.write(path, results.document(date.today().isoformat(), found, outcomes, measured))
-    if measured:
-        _suite().write_csv(path.with_suffix(".csv"), measured, found)
-    print(f"written: {path}")
-    if on_gpu and path.parent == results.FOLDER:
-        print("commit it; then python scripts/gpu_check.py --update-page puts it into the docs")
+class _Record:
+    """The result file, if there is to be one, as it grows."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, can: Sequence[str], on_gpu: Sequence[str]
+    ) -> None:
+        self.facts = facts.facts() | {"backends": list(can)}
+        if not on_gpu:
+            self.facts["gpu"] = None  # one that is there was not used
+        self.path: Path | None = arguments.output
+        if self.path is None and self.facts["gpu"]:
+            self.path = results.path_for(self.facts["gpu"]["name"], date.today().isoformat())
+        self.measured: dict[str, Any] | None = None
+
+    def write(
+        self,
+        outcomes: Sequence[Outcome],
+        measured: dict[str, Any] | None,
+        finished: bool = False,
+    ) -> None:
+        self.measured = measured
+        if self.path is None:
+            return
+        today = date.today().isoformat()
+        content = results.document(today, self.facts, outcomes, measured, finished)
+        results.write(self.path, content)
+        if measured:
+            _suite().write_csv(self.path.with_suffix(".csv"), measured, self.facts)
+
+    def say_where(self) -> None:
+        if self.path is None:
+            return
+        print(f"written: {self.path}")
+        if self.facts["gpu"] and self.path.parent == results.FOLDER:
+            print("commit it; then python scripts/gpu_check.py --update-page puts it into the docs")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,12 @@ def measure_all(
     device: torch.device | None = None,
     peers: Sequence[str] = MAKERS,
     budget: float = 500.0,
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
-    """The device's copy bandwidth and the rows of every job that fits into its memory."""
+    """The device's copy bandwidth and the rows of every job that fits into its memory.
+
+    ``keep`` gets what was found so far after every job: a run may be cut off.
+    """
     device = device or torch.device("cuda", torch.cuda.current_device())
     clock = clock or CudaClock(device)
     copy = copy_gb_per_s(clock, device)
@@ -152,6 +156,7 @@ def measure_all(
             torch.cuda.empty_cache()
         print("\n".join(map(line, found)), flush=True)
         rows += found
+        keep({"copy_gb_per_s": copy, "rows": rows})
     return {"copy_gb_per_s": copy, "rows": rows}
 
 

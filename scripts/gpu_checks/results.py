@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ansm_fast.data.atomic import write_text
 from ansm_fast.evaluation.tables import write_markdown
 from gpu_checks.correctness import FAILED, NOT_RUN, PASSED, Outcome
 
@@ -29,11 +30,16 @@ def path_for(gpu_name: str, date: str, folder: Path = FOLDER) -> Path:
 
 
 def document(
-    date: str, facts: dict[str, Any], outcomes: Sequence[Outcome], benchmark: dict[str, Any] | None
+    date: str,
+    facts: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    benchmark: dict[str, Any] | None,
+    finished: bool = True,
 ) -> dict[str, Any]:
     """All that was found; what passed is named, too."""
     return {
         "date": date,
+        "finished": finished,
         "facts": facts,
         "passed": not any(outcome.status == FAILED for outcome in outcomes),
         "checks": [outcome.as_json() for outcome in outcomes],
@@ -43,7 +49,7 @@ def document(
 
 def write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def counts(checks: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
@@ -110,7 +116,8 @@ def _section(name: str, content: dict[str, Any]) -> str:
         "",
         f"[`{name}`](../benchmarks/results/gpu/{name}): driver {gpu.get('driver_version')}, "
         f"torch {facts['torch']} (CUDA {facts['torch_cuda']}), triton {facts['triton']}, "
-        f"commit {str(facts['commit'])[:12]}{' with changes' if facts['changed'] else ''}.",
+        f"commit {str(facts['commit'])[:12]}{' with changes' if facts['changed'] else ''}."
+        + ("" if content.get("finished", True) else " It was cut off; this is what it had found."),
         "",
         "| backend | part | passed | failed | not run |",
         "|---|---|---|---|---|",

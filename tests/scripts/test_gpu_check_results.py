@@ -26,8 +26,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, measure: Callable[...
     monkeypatch.setattr(targets, "no_gpu", lambda: None)
     for name in ("cuda", "triton"):
         monkeypatch.setitem(backends._BACKENDS, name, cpu)
-    # Every part in turn, but on the CPU; what is written afterwards asks for the device again.
-    device = {"now": CPU}
+    monkeypatch.setattr(backends, "_no_code_for", lambda index: None)
+    # Every part in turn, but on the CPU; what is written around it asks for the device, too.
+    device = {"now": torch.device("cuda", 0)}
     monkeypatch.setattr(targets, "device_of", lambda backend: device["now"])
     check = gpu_check.check
 
@@ -51,7 +52,7 @@ MEASURED = {
 
 
 def test_result_files_of_a_gpu(monkeypatch, tmp_path, capsys) -> None:
-    pretend(monkeypatch, tmp_path, lambda names, quick: MEASURED)
+    pretend(monkeypatch, tmp_path, lambda names, **_: MEASURED)
     for _ in range(2):
         assert gpu_check.main(["--quick", "--ops", "image_pack"]) == 0
     first, second = sorted(tmp_path.glob("*.json"), key=lambda path: len(path.name))
@@ -63,13 +64,33 @@ def test_result_files_of_a_gpu(monkeypatch, tmp_path, capsys) -> None:
 
 
 def test_a_benchmark_that_fails_fails_the_run(monkeypatch, tmp_path, capsys) -> None:
-    def broken(names: Any, quick: bool) -> None:
+    def broken(names: Any, keep: Any, **_: Any) -> None:
+        keep(MEASURED)
         raise RuntimeError("out of memory")
 
     pretend(monkeypatch, tmp_path, broken)
     assert gpu_check.main(["--quick", "--ops", "image_pack"]) == 1
     assert "RuntimeError: out of memory" in capsys.readouterr().out
-    assert len(list(tmp_path.glob("*.json"))) == 1
+    (path,) = tmp_path.glob("*.json")
+    content = json.loads(path.read_text())
+    assert content["finished"] and content["benchmark"] == MEASURED  # what came before is kept
+
+
+def test_what_was_found_before_a_run_is_cut_off_is_kept(monkeypatch, tmp_path) -> None:
+    def cut_off(names: Any, keep: Any, peers: Any, **_: Any) -> None:
+        assert peers == ["eager", "liger"]
+        keep(MEASURED)
+        raise KeyboardInterrupt
+
+    pretend(monkeypatch, tmp_path, cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_check.main(["--quick", "--ops", "image_pack", "--peers", "eager,liger"])
+    (path,) = tmp_path.glob("*.json")
+    content = json.loads(path.read_text())
+    assert not content["finished"] and content["benchmark"] == MEASURED and content["checks"]
+    content["facts"] |= {"torch": "2", "torch_cuda": "13", "triton": "3"}
+    content["benchmark"] = None
+    assert "It was cut off" in results.page_text({path.name: content})
 
 
 def recorded() -> dict[str, Any]:
