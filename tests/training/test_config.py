@@ -27,7 +27,7 @@ def test_bundled_configs_are_valid(name):
 
 FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
 SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
-OTHER_VICTIMS = ("ansm_segformer.yaml",)
+OTHER_VICTIMS = ("ansm_segformer.yaml", "ansm_wide.yaml")
 
 
 def the_same(names, fields) -> None:
@@ -47,7 +47,10 @@ def test_parts_of_a_training_share_the_network():
 
 
 def test_another_victims_ansm_is_trained_in_the_same_way():
-    here, there = ("localizer", "pool", "initial"), type(load_run(str(CONFIGS / "ansm.yaml")))
+    here, there = (
+        ("localizer", "pool", "initial", "data"),
+        type(load_run(str(CONFIGS / "ansm.yaml"))),
+    )
     fields = [name for name in there.model_fields if name not in here]
     the_same(("ansm_robust.yaml", *OTHER_VICTIMS), fields)
 
