@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -80,24 +80,22 @@ def _guarded(part: str, backend: str, run: Callable[[], list[Outcome]]) -> list[
         return [Outcome(part, backend, "all", "all", FAILED, correctness.one_line(error))]
 
 
-def check(backend: str, arguments: argparse.Namespace) -> list[Outcome]:
-    """All of one backend but the benchmark; on the CPU correctness alone."""
+def check(backend: str, arguments: argparse.Namespace) -> Iterator[list[Outcome]]:
+    """The parts of one backend in turn, all but the benchmark; on the CPU correctness alone."""
     device, parts = targets.device_of(backend), arguments.parts.split(",")
-    outcomes: list[Outcome] = []
     if "correctness" in parts:
         chosen = cases(arguments.quick)
         if arguments.ops:
             chosen = [case for case in chosen if case.op in arguments.ops.split(",")]
-        outcomes += _guarded("values", backend, lambda: correctness.run(chosen, backend, device))
+        yield _guarded("values", backend, lambda: correctness.run(chosen, backend, device))
     if device.type != "cuda":
-        return outcomes
+        return
     if "correctness" in parts and arguments.large:
-        outcomes += _guarded("large", backend, lambda: large.run(backend, device))
+        yield _guarded("large", backend, lambda: large.run(backend, device))
     if "features" in parts:
-        outcomes += _guarded("features", backend, lambda: features.run(backend, device))
+        yield _guarded("features", backend, lambda: features.run(backend, device))
     if "sanitizer" in parts:
-        outcomes += _guarded("sanitizer", backend, lambda: sanitizer.run(backend))
-    return outcomes
+        yield _guarded("sanitizer", backend, lambda: sanitizer.run(backend))
 
 
 def _suite() -> Any:
@@ -141,8 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = None
     record = _Record(arguments, can, on_gpu)
     for name in can:
-        outcomes += check(name, arguments)
-        record.write(outcomes, None)
+        for found in check(name, arguments):
+            outcomes += found
+            record.write(outcomes, None)
     if on_gpu and "benchmark" in arguments.parts.split(","):
         options = {"peers": arguments.peers.split(",")} if arguments.peers else {}
         try:

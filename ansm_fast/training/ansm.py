@@ -238,7 +238,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         logs=run.logs,
         accelerator=accelerator,
     )
-    trained = loop.run()
+    trained = loop.run(stop_at=run.stop_after)
     assert isinstance(trained, ANSM)
     path = out / "ansm.safetensors"
     provenance: dict[str, object] = {

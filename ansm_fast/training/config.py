@@ -49,6 +49,9 @@ class CropPhase(Strict):
 class _Run(Strict):
     seed: int = 0
     steps: Positive
+    stop_after: Positive | None = Field(
+        None, description="end early, with the weights of this step and the schedule of `steps`"
+    )
     validate_every: Positive = 500
     save_every: Positive = 100
     log_every: Positive = 50

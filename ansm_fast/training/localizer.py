@@ -154,7 +154,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
         logs=run.logs,
         accelerator=accelerator,
     )
-    trained = loop.run()
+    trained = loop.run(stop_at=run.stop_after)
     assert isinstance(trained, TrainableLocalizer)
     path = out / "localizer.safetensors"
     provenance: dict[str, object] = {"config": dict(settings), "seconds": round(loop.seconds)}

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Losses = Mapping[str, Tensor]
+# What may change when a run goes on: where it ends, and what the machine has.
+_FREE = {"stop_after", "threads", "workers"}
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -84,6 +86,11 @@ class _Step(nn.Module):
         return {k: v if k == "loss" else v.detach() for k, v in losses.items()}
 
 
+def _decisive(settings: str) -> dict[str, object]:
+    """Of a run's settings those that decide what its next step does."""
+    return {k: v for k, v in json.loads(settings).items() if k not in _FREE}
+
+
 class Loop:
     """Run a task for a number of steps; go on from ``out/state.safetensors`` if it is there.
 
@@ -96,7 +103,8 @@ class Loop:
     Args:
         task: what learns.
         out: folder of the run.
-        settings: the run's configuration as JSON values; another one's state is refused.
+        settings: the run's configuration as JSON values; another one's state is refused, unless
+            it differs in where it ends or in what it takes of the machine.
         steps, validate_every, save_every, log_every: in optimizer steps.
         optimizer: its configuration.
         rate: learning rate of a step; by default ``learning_rate`` over all steps.
@@ -159,7 +167,7 @@ class Loop:
     def _resume(self) -> None:
         if self._state_file.exists():
             tensors, metadata = read_state(self._state_file)
-            if metadata.get("settings") != self.settings:
+            if _decisive(metadata.get("settings", "{}")) != _decisive(self.settings):
                 raise InputError(
                     f"{self.out} holds a run with another configuration; "
                     "give another output folder or remove this one"
@@ -282,7 +290,7 @@ class Loop:
             bar = progress.add_task("train", total=self.steps, completed=self.step)
             while self.step < end:
                 values = self._timed_update(batches)
-                last = self.step == self.steps
+                last = self.step == end
                 figures: dict[str, float] = {}
                 if self.step % self.validate_every == 0 or last:
                     figures = self._validate()

@@ -17,6 +17,8 @@ from gpu_checks.correctness import FAILED, NOT_RUN, PASSED, Outcome
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results" / "gpu"
 PAGE = ROOT / "docs" / "gpu_results.md"
+IMPLEMENTATIONS = ("cuda", "triton", "eager", "compile", "liger", "copy")
+MODES = {"graph": "Replays of a CUDA graph", "calls": "Calls"}
 NOTHING = "No result on a GPU has been recorded yet.\n"
 
 
@@ -95,18 +97,46 @@ def committed(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     }
 
 
-def _row(row: dict[str, Any]) -> str:
-    if row.get("error"):
-        return (
-            f"| {row['case']} | {row['dtype']} | {row['implementation']} | {row['mode']} "
-            f"| not measured: {row['error']} | | | |"
-        )
-    share = f"{100 * row['share_of_copy']:.0f} %"
-    times = " / ".join(f"{row[key]:.4g}" for key in ("p20_ms", "p50_ms", "p80_ms"))
-    return (
-        f"| {row['case']} | {row['dtype']} | {row['implementation']} | {row['mode']} | {times} "
-        f"| {row['gb_per_s']:.0f} | {share} | {row['peak_bytes'] / 2**20:.0f} |"
-    )
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row.get("error"):
+        return "–"
+    return f"{row['p50_ms']:.3g} ({100 * row['share_of_copy']:.0f} %)"
+
+
+def _mode(rows: Sequence[dict[str, Any]], mode: str) -> list[str]:
+    """One line for each case and dtype, one column for each implementation."""
+    found = {
+        (row["case"], row["dtype"], row["implementation"]): row
+        for row in rows
+        if row["mode"] == mode
+    }
+    names = [n for n in IMPLEMENTATIONS if any(key[2] == n for key in found)]
+    if not names:
+        return []
+    lines = [
+        f"| case | dtype | {' | '.join(names)} |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for case, dtype in dict.fromkeys(key[:2] for key in found):
+        cells = " | ".join(_cell(found.get((case, dtype, name))) for name in names)
+        lines.append(f"| {case} | {dtype} | {cells} |")
+    return lines
+
+
+def _benchmark(benchmark: dict[str, Any]) -> list[str]:
+    rows = benchmark["rows"]
+    lines = ["", f"Device copy bandwidth, measured: {benchmark['copy_gb_per_s']:.0f} GB/s."]
+    for mode, title in MODES.items():
+        table = _mode(rows, mode)
+        lines += ["", f"{title}: median ms (share of copy).", "", *table] if table else []
+    failed: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("error"):
+            where = f"{row['case']} {row['dtype']}, {row['implementation']}, {row['mode']}"
+            failed.setdefault(row["error"].rstrip("."), []).append(where)
+    for reason, places in failed.items():
+        lines += ["", f"Not measured: {'; '.join(places)}: {reason}."]
+    return lines
 
 
 def _section(name: str, content: dict[str, Any]) -> str:
@@ -118,24 +148,14 @@ def _section(name: str, content: dict[str, Any]) -> str:
         f"torch {facts['torch']} (CUDA {facts['torch_cuda']}), triton {facts['triton']}, "
         f"commit {str(facts['commit'])[:12]}{' with changes' if facts['changed'] else ''}."
         + ("" if content.get("finished", True) else " It was cut off; this is what it had found."),
-        "",
-        "| backend | part | passed | failed | not run |",
-        "|---|---|---|---|---|",
     ]
+    if content["checks"]:
+        lines += ["", "| backend | part | passed | failed | not run |", "|---|---|---|---|---|"]
     for (backend, part), count in counts(content["checks"]).items():
         numbers = " | ".join(str(count[status]) for status in (PASSED, FAILED, NOT_RUN))
         lines.append(f"| {backend} | {part} | {numbers} |")
-    benchmark = content.get("benchmark")
-    if benchmark:
-        lines += [
-            "",
-            f"Device copy bandwidth, measured: {benchmark['copy_gb_per_s']:.0f} GB/s.",
-            "",
-            "| case | dtype | implementation | mode | p20 / p50 / p80 ms | GB/s | of copy "
-            "| peak MiB |",
-            "|---|---|---|---|---|---|---|---|",
-            *map(_row, benchmark["rows"]),
-        ]
+    if content.get("benchmark"):
+        lines += _benchmark(content["benchmark"])
     return "\n".join(lines) + "\n"
 
 

@@ -32,9 +32,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, measure: Callable[...
     monkeypatch.setattr(targets, "device_of", lambda backend: device["now"])
     check = gpu_check.check
 
-    def check_and_switch(*arguments: Any) -> list[Outcome]:
+    def check_and_switch(*arguments: Any) -> list[list[Outcome]]:
         device["now"] = CPU
-        found = check(*arguments)
+        found = list(check(*arguments))
         device["now"] = torch.device("cuda", 0)
         return found
 
@@ -99,6 +99,7 @@ def recorded() -> dict[str, Any]:
         "p20_ms": 1.0, "p50_ms": 2.0, "p80_ms": 3.0, "gb_per_s": 50.0, "share_of_copy": 0.5,
         "peak_bytes": 2**20,
     }  # fmt: skip
+    copy = row | {"implementation": "copy", "p50_ms": 1.25, "share_of_copy": 0.8}
     failed = {k: row[k] for k in ("case", "dtype", "mode")} | {"implementation": "liger"}
     return {
         "date": "a day",
@@ -107,7 +108,7 @@ def recorded() -> dict[str, Any]:
             "triton": "3", "commit": "0123456789abcdef", "changed": False,
         },
         "checks": [Outcome("values", "cuda", "pgd_step_", "x", PASSED).as_json()],
-        "benchmark": {"copy_gb_per_s": 100.0, "rows": [row, failed | {"error": "not there"}]},
+        "benchmark": {"copy_gb_per_s": 100.0, "rows": [row, copy, failed | {"error": "not there"}]},
     }  # fmt: skip
 
 
@@ -115,8 +116,9 @@ def test_page_shows_what_a_file_holds() -> None:
     text = results.page_text({"a-gpu.json": recorded()})
     assert "### A GPU, a day" in text and "commit 0123456789ab." in text
     assert "| cuda | values | 1 | 0 | 0 |" in text
-    assert "| pgd_step_ 2x3 | float32 | cuda | graph | 1 / 2 / 3 | 50 | 50 % | 1 |" in text
-    assert "| liger | graph | not measured: not there |" in text
+    assert "| case | dtype | cuda | liger | copy |" in text
+    assert "| pgd_step_ 2x3 | float32 | 2 (50 %) | – | 1.25 (80 %) |" in text
+    assert "Not measured: pgd_step_ 2x3 float32, liger, graph: not there." in text
 
 
 def test_page_is_made_of_committed_files_alone(tmp_path) -> None:

@@ -46,11 +46,36 @@ def weights(loop):
     }
 
 
+def test_a_run_that_ends_early_can_go_on(tmp_path):
+    whole = make_loop(tmp_path / "whole")
+    whole.run()
+    ended = make_loop(tmp_path / "ended", settings={"seed": 0, "stop_after": 8, "workers": 0})
+    ended.run(stop_at=8)
+    assert ended.saved_step == 8 and weights(ended).keys() == weights(whole).keys()
+    more = make_loop(tmp_path / "ended", settings={"seed": 0, "stop_after": None, "workers": 1})
+    more.run()
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(more)[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "ended/metrics.jsonl").open()]
+    assert steps == [5, 8, 10]
+
+
 def test_resume_after_a_kill_equals_an_unbroken_run(tmp_path):
     whole = make_loop(tmp_path / "whole")
     whole.run()
-    # Stopped after step 8, its last saved state is that of step 6: steps 7 and 8 run again.
-    make_loop(tmp_path / "broken").run(stop_at=8)
+    # Killed after step 8, its last saved state is that of step 6: steps 7 and 8 run again.
+    killed = make_loop(tmp_path / "broken")
+    update = killed._update
+
+    def until_step_8(batch):
+        if killed.step == 8:
+            raise KeyboardInterrupt
+        return update(batch)
+
+    killed._update = until_step_8
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    assert killed.saved_step == 6
     resumed = make_loop(tmp_path / "broken")
     resumed.run()
     for name, value in weights(whole).items():
