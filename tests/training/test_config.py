@@ -27,7 +27,8 @@ def test_bundled_configs_are_valid(name):
 
 FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
 SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
-OTHER_VICTIMS = ("ansm_segformer.yaml", "ansm_wide.yaml")
+THIRD_EDITION = ("ansm_wide.yaml",)
+OTHER_VICTIMS = ("ansm_segformer.yaml",)
 
 
 def the_same(names, fields) -> None:
@@ -55,8 +56,13 @@ def test_another_victims_ansm_is_trained_in_the_same_way():
     the_same(("ansm_robust.yaml", *OTHER_VICTIMS), fields)
 
 
+def test_an_ansm_goes_on_for_a_localizer_that_goes_on():
+    fields = ("variant", "eps_d", "jpeg_quality", "jpeg_blur", "attacks", "online", "objective")
+    the_same((SECOND_EDITION[0], *THIRD_EDITION), fields)
+
+
 def test_every_training_of_an_ansm_belongs_to_an_edition():
-    known = {*FIRST_EDITION, *SECOND_EDITION, *OTHER_VICTIMS}
+    known = {*FIRST_EDITION, *SECOND_EDITION, *THIRD_EDITION, *OTHER_VICTIMS}
     assert {name for name in BUNDLED if name.startswith("ansm")} == known
 
 
