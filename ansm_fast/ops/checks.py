@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# Asked for here, since torch.compile before 2.13 cannot trace the question.
+# Asked for here, since the compiler of torch 2.11 cannot trace the question (2.13's can).
 _AUTOCAST_DEVICES = frozenset(
     kind for kind in ("cpu", "cuda", "xpu", "mps", "mtia") if torch.amp.is_autocast_available(kind)
 )
