@@ -55,6 +55,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(arguments.parts.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if arguments.peers and set(arguments.peers.split(",")) - set(_suite().MAKERS):
+        parser.error(f"--peers takes {', '.join(_suite().MAKERS)}")
     if arguments.ops and set(arguments.ops.split(",")) - set(OPS):
         parser.error(f"--ops takes {', '.join(OPS)}")
     return arguments

@@ -57,7 +57,7 @@ class _Run(Strict):
     log_every: Positive = 50
     logs: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
     threads: Positive | None = None
-    workers: Annotated[int, Field(ge=0)] = Field(
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="processes that make batches ahead of time, to keep a GPU busy"
     )
     accumulate: Positive = Field(

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
-    BuiltinLocalizer,
     TrainableLocalizer,
     load_localizer,
     make_localizer,
     save_localizer,
 )
+from ansm_fast.localizers.builtin import LocalizerConfig
 from ansm_fast.models.checkpoint import lineage
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.augmentation import augmented_crop
@@ -84,20 +84,19 @@ def begin_from(localizer: TrainableLocalizer, path: Path) -> None:
         InputError: no such checkpoint, one of another architecture, or a wider one.
     """
     initial = load_localizer(path)
-    if type(initial) is type(localizer):
-        if initial.config == localizer.config:
-            localizer.load_state_dict(initial.state_dict())
-            return
-        if isinstance(localizer, BuiltinLocalizer):
-            pairs = zip(initial.config.widths, localizer.config.widths, strict=True)
-            if all(narrow <= wide for narrow, wide in pairs):
-                localizer.load_state_dict(widened(initial.state_dict(), localizer.state_dict()))
-                return
-    raise InputError(
-        f"initial: {path} is a {type(initial).__name__} with "
-        f"{getattr(initial, 'config', 'no configuration')}, the config says "
-        f"{type(localizer).__name__} with {localizer.config}; change one"
-    )
+    if type(initial) is not type(localizer) or not _can_become(initial.config, localizer.config):
+        raise InputError(
+            f"initial: {path} is a {type(initial).__name__} with "
+            f"{getattr(initial, 'config', 'no configuration')}, the config says "
+            f"{type(localizer).__name__} with {localizer.config}; change one"
+        )
+    localizer.load_state_dict(widened(initial.state_dict(), localizer.state_dict()))
+
+
+def _can_become(narrow: object, wide: object) -> bool:
+    if isinstance(narrow, LocalizerConfig) and isinstance(wide, LocalizerConfig):
+        return all(one <= other for one, other in zip(narrow.widths, wide.widths, strict=True))
+    return narrow == wide
 
 
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:

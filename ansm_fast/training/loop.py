@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Losses = Mapping[str, Tensor]
-# What may change when a run goes on: where it ends, and what the machine has.
-_FREE = {"stop_after", "threads", "workers"}
+# When a run goes on: where it ends, and what it takes of the machine.
+_MAY_CHANGE = {"stop_after", "threads", "workers"}
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -88,7 +88,10 @@ class _Step(nn.Module):
 
 def _decisive(settings: str) -> dict[str, object]:
     """Of a run's settings those that decide what its next step does."""
-    return {k: v for k, v in json.loads(settings).items() if k not in _FREE}
+    try:
+        return {k: v for k, v in json.loads(settings).items() if k not in _MAY_CHANGE}
+    except (ValueError, AttributeError):  # a file that no training wrote
+        return {}
 
 
 class Loop:

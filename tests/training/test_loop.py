@@ -11,6 +11,7 @@ from torch import nn
 from ansm_fast.errors import InputError
 from ansm_fast.training.config import OptimizerConfig
 from ansm_fast.training.loop import Loop, Task, learning_rate
+from ansm_fast.training.state import read_state, write_tensors
 
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup=2, ema_decay=0.9)
 
@@ -58,6 +59,16 @@ def test_a_run_that_ends_early_can_go_on(tmp_path):
         assert torch.equal(value, weights(more)[name]), name
     steps = [json.loads(line)["step"] for line in (tmp_path / "ended/metrics.jsonl").open()]
     assert steps == [5, 8, 10]
+
+
+@pytest.mark.parametrize("settings", ["no JSON", "[1]", "{}"])
+def test_a_state_of_unknown_settings_is_refused(tmp_path, settings):
+    make_loop(tmp_path).run(stop_at=3)
+    path = tmp_path / "state.safetensors"
+    tensors, metadata = read_state(path)
+    write_tensors(path, tensors, metadata | {"settings": settings}, "")
+    with pytest.raises(InputError, match="another configuration"):
+        make_loop(tmp_path).run()
 
 
 def test_resume_after_a_kill_equals_an_unbroken_run(tmp_path):
