@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ansm_fast.cli.options import EPS, check_apart
+from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
 
 
 @click.command()
@@ -73,6 +73,7 @@ from ansm_fast.cli.options import EPS, check_apart
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
+@DEVICE
 def command(
     folder: Path | None,
     images: Path | None,
@@ -89,6 +90,7 @@ def command(
     weights: str | None,
     limit: int | None,
     batch_size: int,
+    device: str,
 ) -> None:
     """Attack the localizer on every image of DIR/images, with its mask of DIR/masks.
 
@@ -125,10 +127,11 @@ def command(
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    victim = load_localizer(localizer)
+    prepare_device(device)
+    victim = load_localizer(localizer).to(device)
     fingerprint, function = victim.fingerprint, victim.__call__
     if weights is not None:
-        ansm = load_ansm(ansm_path(weights, localizer))
+        ansm = load_ansm(ansm_path(weights, localizer)).to(device)
         if ansm.trained_for not in ("", victim.fingerprint):
             click.echo(
                 "warning: these weights were trained for another localizer than "
@@ -152,6 +155,7 @@ def command(
             localizer_fingerprint=fingerprint,
             limit=limit,
             batch_size=batch_size,
+            device=device,
             on_progress=lambda done: progress.advance(task, done),
             work=work,
         )

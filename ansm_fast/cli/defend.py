@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ansm_fast.cli.options import DEVICE, check_device
 from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ INTERRUPTED = 130
 )
 @click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the network; all cores.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@DEVICE
 @click.option(
     "--max-pixels",
     default=200_000_000,
@@ -94,11 +95,7 @@ def command(
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} is not available ({reason}); try cpu") from error
+    check_device(device)
     if threads:
         torch.set_num_threads(threads)
     ansm = load_ansm(ansm_path(weights, localizer))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ansm_fast.cli.options import EPS, check_apart, split_names
+from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device, split_names
 
 if TYPE_CHECKING:
     from ansm_fast.evaluation import Defence, Measurement
@@ -35,7 +35,7 @@ def _defence_names(given: str | None) -> tuple[list[str], list[str]]:
 
 
 def _columns(
-    names: list[str], weights: tuple[str, ...], localizer: str | None
+    names: list[str], weights: tuple[str, ...], localizer: str | None, device: str
 ) -> tuple[list[Defence], dict[str, Training]]:
     """The defences, and what the training of each ANSM among them saw."""
     from ansm_fast.evaluation import make_defences
@@ -44,7 +44,8 @@ def _columns(
     from ansm_fast.models import load_ansm
 
     files = named_weights(weights, localizer) if "ansm" in names else {}
-    defences = make_defences(names, {name: load_ansm(file) for name, file in files.items()})
+    ansms = {name: load_ansm(file) for name, file in files.items()}
+    defences = make_defences(names, ansms, device)
     trained = {
         f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
     }
@@ -116,6 +117,7 @@ def _columns(
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of each set.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@DEVICE
 @click.option(
     "--cache",
     type=PATH,
@@ -152,6 +154,7 @@ def command(
     limit: int | None,
     batch_size: int,
     seed: int,
+    device: str,
     cache: Path | None,
     json_file: Path | None,
     csv_file: Path | None,
@@ -203,6 +206,7 @@ def command(
     )
     files = Files(json_file, csv_file, markdown_file, latex_file)
     files.check()
+    prepare_device(device)
     if plots is not None:
         from ansm_fast.evaluation.plots import check_plots
 
@@ -212,16 +216,17 @@ def command(
     for folder, option in ((cache, "--cache"), (plots, "--plots")):
         if folder is not None:
             check_apart(folder, option, *(place for _, *places in given for place in places))
-    judge = load_localizer(localizer)
-    made, trained = _columns(columns, weights, localizer)
+    judge = load_localizer(localizer).to(device)
+    made, trained = _columns(columns, weights, localizer, device)
     systems = Systems(
         judge,
         made,
-        surrogate=load_localizer(surrogate) if surrogate is not None else None,
-        stand_in=ansm_defence(load_ansm(surrogate_weights), "stand-in")
+        surrogate=load_localizer(surrogate).to(device) if surrogate is not None else None,
+        stand_in=ansm_defence(load_ansm(surrogate_weights), "stand-in", device)
         if surrogate_weights is not None
         else None,
         adaptive_through=adaptive_through,
+        device=device,
     )
     for dataset in datasets.values():
         dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))

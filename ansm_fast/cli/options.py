@@ -41,6 +41,27 @@ def check_apart(output: Path, option: str, *inputs: Path) -> None:
 
 
 EPS = EpsType()
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+
+
+def check_device(device: str) -> None:
+    """Raise InputError unless tensors can be made on ``device``."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} is not available ({reason}); try cpu") from error
+
+
+def prepare_device(device: str) -> None:
+    """``check_device``, and convolutions in float32 to its full: rounded to ten bits, as a GPU may,
+    gradients would make other attacks than a CPU's, and other figures."""
+    import torch
+
+    check_device(device)
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def split_names(value: str, known: tuple[str, ...], option: str) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ansm_fast.attacks import Attack
@@ -145,16 +146,19 @@ def _attack(
     indices: list[int],
     images: Image,
     masks: NDArray[np.bool_],
+    device: torch.device | str,
 ) -> AttackResult:
     wrong = None
     if attack.settings()["objective"] == "wrong-mask":
         wrong = mask_to_tensor(np.stack([wrong_mask(dataset, index) for index in indices]))
-    return attack.run(localizer, to_tensor(images), mask_to_tensor(masks), wrong, indices)
+        wrong = wrong.to(device)
+    image, mask = to_tensor(images).to(device), mask_to_tensor(masks).to(device)
+    return attack.run(localizer, image, mask, wrong, indices)
 
 
 def _pixels(result: AttackResult) -> Image:
     levels = (result.attacked * 255).round().byte().permute(0, 2, 3, 1)
-    return np.ascontiguousarray(levels.numpy())
+    return np.ascontiguousarray(levels.cpu().numpy())
 
 
 def write_attacked_set(
@@ -166,6 +170,7 @@ def write_attacked_set(
     localizer_fingerprint: str,
     limit: int | None = None,
     batch_size: int = 8,
+    device: torch.device | str = "cpu",
     on_progress: Callable[[int], None] | None = None,
     work: Work | None = None,
 ) -> FolderDataset:
@@ -180,9 +185,10 @@ def write_attacked_set(
         out: folder of the set; one that holds a part of the same set is completed.
         localizer_fingerprint: of the attacked localizer, for the record.
         limit: only the first so many images. A folder that holds more of them keeps them.
-        batch_size: images of one size attacked together. It and the number of threads change
-            the order of sums; where a gradient is near zero its sign may flip, and a long attack
-            then takes another path, as strong. The same bits need the same of both.
+        batch_size: images of one size attacked together. It, the number of threads and the device
+            change the order of sums; where a gradient is near zero its sign may flip, and a long
+            attack then takes another path, as strong. The same bits need the same of all three.
+        device: where the localizer is; the attacks are made there.
         on_progress: called with the number of images done, now or before.
         work: counts what this call did.
 
@@ -202,14 +208,14 @@ def write_attacked_set(
             report(count - len(missing))
         if missing and isinstance(attack, Attack) and attack.name == "universal":
             started, counted = time.perf_counter(), CountedLocalizer(localizer)
-            attack = with_tile(attack, counted, dataset, out)
+            attack = with_tile(attack, counted, dataset, out, device)
             if work is not None:
                 work.forwards += counted.forwards
                 work.backwards += counted.backwards
                 work.seconds += time.perf_counter() - started
         with metadata.open("a", encoding="utf-8") as file:
             for indices, images, masks in _batches(dataset, missing, batch_size):
-                result = _attack(dataset, localizer, attack, indices, images, masks)
+                result = _attack(dataset, localizer, attack, indices, images, masks, device)
                 if work is not None:
                     work.add(result)
                 for row, (index, image) in enumerate(zip(indices, _pixels(result), strict=True)):

@@ -33,18 +33,26 @@ def _middle(image: Tensor) -> Tensor:
     return image[..., top : top + FIT_SIZE, left : left + FIT_SIZE]
 
 
-def fit_universal(attack: Attack, localizer: LocalizerFunction, dataset: FolderDataset) -> Attack:
+def fit_universal(
+    attack: Attack,
+    localizer: LocalizerFunction,
+    dataset: FolderDataset,
+    device: torch.device | str = "cpu",
+) -> Attack:
     """The attack with a tile fitted to the first ``FIT_IMAGES`` images, at most the ``FIT_SIZE``
-    pixels in the middle of each."""
+    pixels in the middle of each; on ``device``, where the localizer is."""
     indices = range(min(FIT_IMAGES, len(dataset)))
     images, masks = [], []
     for index in indices:
         sample = dataset[index]
-        images.append(_middle(to_tensor(sample["image"][None])))
-        masks.append(_middle(mask_to_tensor(sample["mask"][None])))
+        images.append(_middle(to_tensor(sample["image"][None])).to(device))
+        masks.append(_middle(mask_to_tensor(sample["mask"][None])).to(device))
     wrong = None
     if attack.objective == "wrong-mask":
-        wrong = [_middle(mask_to_tensor(wrong_mask(dataset, index)[None])) for index in indices]
+        wrong = [
+            _middle(mask_to_tensor(wrong_mask(dataset, index)[None])).to(device)
+            for index in indices
+        ]
     return replace(attack, tile=attack.fit(localizer, images, masks, wrong))
 
 
@@ -58,7 +66,11 @@ def _read(path: Path) -> Tensor:
 
 
 def with_tile(
-    attack: Attack, localizer: LocalizerFunction, dataset: FolderDataset, out: Path
+    attack: Attack,
+    localizer: LocalizerFunction,
+    dataset: FolderDataset,
+    out: Path,
+    device: torch.device | str = "cpu",
 ) -> Attack:
     """The attack with the tile of the set in ``out``: kept there, given with it, or fitted now.
 
@@ -75,7 +87,7 @@ def with_tile(
             )
         return replace(attack, tile=kept)
     if attack.tile is None:
-        attack = fit_universal(attack, localizer, dataset)
+        attack = fit_universal(attack, localizer, dataset, device)
     assert attack.tile is not None
     tile = attack.tile.detach().cpu().contiguous()
     write_bytes(path, safetensors.torch.save({"tile": tile}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from torch import nn
 
 from ansm_fast.data.images import Image
@@ -123,10 +124,10 @@ def ansm_identity(ansm: ANSM) -> str:
     return mark or fingerprint("ansm", {"eps_d": ansm.eps_d}, ansm.state_dict())
 
 
-def ansm_defence(ansm: ANSM, name: str = "ansm") -> Defence:
+def ansm_defence(ansm: ANSM, name: str = "ansm", device: torch.device | str = "cpu") -> Defence:
     """An ANSM as ``ansm-fast defend`` runs it; attacks go through it end to end."""
-    engine = Engine(ansm)
-    network = for_inference(ansm)
+    engine = Engine(ansm, device=device)
+    network = for_inference(ansm).to(device)
 
     def apply(image: Image) -> Image:
         return engine.defend([Photograph(image)])[0].pixels
@@ -151,8 +152,10 @@ _PLAIN = {
 }
 
 
-def make_defence(name: str, ansm: ANSM | None = None) -> Defence:
-    """A defence by name; "ansm" needs one.
+def make_defence(
+    name: str, ansm: ANSM | None = None, device: torch.device | str = "cpu"
+) -> Defence:
+    """A defence by name; "ansm" needs one, and runs on ``device``.
 
     Raises:
         InputError: an unknown name, "ansm" without weights, "tv" without scikit-image.
@@ -160,7 +163,7 @@ def make_defence(name: str, ansm: ANSM | None = None) -> Defence:
     if name == "ansm":
         if ansm is None:
             raise InputError("the defence 'ansm' needs weights; give --weights FILE")
-        return ansm_defence(ansm)
+        return ansm_defence(ansm, device=device)
     if name not in _PLAIN:
         raise InputError(f"defences must be of {', '.join(DEFENCES)}, got {name!r}")
     if name == "tv":
@@ -169,21 +172,25 @@ def make_defence(name: str, ansm: ANSM | None = None) -> Defence:
 
 
 def make_defences(
-    names: Sequence[str], ansm: ANSM | Mapping[str, ANSM] | None = None
+    names: Sequence[str],
+    ansm: ANSM | Mapping[str, ANSM] | None = None,
+    device: torch.device | str = "cpu",
 ) -> list[Defence]:
     """Defences by name, in order; "ansm" stands for every ANSM.
 
     Args:
         ansm: one ANSM, whose column is called "ansm", or several by name: "ansm:NAME".
+        device: where they run.
     """
     found: list[Defence] = []
     for name in dict.fromkeys(names):
         if name == "ansm" and isinstance(ansm, Mapping):
             found += [
-                ansm_defence(one, f"ansm:{key}" if key else name) for key, one in ansm.items()
+                ansm_defence(one, f"ansm:{key}" if key else name, device)
+                for key, one in ansm.items()
             ]
         else:
-            found.append(make_defence(name, ansm if not isinstance(ansm, Mapping) else None))
+            found.append(make_defence(name, None if isinstance(ansm, Mapping) else ansm, device))
     return found
 
 

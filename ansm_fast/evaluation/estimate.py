@@ -46,7 +46,8 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
     """
     count = len(dataset) if protocol.limit is None else min(protocol.limit, len(dataset))
     first = dataset[0]
-    image, mask = to_tensor(first["image"][None]), mask_to_tensor(first["mask"][None])
+    image = to_tensor(first["image"][None]).to(systems.device)
+    mask = mask_to_tensor(first["mask"][None]).to(systems.device)
     shares = [_pixels(pair[0]) / first["mask"].size for pair in dataset.pairs[:count]]
     share = sum(shares) / count
 
@@ -55,7 +56,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
         torch.autograd.grad(attack_loss(target.function(leaf), mask, "untargeted"), leaf)
 
     def judgement(defence: Defence) -> None:
-        judge_image(systems.localizer, defence, *dataset.pairs[0])
+        judge_image(systems.localizer, defence, *dataset.pairs[0], device=systems.device)
 
     known: dict[str, float] = {}
     judging = {

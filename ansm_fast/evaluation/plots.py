@@ -109,7 +109,7 @@ def _strip_cells(measured: Measurement, defence: str) -> list[Cell]:
 
 
 def _strip(
-    cell: Cell, defence: Defence, dataset: FolderDataset, localizer: Any, indices: Sequence[int]
+    cell: Cell, defence: Defence, dataset: FolderDataset, systems: Systems, indices: Sequence[int]
 ) -> Any:
     heads = ["image", "true mask", "mask found", "attacked", "mask found"]
     heads += ["defended", "mask found"]
@@ -117,7 +117,8 @@ def _strip(
     panels = figure.subplots(len(indices), len(heads), squeeze=False)
 
     def mask(image: Image) -> Any:
-        return probability(localizer, image).cpu().numpy() > THRESHOLD
+        found = probability(systems.localizer, image, systems.device)
+        return found.cpu().numpy() > THRESHOLD
 
     for row, index in zip(panels, indices, strict=True):
         sample, attacked = dataset[index], read_rgb(cell.images[index])
@@ -149,7 +150,7 @@ def strips(
     written: list[Path] = []
     for defence in shown:
         for cell in _strip_cells(measured, defence.name):
-            figure = _strip(cell, defence, dataset, systems.localizer, forged)
+            figure = _strip(cell, defence, dataset, systems, forged)
             budget = f"{round(cell.eps * 255, 3):g}"
             name = _file_name("strip", measured.name, defence.name, cell.attack, budget)
             written.append(_save(figure, folder / name))

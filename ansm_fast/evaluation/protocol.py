@@ -102,18 +102,23 @@ def still_to_make(folder: Path, count: int) -> int:
 
 
 @torch.inference_mode()
-def probability(localizer: Any, image: Image) -> torch.Tensor:
+def probability(localizer: Any, image: Image, device: torch.device | str = "cpu") -> torch.Tensor:
     """(H, W): the localizer's probability of a forgery, of an 8-bit image."""
-    return torch.sigmoid(localizer(to_tensor(image[None])))[0, 0]
+    return torch.sigmoid(localizer(to_tensor(image[None]).to(device)))[0, 0]
 
 
 def judge_image(
-    localizer: Any, defence: Defence, image_path: Path, mask_path: Path, image: Image | None = None
+    localizer: Any,
+    defence: Defence,
+    image_path: Path,
+    mask_path: Path,
+    image: Image | None = None,
+    device: torch.device | str = "cpu",
 ) -> Scores:
     """Scores of one image behind a defence, and how much the defence changed it."""
     image = read_rgb(image_path) if image is None else image
     defended = defence.apply(image)
-    found = probability(localizer, defended)
+    found = probability(localizer, defended, device)
     if not bool(torch.isfinite(found).all()):
         raise InputError(
             f"the localizer gives no finite mask for {image_path} behind {defence.title}; "
@@ -125,9 +130,9 @@ def judge_image(
 class _Judge:
     """Judges images behind defences, and remembers."""
 
-    def __init__(self, localizer: Any, defences: Sequence[Defence], cache: Path) -> None:
-        self._localizer, folder = localizer, cache / "judged"
-        mark = weights_identity(localizer)
+    def __init__(self, systems: Systems, defences: Sequence[Defence], cache: Path) -> None:
+        self._systems, folder = systems, cache / "judged"
+        mark = weights_identity(systems.localizer)
         self._stores = {
             one.identity: Judged(folder, f"{mark} behind {one.identity}") for one in defences
         }
@@ -140,7 +145,9 @@ class _Judge:
         for defence in defences:
             if self._stores[defence.identity].get(key) is None:
                 image = read_rgb(pair[0]) if image is None else image
-                found = judge_image(self._localizer, defence, *pair, image)
+                found = judge_image(
+                    self._systems.localizer, defence, *pair, image, self._systems.device
+                )
                 self._stores[defence.identity].put(key, found)
         kept = [self._stores[defence.identity].get(key) for defence in defences]
         return [dict(scores) for scores in kept if scores is not None]
@@ -180,7 +187,7 @@ def measure(
     advance = on_progress or (lambda done: None)
     note = on_note or (lambda line: None)
     nothing = make_defence("none")
-    judging = _Judge(systems.localizer, [*systems.defences, nothing], cache)
+    judging = _Judge(systems, [*systems.defences, nothing], cache)
     originals = dict(zip(dataset.names, dataset.pairs, strict=True))
     names = dataset.names[:count]
 
@@ -198,6 +205,7 @@ def measure(
             localizer_fingerprint=target.fingerprint,
             limit=count,
             batch_size=protocol.batch_size,
+            device=systems.device,
             on_progress=advance,
         )
         return dict(zip(made.names, made.pairs, strict=True))

@@ -59,10 +59,17 @@ def document(
         "ansm": ansms,
         "steps": protocol.steps,
         "seed": protocol.seed,
+        "device": device_name(systems.device),
         "notes": list(notes),
         "version": __version__,
         "torch": torch.__version__,
     }
+
+
+def device_name(device: torch.device | str) -> str:
+    """ "cpu", or what a GPU calls itself."""
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _check_writable(path: Path, option: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import Defence, is_ansm, make_defence, weights_identity
 from ansm_fast.evaluation.differentiable import TensorFunction, through
@@ -47,6 +49,7 @@ class Systems:
         stand_in: the defence that "adaptive-transfer" goes through; a Gaussian blur by default.
         adaptive_through: the defences that get adaptive attacks of their own: "all", or ANSMs
             alone, which is cheaper; the others then have no figure under those attacks.
+        device: where the localizers are, and the ANSMs of the defences.
     """
 
     localizer: Any
@@ -54,6 +57,7 @@ class Systems:
     surrogate: Any = None
     stand_in: Defence | None = None
     adaptive_through: AdaptiveThrough = "all"
+    device: torch.device | str = "cpu"
 
     def _behind(self, defence: Defence, label: str, judged: tuple[Defence, ...]) -> Target:
         return Target(

@@ -36,10 +36,13 @@ def save_checkpoint(
     state: Mapping[str, Tensor],
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a checkpoint atomically; returns its fingerprint."""
+    """Write a checkpoint atomically; returns its fingerprint.
+
+    Weights that float16 holds without loss are kept in it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    tensors = {name: _smallest(tensor.detach().cpu()) for name, tensor in state.items()}
     mark = fingerprint(kind, config, tensors)
     metadata = {
         "format": FORMAT,
@@ -51,6 +54,11 @@ def save_checkpoint(
     # Not save_file: it makes files that their owner alone can read.
     write_bytes(path, save(tensors, metadata))
     return mark
+
+
+def _smallest(tensor: Tensor) -> Tensor:
+    half = tensor.half() if tensor.dtype == torch.float32 and tensor.dim() > 1 else tensor
+    return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
 
 def load_checkpoint(

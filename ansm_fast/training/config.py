@@ -106,6 +106,9 @@ class LocalizerRun(_Run):
         None, description="of the images attacked online: they arrive as behind a defence"
     )
     validation_attacks: tuple[ValidationAttack, ...] = ()
+    half_weights: bool = Field(
+        False, description="round the finished weights to float16: a checkpoint half as large"
+    )
 
     @model_validator(mode="after")
     def _compresses_something(self) -> LocalizerRun:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
     TrainableLocalizer,
@@ -34,8 +33,9 @@ from ansm_fast.training.widening import widened
 class LocalizerBatches:
     """Augmented crops of the training set; what a step sees depends on (seed, step) alone.
 
-    A batch is images, masks, wrong masks (another image's), numbers for random starts, and which
-    images are to be attacked.
+    A batch is images (B, 3, H, W), masks (B, 1, H, W), wrong masks (another image's), numbers for
+    random starts, and which images are to be attacked. Pixels are bytes: they become numbers where
+    they are used, since a GPU waits for four times as much.
     """
 
     def __init__(self, run: LocalizerRun, training_set: MemorySet) -> None:
@@ -69,9 +69,9 @@ class LocalizerBatches:
         images, masks = flip(rng, *(np.stack(parts) for parts in zip(*pairs, strict=True)))
         size = phase.batch_size
         return (
-            to_tensor(images),
-            mask_to_tensor(masks),
-            mask_to_tensor(np.roll(masks, 1, axis=0)),
+            torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2),
+            torch.from_numpy(np.ascontiguousarray(masks)).unsqueeze(1),
+            torch.from_numpy(np.roll(masks, 1, axis=0)).unsqueeze(1),
             torch.arange(position, position + size),
             torch.from_numpy(spread(self.run.online.share, size)),
         )
@@ -97,6 +97,14 @@ def _can_become(narrow: object, wide: object) -> bool:
     if isinstance(narrow, LocalizerConfig) and isinstance(wide, LocalizerConfig):
         return all(one <= other for one, other in zip(narrow.widths, wide.widths, strict=True))
     return narrow == wide
+
+
+@torch.no_grad()
+def round_weights(module: nn.Module) -> None:
+    """Round what multiplies features to float16; its checkpoint is then half as large."""
+    for weight in module.parameters():
+        if weight.dim() > 1:
+            weight.copy_(weight.half())
 
 
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
@@ -126,10 +134,10 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
 
     compress = OnlineCompression(run.online_compression, run.seed)
 
-    def loss(step: int, images: Tensor, masks: Tensor, *rest: Tensor) -> dict[str, Tensor]:
-        wrong_masks, ids, attacked = rest
+    def loss(step: int, levels: Tensor, *rest: Tensor) -> dict[str, Tensor]:
+        ids, attacked = rest[2:]
+        images, masks, wrong_masks = levels.float().div_(255), rest[0].float(), rest[1].float()
         if attacked.any():
-            images = images.clone()
             found = online(
                 step, images[attacked], masks[attacked], wrong_masks[attacked], ids[attacked]
             )
@@ -155,6 +163,8 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     )
     trained = loop.run(stop_at=run.stop_after)
     assert isinstance(trained, TrainableLocalizer)
+    if run.half_weights:
+        round_weights(trained)
     path = out / "localizer.safetensors"
     provenance: dict[str, object] = {"config": dict(settings), "seconds": round(loop.seconds)}
     if run.initial is not None:

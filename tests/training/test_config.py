@@ -27,7 +27,7 @@ def test_bundled_configs_are_valid(name):
 
 FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
 SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
-THIRD_EDITION = ("ansm_wide.yaml",)
+THIRD_EDITION = ("ansm_wide.yaml", "ansm_long.yaml")
 OTHER_VICTIMS = ("ansm_segformer.yaml",)
 
 
@@ -57,8 +57,13 @@ def test_another_victims_ansm_is_trained_in_the_same_way():
 
 
 def test_an_ansm_goes_on_for_a_localizer_that_goes_on():
-    fields = ("variant", "eps_d", "jpeg_quality", "jpeg_blur", "attacks", "online", "objective")
-    the_same((SECOND_EDITION[0], *THIRD_EDITION), fields)
+    names = (SECOND_EDITION[0], *THIRD_EDITION)
+    the_same(names, ("variant", "eps_d", "jpeg_quality", "jpeg_blur", "online", "objective"))
+    kinds = [
+        [attack.model_dump(exclude={"eps"}) for attack in load_run(str(CONFIGS / name)).attacks]
+        for name in names
+    ]
+    assert kinds.count(kinds[0]) == len(kinds)
 
 
 def test_every_training_of_an_ansm_belongs_to_an_edition():

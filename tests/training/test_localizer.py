@@ -201,3 +201,15 @@ def test_batches_made_ahead_change_nothing(values, tmp_path) -> None:
     here = load_localizer(trained(values, tmp_path / "here"))
     ahead = load_localizer(trained(values | {"workers": 2}, tmp_path / "ahead"))
     assert ahead.fingerprint == here.fingerprint
+
+
+def test_half_weights_halve_the_checkpoint_and_lose_nothing_on_the_way(values, tmp_path) -> None:
+    whole = trained(values, tmp_path / "whole")
+    half = trained(values | {"half_weights": True}, tmp_path / "half")
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    one, other = load_localizer(half).state_dict(), load_localizer(whole).state_dict()
+    for name, value in other.items():
+        wanted = value.half().to(value.dtype) if value.dim() > 1 else value
+        assert one[name].dtype == value.dtype and torch.equal(one[name], wanted)
+    again = tmp_path / "again.safetensors"
+    assert save_localizer(again, load_localizer(half)) == load_localizer(half).fingerprint
