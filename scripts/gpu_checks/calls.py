@@ -169,7 +169,7 @@ def forward(case: Case, tensors: Tensors, backend: str) -> Tensors:
     if case.op in ("dual_mask_loss", "bce_dice_loss"):
         loss, components = getattr(ops, case.op)(**given, return_components=True)
         return {"loss": loss, "components": components}
-    if given.get("eps") == "none":
+    if case.options.get("eps") == "none":
         del given["eps"]
     result = getattr(ops, case.op)(**given)
     if case.op in OVERWRITTEN:

@@ -139,6 +139,21 @@ def _benchmark(benchmark: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _failures(checks: Sequence[dict[str, str]]) -> list[str]:
+    """One line for each way to fail, with the ops that did."""
+    found: dict[tuple[str, str, str], dict[str, None]] = {}
+    for check in checks:
+        if check["status"] == FAILED:
+            reason = check["detail"].partition(" Explanation:")[0].partition(" target:")[0]
+            found.setdefault((check["backend"], check["part"], reason[:200]), {})[check["op"]] = (
+                None
+            )
+    return [
+        f"- failed: {backend}, {part}, {', '.join(ops)}: `{reason.strip().replace('`', '')}`"
+        for (backend, part, reason), ops in found.items()
+    ]
+
+
 def _section(name: str, content: dict[str, Any]) -> str:
     facts, gpu = content["facts"], content["facts"]["gpu"]
     lines = [
@@ -154,6 +169,8 @@ def _section(name: str, content: dict[str, Any]) -> str:
     for (backend, part), count in counts(content["checks"]).items():
         numbers = " | ".join(str(count[status]) for status in (PASSED, FAILED, NOT_RUN))
         lines.append(f"| {backend} | {part} | {numbers} |")
+    if failures := _failures(content["checks"]):
+        lines += ["", *failures]
     if content.get("benchmark"):
         lines += _benchmark(content["benchmark"])
     return "\n".join(lines) + "\n"

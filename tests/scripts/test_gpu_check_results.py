@@ -13,7 +13,7 @@ import gpu_check
 import pytest
 import torch
 from gpu_checks import facts, results, targets
-from gpu_checks.correctness import PASSED, Outcome
+from gpu_checks.correctness import FAILED, PASSED, Outcome
 
 from ansm_fast.ops import backends
 
@@ -120,6 +120,15 @@ def test_page_shows_what_a_file_holds() -> None:
     assert "| case | dtype | cuda | liger | copy |" in text
     assert "| pgd_step_ 2x3 | float32 | 2 (50 %) | – | 1.25 (80 %) |" in text
     assert "Not measured: pgd_step_ 2x3 float32, liger, graph: not there." in text
+
+
+def test_page_names_what_failed_once_for_each_reason() -> None:
+    reason = "Unsupported: it cannot Explanation: long"
+    ops = ("image_pack", "pgd_step_", "pgd_step_")
+    found = [Outcome("compile", "cuda", op, "x", FAILED, reason).as_json() for op in ops]
+    text = results.page_text({"a-gpu.json": recorded() | {"checks": found}})
+    assert text.count("failed:") == 1
+    assert "- failed: cuda, compile, image_pack, pgd_step_: `Unsupported: it cannot`" in text
 
 
 def test_page_is_made_of_committed_files_alone(tmp_path) -> None:

@@ -97,8 +97,7 @@ class _Call:
 
     def _hold(self, tensor: Tensor, name: str) -> Tensor:
         check_shape(tensor, self.logits, name)
-        held = in_order(tensor, self.logits)
-        return held.view(torch.uint8) if held.dtype == torch.bool else held
+        return in_order(tensor, self.logits)
 
 
 @define("dual_mask")
