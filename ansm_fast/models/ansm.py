@@ -32,6 +32,9 @@ _GATE_START = 2.0
 _GATE_RADIUS = 15
 # A mean changes slowly with the weights, and a gate that is half open is a poor one.
 _GATE_GAIN = 4.0
+# The twentieth part of an attack that a gate open to 0.95 lets through can cost as much as all of
+# it: from 1 / 1.2 on the gate is wholly open.
+_GATE_OPEN = 1.2
 
 
 def _mean_about(values: Tensor) -> Tensor:
@@ -82,11 +85,12 @@ class ANSM(nn.Module):
     defended image ``clamp(image + perturbation, 0, 1)``. The head starts at zero: an untrained
     module changes nothing, and training does not begin in the flat part of the tanh.
 
-    With ``jpeg_quality`` it is ``sigmoid(4 * mean(gate) + 2) * project(jpeg(image) - image)``,
-    where ``mean`` is over 31 x 31 values of the head, at half the size, and ``project`` clamps to
-    [-eps_d, eps_d]; with ``detail`` it is ``project`` of that plus ``eps_d * tanh(head)``. An
-    untrained module compresses, a known defence; what it learns first is where there is nothing to
-    defend against.
+    With ``jpeg_quality`` it is ``min(1, 1.2 * sigmoid(4 * mean(gate) + 2)) * project(jpeg(image) -
+    image)``, where ``mean`` is over 31 x 31 values of the head, at half the size, and ``project``
+    clamps to [-eps_d, eps_d]; with ``detail``, ``project`` of that plus ``eps_d * tanh(head)``.
+    The gate's gradient is the sigmoid's, also where it is wholly open: neither training nor an
+    adaptive attacker ever meets a flat part. An untrained module compresses, a known defence; what
+    it learns first is where there is nothing to defend against.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
@@ -161,10 +165,14 @@ class ANSM(nn.Module):
         found = self.head(self.detail(features))
         if self.jpeg is None:
             return torch.tanh(found)
-        delta = torch.sigmoid(self._gate_logits(found)) * features[:, -12:].clamp(-1, 1)
+        delta = self._gate(found) * features[:, -12:].clamp(-1, 1)
         if self.config.detail:
             delta = (delta + torch.tanh(found[:, 1:])).clamp(-1, 1)
         return delta
+
+    def _gate(self, found: Tensor) -> Tensor:
+        smooth = torch.sigmoid(self._gate_logits(found))
+        return smooth + ((_GATE_OPEN * smooth).clamp(max=1) - smooth).detach()
 
     @staticmethod
     def _gate_logits(found: Tensor) -> Tensor:

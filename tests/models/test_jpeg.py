@@ -122,7 +122,7 @@ def test_an_untrained_ansm_begins_at_compression(size, detail) -> None:
         perturbation = ansm(image)
     assert perturbation.shape == image.shape and 0 < perturbation.abs().max() <= ansm.eps_d
     if size == (16, 16):
-        expected = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d) / (1 + math.exp(-2))
+        expected = JPEGResidual(75)(image).clamp(-ansm.eps_d, ansm.eps_d)
         torch.testing.assert_close(perturbation, expected)
 
 
@@ -151,11 +151,25 @@ def test_the_gate_is_a_decision_about_a_region() -> None:
         values[..., 32, 32] = -961.0
         features = torch.cat([values, features], 1)
         moved = ansm.perturbation(features, (128, 128))
-    shut = 1 / (1 + math.exp(-2 + 4)) * (1 + math.exp(-2))
+    shut = 1.2 / (1 + math.exp(-2 + 4))
     within = slice(2 * (32 - 15), 2 * (32 + 15 + 1))
     expected = plain.clone()
     expected[..., within, within] *= shut
     torch.testing.assert_close(moved, expected)
+
+
+def test_a_gate_that_is_wholly_open_still_has_a_gradient() -> None:
+    """Or training would stand still there, and adaptive attacks would find nothing to follow."""
+    ansm = ANSM(ANSMConfig(jpeg_quality=75)).eval()
+    assert ansm.head.bias is not None
+    with torch.no_grad():
+        ansm.head.bias[0] = 0.25  # logits 3: the sigmoid is at 0.95
+    perturbation = ansm(torch.rand(1, 3, 32, 32))
+    perturbation.abs().mean().backward()
+    smooth = 1 / (1 + math.exp(-3))
+    slope = 4 * smooth * (1 - smooth) * float(perturbation.detach().abs().mean())
+    assert ansm.head.bias.grad is not None
+    assert float(ansm.head.bias.grad[0]) == pytest.approx(slope, rel=1e-3)
 
 
 def test_a_correction_has_the_whole_range() -> None:
