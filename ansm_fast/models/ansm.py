@@ -88,9 +88,10 @@ class ANSM(nn.Module):
     With ``jpeg_quality`` it is ``min(1, 1.2 * sigmoid(4 * mean(gate) + 2)) * project(jpeg(image) -
     image)``, where ``mean`` is over 31 x 31 values of the head, at half the size, and ``project``
     clamps to [-eps_d, eps_d]; with ``detail``, ``project`` of that plus ``eps_d * tanh(head)``.
-    The gate's gradient is the sigmoid's, also where it is wholly open: neither training nor an
-    adaptive attacker ever meets a flat part. An untrained module compresses, a known defence; what
-    it learns first is where there is nothing to defend against.
+    In training the gate's gradient is the sigmoid's, also where it is wholly open: training never
+    meets a flat part. In eval mode it is the true one: an adaptive attacker who follows the
+    sigmoid's is led astray. An untrained module compresses, a known defence; what it learns first
+    is where there is nothing to defend against.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
@@ -172,7 +173,8 @@ class ANSM(nn.Module):
 
     def _gate(self, found: Tensor) -> Tensor:
         smooth = torch.sigmoid(self._gate_logits(found))
-        return smooth + ((_GATE_OPEN * smooth).clamp(max=1) - smooth).detach()
+        gate = (_GATE_OPEN * smooth).clamp(max=1)
+        return smooth + (gate - smooth).detach() if self.training else gate
 
     @staticmethod
     def _gate_logits(found: Tensor) -> Tensor:
