@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path("cache/ablation"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of every run, instead of the configuration's")
-    parser.add_argument("--limit", type=int, default=60, help="held-out images")
+    parser.add_argument("--limit", type=int, default=100, help="held-out images")
     parser.add_argument("--eps", type=int, default=4, help="grey levels")
     return parser.parse_args()
 
