@@ -89,9 +89,8 @@ class ANSM(nn.Module):
     image)``, where ``mean`` is over 31 x 31 values of the head, at half the size, and ``project``
     clamps to [-eps_d, eps_d]; with ``detail``, ``project`` of that plus ``eps_d * tanh(head)``.
     In training the gate's gradient is the sigmoid's, also where it is wholly open: training never
-    meets a flat part. In eval mode it is the true one: an adaptive attacker who follows the
-    sigmoid's is led astray. An untrained module compresses, a known defence; what it learns first
-    is where there is nothing to defend against.
+    meets a flat part. In eval mode it is the true one. An untrained module compresses, a known
+    defence; what it learns first is where there is nothing to defend against.
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.

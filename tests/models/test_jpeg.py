@@ -160,7 +160,7 @@ def test_the_gate_is_a_decision_about_a_region() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_gate_that_is_wholly_open_has_a_gradient_in_training_alone(training) -> None:
-    """Or training would stand still there; an attacker is to follow the true gradient."""
+    """Or training would stand still there; in eval mode the gradient is the true one."""
     ansm = ANSM(ANSMConfig(jpeg_quality=75)).train(training)
     assert ansm.head.bias is not None
     with torch.no_grad():
