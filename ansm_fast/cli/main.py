@@ -65,6 +65,18 @@ def main() -> None:
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except RuntimeError as error:
+        # Not imported for this: a command that met it has it.
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        click.echo(
+            f"ansm-fast: error: the device has too little memory ({reason}); give smaller batches "
+            "or another device; what was complete is kept",
+            err=True,
+        )
+        sys.exit(2)
     except OSError as error:
         if error.filename is None:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -45,13 +46,13 @@ DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, c
 
 
 def check_device(device: str) -> None:
-    """Raise InputError unless tensors can be made on ``device``."""
+    """Raise InputError unless numbers can be put on ``device`` and read back."""
     import torch
 
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shorten(str(error).splitlines()[0], 100, placeholder=" ...")
         raise InputError(f"device {device!r} is not available ({reason}); try cpu") from error
 
 

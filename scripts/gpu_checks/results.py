@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from ansm_fast.data.atomic import write_text
@@ -144,12 +145,10 @@ def _failures(checks: Sequence[dict[str, str]]) -> list[str]:
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     for check in checks:
         if check["status"] == FAILED:
-            reason = check["detail"].partition(" Explanation:")[0].partition(" target:")[0]
-            found.setdefault((check["backend"], check["part"], reason[:200]), {})[check["op"]] = (
-                None
-            )
+            reason = shorten(check["detail"].replace("`", ""), 90, placeholder=" ...")
+            found.setdefault((check["backend"], check["part"], reason), {})[check["op"]] = None
     return [
-        f"- failed: {backend}, {part}, {', '.join(ops)}: `{reason.strip().replace('`', '')}`"
+        f"- failed: {backend}, {part}, {', '.join(ops)}: `{reason}`"
         for (backend, part, reason), ops in found.items()
     ]
 

@@ -123,12 +123,12 @@ def test_page_shows_what_a_file_holds() -> None:
 
 
 def test_page_names_what_failed_once_for_each_reason() -> None:
-    reason = "Unsupported: it cannot Explanation: long"
+    reason = "Unsupported: it cannot " + "at all " * 20
     ops = ("image_pack", "pgd_step_", "pgd_step_")
     found = [Outcome("compile", "cuda", op, "x", FAILED, reason).as_json() for op in ops]
     text = results.page_text({"a-gpu.json": recorded() | {"checks": found}})
     assert text.count("failed:") == 1
-    assert "- failed: cuda, compile, image_pack, pgd_step_: `Unsupported: it cannot`" in text
+    assert "- failed: cuda, compile, image_pack, pgd_step_: `Unsupported: it cannot at all" in text
 
 
 def test_page_is_made_of_committed_files_alone(tmp_path) -> None:
