@@ -183,7 +183,9 @@ class ANSMRun(_Run):
     jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(0, description="see ANSMConfig")
     jpeg_blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(0.0, description="see ANSMConfig")
     warm_start: bool = True
-    initial: Path | None = Field(None, description="ANSM checkpoint to go on from, as it is")
+    initial: Path | None = Field(
+        None, description="ANSM checkpoint to go on from, of this variant or a narrower one"
+    )
     crop: Positive = 192
     batch_size: Positive = 6
     pool: Path

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
-from ansm_fast.models import load_ansm
+from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import load_checkpoint
-from ansm_fast.training.ansm import train_ansm, transplant, warm_start
+from ansm_fast.training.ansm import begin_from, train_ansm, transplant, warm_start
 from ansm_fast.training.batches import epoch_indices
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.pool import load_pool
@@ -112,6 +112,23 @@ def test_detection_stage_then_a_run_that_goes_on_from_it(workspace):
     other = parse_run(values | {"initial": str(first), "eps_d": 4.0}, "test")
     with pytest.raises(InputError, match="change one"):
         train_ansm(other, root / "other", other.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"jpeg_quality": 82, "detail": 8}])
+def test_a_wider_variant_begins_as_the_narrower_one(tmp_path, settings):
+    narrow = ANSM(ANSMConfig("tiny", **settings)).eval()
+    torch.nn.init.normal_(narrow.head.weight, std=0.3)  # a fresh head perturbs nothing
+    path = tmp_path / "narrow.safetensors"
+    save_ansm(path, narrow)
+    wide = ANSM(ANSMConfig("base", **settings)).eval()
+    begin_from(wide, path)
+    image = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(2))
+    expected = narrow(image)
+    assert expected.std() > 0.1 * narrow.eps_d
+    torch.testing.assert_close(wide(image), expected, rtol=1e-4, atol=1e-5)
+    save_ansm(path, wide)
+    with pytest.raises(InputError, match=r"initial: .*variant base.*variant tiny.*change one"):
+        begin_from(narrow, path)
 
 
 def test_transplant_moves_noise_between_images():
