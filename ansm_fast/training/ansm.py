@@ -114,12 +114,11 @@ class ANSMBatches:
         rng = step_rng(self.run.seed, step)
         rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
         originals = self.pool.indices[chosen]
-        attacked, original, mask = flip(
-            rng,
-            self.pool.attacked[chosen][:, rows, columns],
-            self.set.images[originals][:, rows, columns],
-            self.set.masks[originals][:, rows, columns],
-        )
+        attacked = self.pool.attacked[chosen][:, rows, columns]
+        original = self.set.images[originals][:, rows, columns]
+        mask = self.set.masks[originals][:, rows, columns]
+        if self.run.mirror:
+            attacked, original, mask = flip(rng, attacked, original, mask)
         attacked = transplant(rng, attacked, original, self.run.transplant_share)
         return attacked, original, mask
 

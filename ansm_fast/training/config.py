@@ -187,6 +187,11 @@ class ANSMRun(_Run):
         None, description="ANSM checkpoint to go on from, of this variant or a narrower one"
     )
     crop: Positive = 192
+    mirror: bool = Field(
+        True,
+        description="flip each axis half of the time; smooth noise, as TI-FGSM's, does little harm "
+        "in a flipped image or a crop, and what does no harm teaches nothing",
+    )
     batch_size: Positive = 6
     pool: Path
     pool_size: Positive = 2000
@@ -211,6 +216,11 @@ class ANSMRun(_Run):
         "two_stage",
         description="gate, for an ANSM that is a gate on compression: open where that helps the "
         "localizer; pixel_mse, to compare with: the defended images shall equal the original",
+    )
+    frozen_statistics: bool = Field(
+        False,
+        description="normalize by the running statistics and leave them as they are: for a "
+        "training that goes on with small batches",
     )
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()

@@ -34,6 +34,13 @@ class AuxiliaryMaskHead(nn.Module):
         return logits[..., : size[0], : size[1]]
 
 
+def hold_statistics(module: nn.Module) -> None:
+    """Normalize by the running statistics, which stay as they are, until the next ``train()``."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 def stage_rate(run: ANSMRun, step: int) -> float:
     """The learning rate: a warm-up and cosine for detection, another for FFA and MgR together."""
     if step < run.detect.steps:
@@ -113,6 +120,8 @@ class TwoStageLoss:
         return self._defended(image)[0]
 
     def _features(self, image: Tensor) -> Tensor:
+        if self.run.frozen_statistics:
+            hold_statistics(self.ansm)
         with network_autocast(self.run.precision, image.device):
             return self.ansm.features(image)
 

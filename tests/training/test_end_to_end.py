@@ -13,10 +13,16 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import load_checkpoint
-from ansm_fast.training.ansm import begin_from, train_ansm, transplant, warm_start
-from ansm_fast.training.batches import epoch_indices
+from ansm_fast.training.ansm import (
+    ANSMBatches,
+    begin_from,
+    train_ansm,
+    transplant,
+    warm_start,
+)
+from ansm_fast.training.batches import MemorySet, epoch_indices
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.pool import load_pool
+from ansm_fast.training.pool import AttackedPool, load_pool
 from ansm_fast.training.stages import AuxiliaryMaskHead
 
 
@@ -140,3 +146,21 @@ def test_transplant_moves_noise_between_images():
     shift = moved.astype(int) - original
     assert np.abs(shift).max() <= 6 and not np.array_equal(moved, attacked)
     assert np.array_equal(attacked, original + (attacked - original))
+
+
+def test_noise_stays_where_it_was_made_for(workspace):
+    _, _, values = workspace
+    settings = {"mirror": False, "crop": 64, "transplant_share": 0.0}
+    run = parse_run(values | settings, "test")
+    training_set = MemorySet(run.data.train)
+    indices = np.arange(8)
+    pool = AttackedPool(
+        training_set.images[indices] ^ 1, indices, np.full(8, 4.0), np.full(8, "pgd_untargeted")
+    )
+    as_they_are = {image.tobytes() for image in pool.attacked}
+    for mirror in (False, True):
+        batches = ANSMBatches(run.model_copy(update={"mirror": mirror}), training_set, pool)
+        seen = torch.cat([batches(step)[0] for step in range(8)])
+        images = (seen * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        kept = [image.tobytes() in as_they_are for image in images]
+        assert all(kept) != mirror and any(kept)

@@ -92,6 +92,29 @@ def test_a_localizer_that_does_not_care_teaches_nothing(parts) -> None:
     assert float(loss(0, *batch)["loss"].detach()) == 0
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_are_those_of_use(parts, frozen) -> None:
+    make, ansm, batch = parts
+    torch.nn.init.normal_(ansm.head.weight, std=0.1)  # a fresh head sees nothing
+    loss, _ = make(torch.tensor([True, False, False, True]))
+    loss.run = loss.run.model_copy(update={"frozen_statistics": frozen})
+    before = {name: value.clone() for name, value in ansm.named_buffers()}
+    while_learning = loss(0, *batch)["loss"]
+    kept = all(torch.equal(before[name], value) for name, value in ansm.named_buffers())
+    assert kept == frozen and ansm.training
+    while_learning.backward()
+    assert all(parameter.grad is not None for parameter in ansm.parameters())
+    ansm.load_state_dict(before, strict=False)
+    in_use = loss_in_eval(loss, ansm, batch)
+    assert torch.allclose(while_learning.detach(), in_use, rtol=1e-5) == frozen
+
+
+def loss_in_eval(loss: TwoStageLoss, ansm: ANSM, batch: tuple[Tensor, ...]) -> Tensor:
+    ansm.eval()
+    with torch.no_grad():
+        return loss(0, *batch)["loss"]
+
+
 def test_no_gate_to_ask() -> None:
     with pytest.raises(ValueError, match=r"no gate.*jpeg_quality 0"):
         ANSM().gate_and_compression(torch.rand(1, 16, 8, 8), (16, 16))
