@@ -141,11 +141,12 @@ def main() -> None:
             # The pool belongs to the data, not to the run: one for all seeds.
             path = run_one(merged(values, changes | {"seed": seed}), folder)
             ansm = load_ansm(path)
-            for row in (
+            rows = [
                 row
                 for protocol in protocols
                 for row in evaluate(dataset, localizer, ansm, protocol, options.cache)
-            ):
+            ]
+            for row in rows:
                 kind = name if row["defence"] == "ansm" else "no defence"
                 cell = figures.setdefault(kind, {}).setdefault(row["attack"], {})
                 for key in ("f1", "area_pristine"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import ablation
 import pytest
+import torch
 import yaml
 
 from ansm_fast.errors import InputError
@@ -48,6 +51,38 @@ def test_a_finished_run_of_other_steps_is_not_taken_for_this_one(tmp_path) -> No
     assert ablation.run_one(values, tmp_path) == tmp_path / "ansm.safetensors"
     with pytest.raises(InputError, match=r"trained with another configuration.*--runs"):
         ablation.run_one(values | {"steps": 450}, tmp_path)
+
+
+def test_adaptive_attacks_have_images_of_their_own(images, tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def evaluated(dataset, localizer, ansm, protocol, cache):
+        asked.append((protocol.attacks, protocol.limit))
+        cell = {"f1": 0.5, "area_pristine": 0.1}
+        return [
+            {"attack": attack, "defence": defence} | cell
+            for attack in protocol.attacks
+            for defence in protocol.defences
+        ]
+
+    trained = tmp_path / "ansm.safetensors"
+    save_ansm(trained, ANSM())
+    monkeypatch.setattr(ablation, "run_one", lambda values, folder: trained)
+    monkeypatch.setattr(ablation, "load_localizer", lambda source: make_localizer())
+    monkeypatch.setattr(ablation, "evaluate", evaluated)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # other tests' too
+    output = tmp_path / "found.json"
+    command = ["ablation.py", str(EXPERIMENTS / "ablation.yaml"), str(images), "-o", str(output)]
+    limits = ["--seeds", "1", "--limit", "2", "--adaptive-limit", "1"]
+    monkeypatch.setattr(sys, "argv", command + limits)
+    ablation.main()
+    assert set(asked) == {(ablation.ATTACKS, 2), (ablation.ADAPTIVE, 1)}
+    document = json.loads(output.read_text(encoding="utf-8"))
+    assert (document["images"], document["images_adaptive"]) == (2, 1)
+    assert document["attacks"][-1] == "adaptive"
+    for row in document["variants"].values():
+        assert set(row) == set(document["attacks"])
+        assert row["adaptive"]["f1"]["seeds"] == [0.5]
 
 
 def test_interval_of_student() -> None:
