@@ -13,18 +13,16 @@ all runs; runs that are done are not repeated, one that was interrupted goes on.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from result_table import markdown
+from result_table import markdown, write_result
 from scipy import stats  # type: ignore[import-untyped]
 
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation import Protocol, evaluate
 from ansm_fast.localizers import TrainableLocalizer, load_localizer
@@ -93,9 +91,12 @@ def table(document: dict[str, Any]) -> str:
     for name, row in document["variants"].items():
         cells = []
         for attack in document["attacks"]:
-            f1, area = row[attack]["f1"], row[attack]["area_pristine"]
-            interval = f" ({f1['low']:.2f} to {f1['high']:.2f})" if len(f1["seeds"]) > 1 else ""
-            cells.append(f"{f1['mean']:.3f}{interval} [{area['mean']:.3f}]")
+            f1, area = row[attack].get("f1"), row[attack].get("area_pristine")
+            interval = ""
+            if f1 and len(f1["seeds"]) > 1:
+                interval = f" ({f1['low']:.2f} to {f1['high']:.2f})"
+            share = f" [{area['mean']:.3f}]" if area else ""
+            cells.append((f"{f1['mean']:.3f}" if f1 else "–") + interval + share)
         rows.append([name, *cells])
     return markdown(["variant", *document["attacks"]], rows)
 
@@ -150,8 +151,8 @@ def main() -> None:
                 kind = name if row["defence"] == "ansm" else "no defence"
                 cell = figures.setdefault(kind, {}).setdefault(row["attack"], {})
                 for key in ("f1", "area_pristine"):
-                    if kind == "no defence" and cell.get(key):
-                        continue
+                    if row[key] is None or (kind == "no defence" and cell.get(key)):
+                        continue  # no such image among so few, or measured before
                     cell.setdefault(key, []).append(row[key])
             document = {
                 "attacks": [*ATTACKS, *ADAPTIVE],
@@ -168,8 +169,7 @@ def main() -> None:
                     for kind, row in figures.items()
                 },
             }
-            write_text(options.output, json.dumps(document, indent=2) + "\n")
-            write_text(options.output.with_suffix(".md"), table(document))
+            write_result(options.output, document, table(document))
             print(table(document), flush=True)
 
 

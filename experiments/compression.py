@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from result_table import figures, markdown, parser_of, rows_of, set_digest
+from result_table import figures, head_of, markdown, parser_of, rows_of, write_result
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models.jpeg import JPEGResidual
@@ -91,14 +89,7 @@ def main() -> None:
                 for name, images in sets.items()
             }
 
-    head = {
-        "attacks": list(sets),
-        "eps": options.eps / 255,
-        "steps": options.steps,
-        "images": len(dataset),
-        "sha256": set_digest(sets["none"].images),
-        "localizer": localizer.fingerprint,
-    }
+    head = head_of(options, sets["none"].images, localizer.fingerprint) | {"attacks": list(sets)}
     grid = itertools.product(options.quality, options.blur, options.cut)
     settings: list[tuple[int, float, int] | None] = [None, *grid]
     rows = rows_of(options.output, head)
@@ -108,8 +99,7 @@ def main() -> None:
             continue
         rows.append(names | judged(compression(*setting) if setting else None))
         document = head | {"rows": rows}
-        write_text(options.output, json.dumps(document, indent=2) + "\n")
-        write_text(options.output.with_suffix(".md"), table(document))
+        write_result(options.output, document, table(document))
 
 
 if __name__ == "__main__":

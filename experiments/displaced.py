@@ -11,15 +11,13 @@ beside it. An attack's row is written when it is found, and an interrupted call 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from result_table import figures, markdown, parser_of, rows_of, set_digest
+from result_table import figures, head_of, markdown, parser_of, rows_of, write_result
 
-from ansm_fast.data.atomic import write_text
 from ansm_fast.localizers import load_localizer
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
@@ -66,13 +64,7 @@ def main() -> None:
     options = arguments()
     localizer = load_localizer(options.localizer)
     data = MemorySet(options.images, options.count)
-    head = {
-        "eps": options.eps / 255,
-        "steps": options.steps,
-        "images": len(data),
-        "sha256": set_digest(data.images),
-        "localizer": localizer.fingerprint,
-    }
+    head = head_of(options, data.images, localizer.fingerprint)
     rows = rows_of(options.output, head)
     for name, settings in ATTACKS.items():
         if any(row["attack"] == name for row in rows):
@@ -85,8 +77,7 @@ def main() -> None:
             row[place] = mask_figures(localizer, seen, truth)
         rows.append(row)
         document = head | {"rows": rows}
-        write_text(options.output, json.dumps(document, indent=2) + "\n")
-        write_text(options.output.with_suffix(".md"), table(document))
+        write_result(options.output, document, table(document))
 
 
 if __name__ == "__main__":

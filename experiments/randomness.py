@@ -12,17 +12,15 @@ differentiates all of it and averages over draws (expectation over transformatio
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from result_table import figures, markdown, parser_of, rows_of, set_digest
+from result_table import figures, head_of, markdown, parser_of, rows_of, write_result
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
-from ansm_fast.data.atomic import write_text
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models.jpeg import JPEGResidual
@@ -109,14 +107,7 @@ def main() -> None:
     options = arguments()
     localizer = load_localizer(options.localizer)
     data = MemorySet(options.images, options.count)
-    head = {
-        "eps": options.eps / 255,
-        "steps": options.steps,
-        "draws": options.draws,
-        "images": len(data),
-        "sha256": set_digest(data.images),
-        "localizer": localizer.fingerprint,
-    }
+    head = head_of(options, data.images, localizer.fingerprint) | {"draws": options.draws}
     rows = rows_of(options.output, head)
     for sigma in options.sigma:
         if any(row["sigma"] == sigma for row in rows):
@@ -125,8 +116,7 @@ def main() -> None:
         rows.append({"sigma": sigma} | judged(localizer, data, sigma, options))
         rows.sort(key=lambda row: row["sigma"])
         document = head | {"rows": rows}
-        write_text(options.output, json.dumps(document, indent=2) + "\n")
-        write_text(options.output.with_suffix(".md"), table(document))
+        write_result(options.output, document, table(document))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansm_fast.data.atomic import write_text
 from ansm_fast.data.images import Image
 from ansm_fast.errors import InputError
 
@@ -35,6 +36,23 @@ def figures(found: Mapping[str, float]) -> str:
 def set_digest(images: Image) -> str:
     """Tells a set of images from every other."""
     return hashlib.sha256(images.tobytes()).hexdigest()
+
+
+def head_of(options: argparse.Namespace, images: Image, localizer: str) -> dict[str, Any]:
+    """What a result of ``options`` belongs to; ``localizer`` is its fingerprint."""
+    return {
+        "eps": options.eps / 255,
+        "steps": options.steps,
+        "images": len(images),
+        "sha256": set_digest(images),
+        "localizer": localizer,
+    }
+
+
+def write_result(output: Path, document: Mapping[str, Any], table: str) -> None:
+    """The JSON and its table beside it, each of them whole."""
+    write_text(output, json.dumps(document, indent=2) + "\n")
+    write_text(output.with_suffix(".md"), table)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -220,7 +220,7 @@ class ANSMRun(_Run):
     frozen_statistics: bool = Field(
         False,
         description="normalize by the running statistics and leave them as they are: for a "
-        "training that goes on with small batches",
+        "training that goes on (`initial`) with small batches",
     )
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
@@ -238,6 +238,12 @@ class ANSMRun(_Run):
             raise ValueError("objective gate needs a network with a gate: give jpeg_quality")
         if self.jpeg_blur and not self.jpeg_quality:
             raise ValueError("jpeg_blur comes before a compression: give jpeg_quality")
+        return self
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> ANSMRun:
+        if self.frozen_statistics and self.initial is None:
+            raise ValueError("frozen_statistics keeps those of a trained ANSM: give initial")
         return self
 
     @model_validator(mode="after")

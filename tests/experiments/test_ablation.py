@@ -58,7 +58,8 @@ def test_adaptive_attacks_have_images_of_their_own(images, tmp_path, monkeypatch
 
     def evaluated(dataset, localizer, ansm, protocol, cache):
         asked.append((protocol.attacks, protocol.limit))
-        cell = {"f1": 0.5, "area_pristine": 0.1}
+        # One image is forged, and none of one is pristine.
+        cell = {"f1": 0.5, "area_pristine": 0.1 if protocol.limit > 1 else None}
         return [
             {"attack": attack, "defence": defence} | cell
             for attack in protocol.attacks
@@ -82,7 +83,10 @@ def test_adaptive_attacks_have_images_of_their_own(images, tmp_path, monkeypatch
     assert document["attacks"][-1] == "adaptive"
     for row in document["variants"].values():
         assert set(row) == set(document["attacks"])
-        assert row["adaptive"]["f1"]["seeds"] == [0.5]
+        assert row["adaptive"]["f1"]["seeds"] == [0.5] and "area_pristine" not in row["adaptive"]
+        assert row["pgd"]["area_pristine"]["mean"] == 0.1
+    written = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| 0.500 [0.100] | 0.500 |" in written
 
 
 def test_interval_of_student() -> None:

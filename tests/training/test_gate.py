@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ansm_fast.errors import InputError
 from ansm_fast.models import ANSM, ANSMConfig
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.config import parse_run
@@ -107,6 +108,12 @@ def test_frozen_statistics_are_those_of_use(parts, frozen) -> None:
     ansm.load_state_dict(before, strict=False)
     in_use = loss_in_eval(loss, ansm, batch)
     assert torch.allclose(while_learning.detach(), in_use, rtol=1e-5) == frozen
+
+
+def test_a_fresh_network_has_no_statistics_to_keep(workspace) -> None:
+    _, _, values = workspace
+    with pytest.raises(InputError, match=r"frozen_statistics.*give initial"):
+        parse_run(values | {"frozen_statistics": True}, "test")
 
 
 def loss_in_eval(loss: TwoStageLoss, ansm: ANSM, batch: tuple[Tensor, ...]) -> Tensor:
