@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansm_fast.attacks import ATTACKS, Attack, round_to_levels
@@ -35,24 +35,28 @@ def test_the_measured_noise_is_within_the_budget(localizer, batch, name, norm, e
         assert rms.min() > 0
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     eps=st.floats(0, 9),
     spread=st.floats(0.1, 12),
     norm=st.sampled_from(["linf", "l2"]),
 )
+# A hair below a whole number of levels, which is what 255 * (2 / 255) may come to.
+@example(seed=0, eps=1.9999999999999982, spread=4.0, norm="linf")
+@example(seed=0, eps=1.9999999999999982, spread=4.0, norm="l2")
+@example(seed=0, eps=1.9998, spread=4.0, norm="linf")
 def test_rounding_stays_within_and_wastes_little(seed, eps, spread, norm) -> None:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(2, 3, 12, 11, generator=generator) * spread
     whole = whole_levels(noise, eps / 255, norm)
     assert torch.equal(whole, whole.round())
+    spent = eps / 255 * 255  # what rounding sees of eps, in the same arithmetic
     if norm == "linf":
-        assert whole.abs().max() <= eps + 1e-3
-        assert (whole - noise.clamp(-math.floor(eps), math.floor(eps))).abs().max() <= 0.5 + 1e-5
+        levels = math.floor(spent + 1e-4)  # short of a whole one by less than that is whole
+        assert torch.equal(whole, noise.round().clamp(-levels, levels))
     else:
-        assert whole.square().mean((1, 2, 3)).sqrt().max() <= eps + 1e-3
-        fits = noise.round().square().mean((1, 2, 3)).sqrt() <= eps
+        assert whole.double().square().mean((1, 2, 3)).sqrt().max() <= spent + 1e-4
+        fits = noise.round().double().square().mean((1, 2, 3)).sqrt() <= spent
         assert torch.equal(whole[fits], noise.round()[fits])
 
 

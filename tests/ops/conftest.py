@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
-import hypothesis
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from ansm_fast.ops import library
-
-# New examples at every run, but for a CI that must give the same verdict on the same commit.
-settings.register_profile("ops", deadline=None, max_examples=40, derandomize="CI" in os.environ)
-settings.load_profile("ops")
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALF = (torch.float16, torch.bfloat16)
 BACKENDS = ("cpu", "reference")
 
 
-class TorchRandom:
-    """Lets hypothesis seed torch before every example: what failed once fails again."""
-
-    seed = staticmethod(torch.manual_seed)
-    getstate = staticmethod(torch.get_rng_state)
-    setstate = staticmethod(torch.set_rng_state)
-
-
-TORCH_RANDOM = TorchRandom()
-hypothesis.register_random(TORCH_RANDOM)  # which keeps a weak reference only
-
-
 @pytest.fixture(autouse=True)
 def native_library() -> None:
     if library.PATH is None:
         pytest.skip(f"no compiled library: {library.WHY_NOT}")
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 def laid_out(tensor: Tensor, layout: str) -> Tensor:
