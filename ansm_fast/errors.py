@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault, and here is how to mend it"."""
+"""What ends a command in one line, and what is worth a warning."""
 
 from __future__ import annotations
 
@@ -9,3 +9,15 @@ class InputError(ValueError):
     The message is one line: what was given, what was expected, what to do next. The command line
     prints it without a traceback and exits with status 2.
     """
+
+
+class UserCodeError(InputError):
+    """Code of the user's own, named as ``module:function``, failed; its exception is the cause."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; the message says where that was and what is kept."""
+
+
+class SlowBackendWarning(UserWarning):
+    """An op runs as plain PyTorch, many times slower, though nobody asked for that."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
-from ansm_fast.errors import InputError
+from ansm_fast.cli.failures import Terminated, explain
+from ansm_fast.cli.speaker import speaks
+from ansm_fast.errors import SlowBackendWarning
 
 # Subcommand -> (module holding `command`, one-line help). Modules are imported on use, so that
 # `ansm-fast --help` does not wait for torch.
@@ -19,6 +28,7 @@ _COMMANDS = {
     "train": ("ansm_fast.cli.train", "Train a localizer or an ANSM from a config file."),
     "doctor": ("ansm_fast.cli.doctor", "Show every op and backend, and why one is not available."),
 }
+_DEBUG = "ANSM_FAST_DEBUG"
 
 
 class _LazyGroup(click.Group):
@@ -37,55 +47,68 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ansm-fast", prog_name="ansm-fast")
-def cli() -> None:
+@click.option(
+    "--debug",
+    is_flag=True,
+    help=f"With the traceback of whatever fails; {_DEBUG}=1 does the same.",
+)
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Defend image-forgery localization against adversarial noise."""
+    context.find_root().meta[_DEBUG] = debug
 
 
-def _complain(error: click.ClickException) -> None:
-    """Click's own complaint in one line; where it is the whole help text, that."""
-    context = getattr(error, "ctx", None)
-    message = error.format_message()
-    if context is None or message == context.get_help():
-        error.show()
-        return
-    text = " ".join(message.split()).rstrip(".")
-    click.echo(f"ansm-fast: error: {text}; see {context.command_path} --help", err=True)
+def _wants_traceback(arguments: list[str]) -> bool:
+    options = []
+    for argument in arguments:
+        if not argument.startswith("-"):
+            break  # the subcommand
+        options.append(argument)
+    return "--debug" in options or os.environ.get(_DEBUG, "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def _process_settings() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, and a warning of ours takes one line."""
+
+    def terminate(*_signal: object) -> None:
+        raise Terminated
+
+    def warn(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, SlowBackendWarning):
+            click.echo(f"ansm-fast: warning: {message}", err=True)
+        else:
+            shown(message, category, *where, **more)
+
+    shown = warnings.showwarning
+    before = None
+    # One of several processes may wait for the others where no handler is ever run.
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        with contextlib.suppress(ValueError):  # not the main thread
+            before = signal.signal(signal.SIGTERM, terminate)
+    warnings.showwarning = warn
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:
-    """Run the command line; bad input ends with one line on stderr and status 2."""
+    """Run the command line; whatever fails ends with one line on stderr (see ``failures``)."""
     try:
-        sys.exit(cli(prog_name="ansm-fast", standalone_mode=False))
-    except InputError as error:
-        click.echo(f"ansm-fast: error: {error}", err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        _complain(error)
-        sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(130)
-    except RuntimeError as error:
-        # Not imported for this: a command that met it has it.
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        click.echo(
-            f"ansm-fast: error: the device has too little memory ({reason}); give smaller batches "
-            "or another device; what was complete is kept",
-            err=True,
-        )
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        click.echo(
-            f"ansm-fast: error: cannot use {error.filename} ({error.strerror}); "
-            "give another path or mend this one",
-            err=True,
-        )
-        sys.exit(2)
+        with _process_settings():
+            code = cli(prog_name="ansm-fast", standalone_mode=False)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if _wants_traceback(sys.argv[1:]):
+            traceback.print_exception(error)
+        line, code = explain(error)
+        if line is not None and speaks(error):
+            click.echo(line, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

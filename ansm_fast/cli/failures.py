@@ -1,0 +1,121 @@
+"""How a command that fails ends: one line on stderr, and an exit code that says which kind.
+
+| exit code | |
+|---|---|
+| 1 | done, but for some inputs (`defend`) |
+| 2 | the input, an option or the user's own code is at fault |
+| 70 | a fault of ansm_fast |
+| 130, 143 | interrupted by Ctrl-C, by SIGTERM |
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+import traceback
+
+import click
+
+from ansm_fast.errors import InputError, Interrupted
+
+INPUT, FAULT, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 70, 130, 143, 141
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does."""
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["ansm-fast", *sys.argv[1:]])
+
+
+def _of_click(error: click.ClickException) -> str | None:
+    """Click's own complaint in one line; None where it is the whole help text."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None or message == context.get_help():
+        return None
+    text = " ".join(message.split()).rstrip(".")
+    return f"{text}; see {context.command_path} --help"
+
+
+def _of_memory(error: BaseException) -> str | None:
+    # torch is not imported for this: a command that met its error has it.
+    torch = sys.modules.get("torch")
+    known = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    if not isinstance(error, known):
+        return None
+    place = "the computer" if isinstance(error, MemoryError) else "the device"
+    reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
+    return (
+        f"{place} has too little memory ({reason or 'out of memory'}); give smaller batches or "
+        "another device; what was complete is kept"
+    )
+
+
+def _of_files(error: BaseException) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is not None:
+        return f"cannot use {error.filename} ({error.strerror}); give another path or mend this one"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+        return f"cannot write ({error.strerror}); make room and give the same command again"
+    return None
+
+
+def _of_users(error: BaseException) -> str | None:
+    module = sys.modules.get("ansm_fast.localizers.user_code")
+    found = None if module is None else module.blamed(error)
+    return None if found is None else str(found)
+
+
+def _fault(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    text = " ".join(str(error).split())
+    shown = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return (
+        f"this is a fault of ansm_fast ({shown}{where}); run ansm-fast --debug with the same "
+        "arguments, and report what it prints"
+    )
+
+
+def _interruption(error: BaseException) -> tuple[str, int]:
+    """What an interrupted command says, and its exit code."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    where = next((f" {one}" for one in chain if isinstance(one, Interrupted)), "")
+    if any(isinstance(one, Terminated) for one in chain):
+        return f"terminated{where}", TERMINATED
+    return f"interrupted{where}", INTERRUPTED
+
+
+def explain(error: BaseException) -> tuple[str | None, int]:
+    """The line that a failed command prints (None: nothing more), and its exit code."""
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # click takes it for Ctrl-D at a prompt; there is none
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _interruption(error)
+    if isinstance(error, InputError):
+        return f"ansm-fast: error: {error}", INPUT
+    if isinstance(error, click.ClickException):
+        text = _of_click(error)
+        if text is None:
+            error.show()
+            return None, error.exit_code
+        return f"ansm-fast: error: {text}", error.exit_code
+    if isinstance(error, BrokenPipeError):
+        # Who read the output has enough; nor shall Python complain when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None, BROKEN_PIPE
+    for kind in (_of_memory, _of_files, _of_users):
+        text = kind(error)
+        if text is not None:
+            return f"ansm-fast: error: {text}", INPUT
+    return f"ansm-fast: error: {_fault(error)}", FAULT
