@@ -74,7 +74,8 @@ def command(
     """Defend FILES, or every image below --batch DIR, against adversarial noise.
 
     Reads JPEG, PNG, TIFF, WebP and BMP; writes PNG of the same size, depth and name. Bad files are
-    reported and skipped, and the exit code is then 1. A second run skips what is done.
+    reported and skipped, and the exit code is then 1. A second run skips what is done. Where
+    another file has an output's name, the output gets a further one (photo.jpg.png, photo-2.png).
     """
     if (batch is None) == (not files):
         raise InputError("give either FILES or --batch DIR; see ansm-fast defend --help")

@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ansm_fast.errors import InputError
+
+
+def temporary_name(path: Path, token: str) -> Path:
+    """``.NAME.TOKEN.tmp`` beside ``path``; a long NAME becomes its digest, as names have limits."""
+    name = path.name
+    if len(os.fsencode(name)) > 200:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{token}.tmp")
+
+
+def temporary_beside(path: Path, token: str | None = None) -> Path:
+    """A new, empty file of a ``temporary_name``: never one that was there before.
+
+    Args:
+        token: random by default; a given one names the run whose leftovers these are.
+
+    Raises:
+        OSError: the folder is missing, cannot be written to, or is full.
+    """
+    while True:
+        temporary = temporary_name(path, token or secrets.token_hex(4))
+        try:
+            # As any new file, the user's umask decides who may read it; tempfile's are private.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            if token is not None:
+                raise
+        else:
+            return temporary
+
+
+def check_unused(folder: Path, names: Iterable[str]) -> None:
+    """See that a folder has none of the files and none but empty folders of ``names``.
+
+    Raises:
+        InputError: it has one, which would be written over or taken for a part of the result.
+    """
+    for name in names:
+        path = folder / name
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{folder} holds other {name}; give another output folder")
+        if os.path.lexists(path) and not path.is_dir():
+            raise InputError(f"{folder} holds another {name}; give another output folder")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -17,7 +65,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         OSError: the folder is missing, cannot be written to, or is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_beside(path)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

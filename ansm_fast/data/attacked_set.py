@@ -25,14 +25,19 @@ from ansm_fast.attacks import Attack
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import AttackResult
 from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction
-from ansm_fast.data.atomic import write_png, write_text
+from ansm_fast.data.atomic import check_unused, write_png, write_text
+from ansm_fast.data.checksums import CHECKSUMS
+from ansm_fast.data.data_card import CARD
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
-from ansm_fast.data.universal_tile import with_tile
+from ansm_fast.data.universal_tile import TILE_FILE, with_tile
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
 
 Record = dict[str, Any]
+
+# All that is written to the folder of a set, which belongs to nothing else.
+_FILES = ("images", "masks", "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
 
 
 @dataclass
@@ -80,11 +85,11 @@ def _lines(records: dict[str, Record]) -> str:
 
 def _open(out: Path, card: Record) -> dict[str, Record]:
     """Make the folder, or see that the set in it has the same settings; records of what is done."""
-    (out / "images").mkdir(parents=True, exist_ok=True)
     card_file = out / "attack.json"
     if not card_file.exists():
-        if any((out / "images").iterdir()):
-            raise InputError(f"{out} holds other images; give another output folder")
+        check_unused(out, _FILES)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    if not card_file.exists():
         write_text(card_file, json.dumps(card, indent=2) + "\n")
         return {}
     try:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from ansm_fast.data.atomic import write_bytes, write_text
 from ansm_fast.data.checksums import write_checksums
+from ansm_fast.data.files import NotAFile, check_regular
 from ansm_fast.data.universal_tile import TILE_FILE
 from ansm_fast.errors import InputError
 
@@ -130,6 +131,11 @@ def read_shards(folder: str | Path) -> Iterator[dict[str, Any]]:
     shards = sorted(Path(folder).glob("*.tar"))
     if not shards:
         raise InputError(f"no shard in {folder}; give a folder that `ansm-fast data pack` wrote")
+    for shard in shards:
+        try:
+            check_regular(shard)
+        except NotAFile as error:  # which might be waited for in vain
+            raise InputError(f"{shard} is {error} and no shard; take it away") from error
     iterators = _webdataset().tariterators
 
     def streams() -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from ansm_fast.data.files import NotAFile, read_regular
 from ansm_fast.inference.images import BadImage, Photograph, Pixels
 from ansm_fast.inference.queues import Stopped
 
@@ -44,7 +45,9 @@ def read_photograph(
             than ``max_pixels`` pixels (found out before any pixel is decoded).
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
+    except NotAFile as error:
+        raise BadImage(f"cannot be read: it is {error}") from error
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror or error}") from error
     if not data:

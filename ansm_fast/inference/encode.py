@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from ansm_fast.data.atomic import temporary_beside
 from ansm_fast.inference.images import Photograph, Pixels
 
 # Length, type, 13 bytes and CRC of the IHDR chunk, which comes first, after the signature.
 _AFTER_IHDR = 8 + 4 + 4 + 13 + 4
+# How file systems without hard links, as FAT, refuse one.
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -58,13 +63,50 @@ def encode_png(image: Photograph) -> bytes:
     return encoded[:_AFTER_IHDR] + extra + encoded[_AFTER_IHDR:] if extra else encoded
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside ``path``, then rename; on failure leave nothing."""
+class Occupied(Exception):
+    """Another file lies where one was to be written; nothing was touched."""
+
+
+def write_atomically(
+    path: Path,
+    data: bytes,
+    *,
+    may_replace: Callable[[Path], bool] = lambda path: True,
+    token: str | None = None,
+) -> None:
+    """Write under a temporary name beside ``path``, then rename; on failure leave nothing.
+
+    Args:
+        may_replace: asked if something lies at ``path``, whenever it came there.
+        token: of the temporary name; see ``temporary_beside``.
+
+    Raises:
+        Occupied: ``may_replace`` said no. OSError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_beside(path, token)
     try:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
+        if not _take_free_name(temporary, path):
+            if not may_replace(path):
+                raise Occupied(str(path))
+            os.replace(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _take_free_name(temporary: Path, path: Path) -> bool:
+    """Give a file its name unless something has it: a rename would write over that."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        os.replace(temporary, path)
+    return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +26,11 @@ class Source:
     path: Path
     relative: PurePosixPath
 
+    @property
+    def key(self) -> str:
+        """Absolute path, links followed: what the manifest calls this input."""
+        return os.path.realpath(self.path)
+
 
 def from_folder(folder: Path, output: Path) -> list[Source]:
     """Every image below ``folder``, sorted; hidden files and ``output`` itself are left out.
@@ -35,14 +42,14 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
         raise InputError(f"no such folder: {folder}; give an existing folder to --batch")
     if output.resolve() == folder.resolve():
         raise InputError(f"output {output} is the input folder; give another folder to -o")
-    excluded = output.resolve()
+    excluded = os.path.realpath(output)
     found: list[Source] = []
     for root, folders, names in os.walk(folder):
         base = Path(root)
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and (base / name).resolve() != excluded
+            if not name.startswith(".") and os.path.realpath(base / name) != excluded
         )
         for name in sorted(names):
             suffix = os.path.splitext(name)[1].lower()
@@ -58,68 +65,158 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
 
 def from_files(paths: Iterable[Path]) -> list[Source]:
     """The named files, each once; InputError if one does not exist."""
-    unique: dict[Path, Source] = {}
+    unique: dict[str, Source] = {}
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give it to --batch")
         if not path.exists():
             raise InputError(f"no such file: {path}; check the name")
-        unique.setdefault(path.resolve(), Source(path, PurePosixPath(path.name)))
+        source = Source(path, PurePosixPath(path.name))
+        unique.setdefault(source.key, source)
     return list(unique.values())
 
 
-def output_names(
-    sources: Iterable[Source], output: Path, claimed: Mapping[str, str]
-) -> dict[Source, PurePosixPath]:
-    """A PNG name below ``output`` for each source; no two alike, none an input's own path.
+def mask_paths(folder: Path, output: str) -> tuple[Path, Path]:
+    """Where the masks before and after go: ``a/b.png`` to ``a/b.before.png``, ``a/b.after.png``."""
+    path = folder / output
+    return path.with_suffix(".before.png"), path.with_suffix(".after.png")
 
-    ``a.jpg`` becomes ``a.png``. Where ``a.jpg`` and ``a.png`` meet, the PNG keeps its name and the
-    other becomes ``a.jpg.png``; a number tells apart what is left. Names are compared without
-    regard to case, for file systems that do the same.
+
+def targets(output: Path, masks: Path | None, name: PurePosixPath | str) -> list[Path]:
+    """The files of one input: its output, and with ``masks`` those before and after."""
+    return [output / name, *(mask_paths(masks, str(name)) if masks is not None else ())]
+
+
+def safe_output_name(record: Mapping[str, object]) -> str | None:
+    """The output that a record names, unless it leads out of the folder of the outputs."""
+    name = record.get("output")
+    if not isinstance(name, str) or "\0" in name or not name.endswith(".png"):
+        return None
+    path = PurePosixPath(name)
+    return name if path.stem and not path.is_absolute() and ".." not in path.parts else None
+
+
+class OutputNames:
+    """Gives out PNG names below ``output``; safe to call from several threads.
+
+    No two names are alike, and a file of any name is none an input's own path and nothing that
+    lies there already. Names are compared without regard to case, for file systems that do the
+    same.
+
+    Args:
+        masks: folder of the masks, whose names follow from the output's.
+        inputs: absolute paths of the inputs.
+        reserved: names that belong to inputs of earlier runs.
+    """
+
+    def __init__(
+        self, output: Path, masks: Path | None, inputs: Iterable[str], reserved: Iterable[str]
+    ) -> None:
+        self._output, self._masks, self._lock = output, masks, threading.Lock()
+        self._inputs = {path.casefold() for path in inputs}
+        self._taken: set[str] = set()
+        self._listed: dict[str, set[str]] = {}
+        self._real: dict[Path, str] = {}
+        for name in reserved:
+            self._take(PurePosixPath(name))
+
+    def _paths(self, name: PurePosixPath) -> list[str]:
+        found = targets(self._output, self._masks, name)
+        for path in found:
+            if path.parent not in self._real:
+                self._real[path.parent] = os.path.realpath(path.parent)
+        return [os.path.join(self._real[path.parent], path.name) for path in found]
+
+    def _take(self, name: PurePosixPath) -> None:
+        self._taken.update(path.casefold() for path in self._paths(name))
+
+    def _lies_there(self, path: str) -> bool:
+        folder = os.path.dirname(path)
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = {name.casefold() for name in os.listdir(folder)}
+            except OSError:  # not there yet
+                self._listed[folder] = set()
+        return os.path.basename(path).casefold() in self._listed[folder] or os.path.lexists(path)
+
+    def _free(self, name: PurePosixPath) -> bool:
+        return not any(
+            path.casefold() in self._taken
+            or path.casefold() in self._inputs
+            or self._lies_there(path)
+            for path in self._paths(name)
+        )
+
+    def _numbered(self, source: Source) -> Iterator[PurePosixPath]:
+        number = 2
+        while True:
+            yield source.relative.with_name(f"{source.relative.stem}-{number}.png")
+            number += 1
+
+    def _first_free(self, candidates: Iterable[PurePosixPath], source: Source) -> PurePosixPath:
+        name = next((name for name in candidates if self._free(name)), None)
+        if name is None:
+            name = next(name for name in self._numbered(source) if self._free(name))
+        self._take(name)
+        return name
+
+    def another(self, source: Source) -> PurePosixPath:
+        """A further name, for a file whose own was taken meanwhile."""
+        with self._lock:
+            return self._first_free(own_names(source), source)
+
+    def give(self, sources: Iterable[Source]) -> dict[Source, PurePosixPath]:
+        """``a.jpg`` becomes ``a.png``. Where ``a.jpg`` and ``a.png`` meet, the PNG keeps its name
+        and the other becomes ``a.jpg.png``; a number tells apart what is left."""
+        names: dict[Source, PurePosixPath] = {}
+        groups: dict[str, list[Source]] = defaultdict(list)
+        for source in sources:
+            groups[str(own_names(source)[0]).casefold()].append(source)
+        with self._lock:
+            for group in groups.values():
+                for source in sorted(group, key=lambda s: s.relative.suffix.lower() != ".png"):
+                    is_png = source.relative.suffix.lower() == ".png"
+                    plain, full = own_names(source)
+                    candidates = [plain, full] if len(group) == 1 or is_png else [full]
+                    names[source] = self._first_free(candidates, source)
+        return names
+
+
+def own_names(source: Source) -> tuple[PurePosixPath, PurePosixPath]:
+    """``a.png`` and ``a.jpg.png``: the names that an output of ``a.jpg`` has without a number."""
+    return (
+        source.relative.with_suffix(".png"),
+        source.relative.with_name(source.relative.name + ".png"),
+    )
+
+
+def output_names(
+    sources: Iterable[Source],
+    output: Path,
+    claimed: Mapping[str, str],
+    masks: Path | None = None,
+) -> dict[Source, PurePosixPath]:
+    """A PNG name below ``output`` for each source; see ``OutputNames``.
 
     Args:
         claimed: absolute input path to output name of earlier runs; a source keeps its name,
             and no other source takes it.
     """
     sources = list(sources)
-    inputs = {str(source.path.resolve()).casefold() for source in sources}
-    root = output.resolve()
-    taken = {name.casefold() for name in claimed.values()}
-    names: dict[Source, PurePosixPath] = {}
-    groups: dict[str, list[Source]] = defaultdict(list)
-    for source in sources:
-        earlier = claimed.get(str(source.path.resolve()))
-        if earlier is not None:
-            names[source] = PurePosixPath(earlier)
-        else:
-            groups[str(source.relative.with_suffix(".png")).casefold()].append(source)
-
-    def free(name: PurePosixPath) -> bool:
-        return str(name).casefold() not in taken and str(root / name).casefold() not in inputs
-
-    for group in groups.values():
-        for source in sorted(group, key=lambda s: s.relative.suffix.lower() != ".png"):
-            plain = source.relative.with_suffix(".png")
-            full = source.relative.with_name(source.relative.name + ".png")
-            is_png = source.relative.suffix.lower() == ".png"
-            candidates = [plain, full] if len(group) == 1 or is_png else [full]
-            name = next((name for name in candidates if free(name)), None)
-            number = 2
-            while name is None:
-                numbered = plain.with_name(f"{plain.stem}-{number}.png")
-                name, number = (numbered if free(numbered) else None), number + 1
-            taken.add(str(name).casefold())
-            names[source] = name
-    return {source: names[source] for source in sources}
+    names = OutputNames(output, masks, [source.key for source in sources], claimed.values())
+    given = names.give(source for source in sources if source.key not in claimed)
+    return {
+        source: given[source] if source in given else PurePosixPath(claimed[source.key])
+        for source in sources
+    }
 
 
 def prepare_folder(folder: Path, option: str) -> None:
     """Make ``folder`` and see that files can be made in it; InputError if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".ansm-fast-{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InputError(
             f"cannot write to {folder}: {error.strerror or error}; "

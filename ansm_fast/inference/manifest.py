@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any
 
+from ansm_fast.data.files import NotAFile, check_regular
 from ansm_fast.errors import InputError
+from ansm_fast.inference.files import safe_output_name, targets
+from ansm_fast.inference.journal import Journal
 
 NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
+# What a record says of the files of an input, in the order of ``files.targets``.
+PARTS = ("output", "mask_before", "mask_after")
+_BEGINNING = '{"input": '
 
 Record = dict[str, Any]
 
@@ -21,19 +30,44 @@ def identity(path: Path) -> Record:
     return {"input_bytes": status.st_size, "input_mtime_ns": status.st_mtime_ns}
 
 
+def checksum(content: bytes) -> str:
+    """SHA-256, as ``sha256sum`` prints it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _records(text: str) -> list[Record]:
+    """The lines that are whole: a killed run may leave one that is cut short."""
+    found: list[Record] = []
+    for line in text.split("\n"):  # a file's name may hold any other separator
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("input"), str):
+            found.append(record)
+    return found
+
+
 class Manifest:
     """Append-only, safe to call from several threads; the last line about an input counts.
 
-    Lines that are cut short, as a killed run leaves them, are passed over.
+    It knows the files that it claims by their content: what has another one isn't this program's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, masks: Path | None = None) -> None:
         self.path = folder / NAME
         self.records: dict[str, Record] = {}
+        self._claims: dict[str, Record] = {}  # by input: the last output it had
+        self._owners: dict[str, str] = {}  # by output: the input
+        self._contents: dict[str, set[str]] = {}  # by absolute path: checksums
+        self._folder, self._masks = folder, masks
         self._lock = threading.Lock()
         try:
             self._read()
-            self._file = self.path.open("a", encoding="utf-8")
+            self.journal = Journal(folder, masks)
+            for record in self.journal.begun:
+                self._claim(record)
+            self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
             if self._cut:
                 self._file.write("\n")
         except OSError as error:
@@ -43,40 +77,89 @@ class Manifest:
 
     def _read(self) -> None:
         self._cut = False
-        if not self.path.exists():
+        try:
+            check_regular(self.path)
+        except NotAFile as error:
+            raise InputError(
+                f"cannot use {self.path}: it is {error}; give another folder to -o"
+            ) from error
+        except FileNotFoundError:
             return
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         self._cut = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and isinstance(record.get("input"), str):
-                self.records[record["input"]] = record
+        records = _records(text)
+        if text.strip() and not any(one.get("status") in (DONE, FAILED) for one in records):
+            cut = not records and "\n" not in text  # all that a run left that was killed at once
+            if not cut or not (text.startswith(_BEGINNING) or _BEGINNING.startswith(text)):
+                raise InputError(
+                    f"{self.path} is another program's file, which nothing is written to; "
+                    "give another folder to -o"
+                )
+        for record in records:
+            self.records[record["input"]] = record
+            if record.get("status") == DONE:
+                self._claim(record)
+
+    def _claim(self, record: Record) -> None:
+        name = safe_output_name(record)
+        if name is None:
+            return
+        former = self._owners.get(name)
+        if former is not None and former != record["input"]:
+            self._claims.pop(former, None)
+        self._owners[name] = record["input"]
+        self._claims[record["input"]] = record
+        same = self._masks is not None and record.get("masks") == os.path.abspath(self._masks)
+        for part, path in zip(
+            PARTS, targets(self._folder, self._masks if same else None, name), strict=False
+        ):
+            if isinstance(found := record.get(f"{part}_sha256"), str):
+                self._contents.setdefault(os.path.abspath(path), set()).add(found)
 
     def claimed(self) -> dict[str, str]:
-        """Output names in use by inputs that still exist."""
+        """Input to output name, of every output that was written."""
+        return {source: record["output"] for source, record in self._claims.items()}
+
+    def moved(self) -> dict[tuple[int, int], str]:
+        """Output name by size and modification time of the input, for inputs that are gone."""
         return {
-            source: record["output"]
-            for source, record in self.records.items()
-            if record.get("status") == DONE
-            and isinstance(record.get("output"), str)
-            and Path(source).exists()
+            (record["input_bytes"], record["input_mtime_ns"]): record["output"]
+            for source, record in self._claims.items()
+            if {"input_bytes", "input_mtime_ns"} <= record.keys() and not os.path.exists(source)
         }
+
+    def may_be_own(self, path: Path) -> bool:
+        """Whether ``path`` is a file, no link, of which content was recorded; it isn't read."""
+        try:
+            regular = stat.S_ISREG(os.lstat(path).st_mode)
+        except OSError:
+            return False
+        return regular and os.path.abspath(path) in self._contents
+
+    def is_own(self, path: Path) -> bool:
+        """Whether the file at ``path`` holds the very content that was recorded of it. What a
+        version of this program wrote that recorded no checksum is not known to."""
+        try:
+            return self.may_be_own(path) and (
+                checksum(path.read_bytes()) in self._contents[os.path.abspath(path)]
+            )
+        except OSError:
+            return False
 
     def is_done(self, source: Path, wanted: Record, needed: list[Path]) -> bool:
         """Whether the last line about ``source`` says done, agrees with ``wanted`` in every field,
-        the input has not changed, and every file of ``needed`` is still there."""
-        record = self.records.get(str(source.resolve()))
-        if record is None or record.get("status") != DONE:
+        the input has not changed, and every file of ``needed``, the output first, is still there
+        in the size that was recorded."""
+        record = self.records.get(os.path.realpath(source))
+        if record is None or record.get("status") != DONE or safe_output_name(record) is None:
             return False
         try:
             expected = wanted | identity(source)
         except OSError:
             return False
         return all(record.get(key) == value for key, value in expected.items()) and all(
-            path.is_file() for path in needed
+            path.is_file() and path.stat().st_size == record.get(size, path.stat().st_size)
+            for path, size in zip(needed, (f"{part}_bytes" for part in PARTS), strict=False)
         )
 
     def add(self, record: Record) -> None:
@@ -90,3 +173,4 @@ class Manifest:
     def close(self) -> None:
         with self._lock:
             self._file.close()
+        self.journal.close()

@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
 from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.decode import read_photograph
+from ansm_fast.inference.encode import Occupied
 from ansm_fast.inference.engine import Defended, Engine
-from ansm_fast.inference.files import Source, output_names
+from ansm_fast.inference.files import Source
 from ansm_fast.inference.images import BadImage, Photograph
 from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record, identity
+from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
-from ansm_fast.inference.writer import mask_paths, write_result
+from ansm_fast.inference.writer import write_result
 
 Progress = Callable[[Source, str, str], None]
 
@@ -60,7 +62,7 @@ class Summary:
 @dataclass
 class _Job:
     source: Source
-    output: str
+    output: PurePosixPath
     pixels: int = 0
     image: Photograph | None = None
     result: Defended | None = None
@@ -82,7 +84,7 @@ class _Run:
 
     def __init__(
         self,
-        jobs: Sequence[_Job],
+        plan: Plan,
         engine: Engine,
         folder: Path,
         masks: Path | None,
@@ -92,7 +94,8 @@ class _Run:
         summary: Summary,
         on_progress: Progress,
     ) -> None:
-        self.jobs, self.engine, self.options = jobs, engine, options
+        self.jobs = [_Job(source, name) for source, name in plan.outputs.items()]
+        self.names, self.engine, self.options = plan.names, engine, options
         self.folder, self.masks, self.manifest, self.common = folder, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
         self.stop = threading.Event()
@@ -100,13 +103,13 @@ class _Run:
         self.decoded: BoundedQueue[_Job] = BoundedQueue(64, self.stop)
         self.defended: BoundedQueue[_Job | None] = BoundedQueue(64, self.stop)
         self._lock = threading.Lock()
-        self._next = iter(jobs)
+        self._next = iter(self.jobs)
         self._finished = 0
 
     # -- results ----------------------------------------------------------------------------
 
     def _finish(self, job: _Job, status: str, details: Record) -> None:
-        record: Record = {"input": str(job.source.path.resolve()), "status": status, **self.common}
+        record: Record = {"input": job.source.key, "status": status, **self.common}
         try:
             record |= identity(job.source.path)
         except OSError:
@@ -154,13 +157,21 @@ class _Run:
     def _write(self) -> None:
         while (job := self.defended.get()) is not None:
             assert job.image is not None and job.result is not None
+            files = (job.image, job.result, self.folder)
             try:
-                details = write_result(job.image, job.result, self.folder, job.output, self.masks)
+                while True:
+                    try:
+                        details = write_result(
+                            *files, str(job.output), self.masks, self.manifest, job.source.key
+                        )
+                        break
+                    except Occupied:  # since its name was chosen, or the file was changed
+                        job.output = self.names.another(job.source)
             except OSError as error:
                 reason = f"cannot be written: {error.strerror or error}"
                 self._finish(job, FAILED, {"error": reason})
             else:
-                self._finish(job, DONE, {"output": job.output} | details)
+                self._finish(job, DONE, details)
 
     def _thread(self, target: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -244,7 +255,9 @@ def defend_files(
     """Defend every source into ``output`` and record each in its manifest.
 
     A source is skipped if the manifest says that it was done with the same fingerprints, it has
-    not changed since, and its output (and masks) are still there.
+    not changed since, and its output (and masks) are still there in their size. Nothing is ever
+    written over but what the manifest recorded, by its checksum: where something else lies, the
+    output gets another name.
 
     Args:
         sources: from ``files.from_folder`` or ``files.from_files``.
@@ -258,7 +271,7 @@ def defend_files(
     """
     options = options or DefendOptions()
     started = time.perf_counter()
-    manifest = Manifest(output)
+    manifest = Manifest(output, masks)
     common: Record = {"fingerprint": fingerprint}
     if masks is not None:
         common["localizer_fingerprint"] = localizer_fingerprint
@@ -270,19 +283,11 @@ def defend_files(
         fingerprint=fingerprint,
     )
     try:
-        names = output_names(sources, output, manifest.claimed())
-        jobs = []
-        for source, name in names.items():
-            needed = [output / name]
-            if masks is not None:
-                needed += mask_paths(masks, str(name))
-            if manifest.is_done(source.path, common, needed):
-                summary.skipped += 1
-            else:
-                jobs.append(_Job(source, str(name)))
+        plan = make_plan(sources, output, masks, manifest, common)
+        summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
         with _own_size_limit():
-            _Run(jobs, engine, output, masks, manifest, common, options, summary, on_progress).run()
+            _Run(plan, engine, output, masks, manifest, common, options, summary, on_progress).run()
     finally:
         manifest.close()
     summary.seconds = round(time.perf_counter() - started, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ansm_fast.inference.encode import encode_png, write_atomically
+from ansm_fast.inference.encode import Occupied, encode_png, write_atomically
 from ansm_fast.inference.engine import Defended
+from ansm_fast.inference.files import targets
 from ansm_fast.inference.images import Photograph, Pixels
+from ansm_fast.inference.manifest import PARTS, Manifest, checksum
 
 _ORIENTATION = 274
-
-
-def mask_paths(folder: Path, output: str) -> tuple[Path, Path]:
-    """Where the masks before and after go: ``a/b.png`` to ``a/b.before.png``, ``a/b.after.png``."""
-    path = folder / output
-    return path.with_suffix(".before.png"), path.with_suffix(".after.png")
 
 
 def perturbation_norms(before: Pixels, after: Pixels) -> dict[str, float]:
@@ -54,34 +51,79 @@ def _orientation(exif: bytes | None) -> bytes | None:
 
 
 def write_result(
-    image: Photograph, result: Defended, folder: Path, output: str, masks: Path | None
+    image: Photograph,
+    result: Defended,
+    folder: Path,
+    output: str,
+    masks: Path | None,
+    manifest: Manifest,
+    source: str,
 ) -> dict[str, Any]:
     """Write the output and, with ``masks``, the masks before and after; returns what the
     manifest says about them. The output comes last: where it is, its masks are.
 
+    Args:
+        manifest: says what may be written over: what it recorded, and nothing else.
+        source: what it calls the input.
+
     Raises:
+        Occupied: something else lies where a file was to be written.
         OSError: a file cannot be written; no half-written file is left.
     """
     record: dict[str, Any] = {
+        "output": output,
         "width": image.width,
         "height": image.height,
         "depth": image.depth,
         **perturbation_norms(image.pixels, result.pixels),
     }
+    paths = dict(zip(PARTS, targets(folder, masks, output), strict=False))
+    contents: dict[str, bytes] = {}
     if masks is not None:
         turned = _orientation(image.exif)
-        pair = (result.mask_before, result.mask_after)
-        for name, path, mask in zip(
-            ("before", "after"), mask_paths(masks, output), pair, strict=True
-        ):
+        for part, mask in zip(PARTS[1:], (result.mask_before, result.mask_after), strict=True):
             if mask is None:
                 raise ValueError("masks were asked for, but the engine has no localizer")
-            write_atomically(path, encode_png(Photograph(mask[:, :, None], exif=turned)))
-            record[f"mask_{name}"] = str(path)
-            record[f"mask_{name}_area"] = round(float((mask > 127).mean()), 6)
-    encoded = encode_png(replace(image, pixels=result.pixels))
-    write_atomically(folder / output, encoded)
-    record["output_bytes"] = len(encoded)
+            contents[part] = encode_png(Photograph(mask[:, :, None], exif=turned))
+            record[part] = str(paths[part])
+            record[f"{part}_area"] = round(float((mask > 127).mean()), 6)
+    contents["output"] = encode_png(replace(image, pixels=result.pixels))
+    for part, content in contents.items():
+        record[f"{part}_bytes"], record[f"{part}_sha256"] = len(content), checksum(content)
     if image.note:
         record["note"] = image.note
+    _write(paths, contents, record, manifest, source, masks)
     return record
+
+
+def _write(
+    paths: dict[str, Path],
+    contents: dict[str, bytes],
+    record: dict[str, Any],
+    manifest: Manifest,
+    source: str,
+    masks: Path | None,
+) -> None:
+    # Before any file is written: masks of an output that gets another name would be left over.
+    for path in paths.values() if len(paths) > 1 else ():
+        if os.path.lexists(path) and not manifest.is_own(path):
+            raise Occupied(str(path))
+    begun = {"input": source, "output": record["output"]}
+    begun |= {key: value for key, value in record.items() if key.endswith("_sha256")}
+    if masks is not None:
+        begun["masks"] = os.path.abspath(masks)
+    manifest.journal.begin(begun)
+    written: list[Path] = []
+    try:
+        for part, content in contents.items():
+            write_atomically(
+                paths[part],
+                content,
+                may_replace=manifest.is_own,
+                token=manifest.journal.token,
+            )
+            written.append(paths[part])
+    except BaseException:
+        for path in written:  # masks without their output
+            path.unlink(missing_ok=True)
+        raise

@@ -29,3 +29,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch, before) -> None:
         write_text(tmp_path / "a", "new")
     assert [path.name for path in tmp_path.iterdir()] == ([] if before is None else ["a"])
     assert before is None or (tmp_path / "a").read_text() == before
+
+
+def test_the_temporary_name_is_nobody_elses(tmp_path) -> None:
+    (tmp_path / ".a.tmp").write_text("mine")
+    write_text(tmp_path / "a", "new")
+    write_text(tmp_path / ("b" * 250), "new")
+    assert (tmp_path / ".a.tmp").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {".a.tmp", "a", "b" * 250}

@@ -130,3 +130,13 @@ def test_unwritable_output(dataset, localizer, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="give another output folder"):
         attacked(dataset, localizer, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["README.md", "SHA256SUMS", "metadata.jsonl", "masks/b.png"])
+def test_other_files_are_not_written_over(dataset, localizer, tmp_path, name) -> None:
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="give another output folder"):
+        attacked(dataset, localizer, tmp_path / "out")
+    assert mine.read_text() == "mine" and not (tmp_path / "out" / "attack.json").exists()

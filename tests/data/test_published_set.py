@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -307,3 +308,9 @@ def test_checksums_are_of_the_folder_alone(tmp_path, name) -> None:
     (tmp_path / "set" / "SHA256SUMS").write_text(f"{digest}  {name}\n")
     with pytest.raises(InputError, match="SHA256SUMS is damaged"):
         verify_checksums(tmp_path / "set")
+
+
+def test_a_pipe_among_shards_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "000000.tar")
+    with pytest.raises(InputError, match=r"000000.tar is a named pipe and no shard"):
+        next(read_shards(tmp_path))

@@ -103,3 +103,15 @@ def test_photographs_of_about_the_crop_size_are_cropped(side) -> None:
     for seed in range(8):
         crop = random_crop(np.random.default_rng(seed), photograph, 64)
         assert crop.shape == (64, 64, 3) and (crop == 7).all()
+
+
+@pytest.mark.parametrize("name", ["images/000000.png", "masks/a.png", "metadata.jsonl"])
+def test_other_files_are_neither_written_over_nor_taken(photographs, tmp_path, name) -> None:
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="give another output folder"):
+        synthesize(photographs, tmp_path / "out", 1, size=64)
+    assert mine.read_text() == "mine" and list(tmp_path.glob("out/*")) == [
+        tmp_path / "out" / name.split("/")[0]
+    ]

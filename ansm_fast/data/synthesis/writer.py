@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -13,11 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ansm_fast.data.atomic import check_unused, write_bytes, write_text
 from ansm_fast.data.images import Image, find_images, read_rgb
 from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
 from ansm_fast.errors import InputError
 
 _CHUNK = 32
+_PARTS = ("images", "masks", "metadata")
 
 
 @lru_cache(maxsize=256)
@@ -47,9 +48,7 @@ class FolderSource:
 
 def _save_png(path: Path, image: np.ndarray) -> None:
     encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
-    temporary = path.with_name(f".{path.name}.tmp")
-    encoded.tofile(temporary)
-    os.replace(temporary, path)
+    write_bytes(path, encoded.tobytes())
 
 
 def _write_one(out: Path, name: str, forgery: Forgery, index: int, seed: int) -> None:
@@ -113,7 +112,9 @@ def synthesize(
             f"{out} holds forgeries made with other settings (see {card}); "
             "give another output folder or the same settings"
         )
-    for part in ("images", "masks", "metadata"):
+    if not card.exists():
+        check_unused(out, (*_PARTS, "metadata.jsonl"))
+    for part in _PARTS:
         (out / part).mkdir(parents=True, exist_ok=True)
     card.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -132,6 +133,5 @@ def synthesize(
 
 def _join_metadata(out: Path) -> None:
     parts = sorted((out / "metadata").glob("*.json"))
-    temporary = out / ".metadata.jsonl.tmp"
-    temporary.write_text("".join(part.read_text(encoding="utf-8") for part in parts), "utf-8")
-    os.replace(temporary, out / "metadata.jsonl")
+    text = "".join(part.read_text(encoding="utf-8") for part in parts)
+    write_text(out / "metadata.jsonl", text)

@@ -1,0 +1,67 @@
+"""What is to be done in a run, and under which names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ansm_fast.inference.files import OutputNames, Source, own_names, targets
+from ansm_fast.inference.manifest import Manifest, Record, identity
+
+
+@dataclass
+class Plan:
+    """``outputs``: the name of each output that is still to be made, in the order of the sources;
+    ``skipped``: how many are done; ``names``: gives further names."""
+
+    outputs: dict[Source, PurePosixPath]
+    skipped: int
+    names: OutputNames
+
+
+def _inherited(source: Source, moved: dict[tuple[int, int], str]) -> str | None:
+    """The output of an input that was moved here, as size and modification time tell."""
+    try:
+        found = identity(source.path)
+    except OSError:
+        return None
+    key = (found["input_bytes"], found["input_mtime_ns"])
+    name = moved.get(key)
+    if name is None or PurePosixPath(name) not in own_names(source):
+        return None
+    return moved.pop(key)
+
+
+def make_plan(
+    sources: Sequence[Source], output: Path, masks: Path | None, manifest: Manifest, common: Record
+) -> Plan:
+    """Leave out what is done; a source keeps the name of an earlier run unless something lies
+    there that was not recorded. Whether its content is the same is seen to before it is replaced.
+    """
+    inputs = {source.key for source in sources}
+    claimed, moved = manifest.claimed(), manifest.moved()
+    names = OutputNames(output, masks, inputs, claimed.values())
+    kept: dict[Source, PurePosixPath] = {}
+    rest: list[Source] = []
+    skipped = 0
+    for source in sources:
+        name = claimed.get(source.key) or _inherited(source, moved)
+        if name is None:
+            rest.append(source)
+            continue
+        files = targets(output, masks, name)
+        if source.key in claimed and manifest.is_done(source.path, common, files):
+            skipped += 1
+        elif all(
+            os.path.realpath(path) not in inputs
+            and (not os.path.lexists(path) or manifest.may_be_own(path))
+            for path in files
+        ):
+            kept[source] = PurePosixPath(name)
+        else:
+            rest.append(source)
+    given = kept | names.give(rest)
+    outputs = {source: given[source] for source in sources if source in given}
+    return Plan(outputs, skipped, names)
