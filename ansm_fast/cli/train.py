@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +21,37 @@ def command() -> None:
     """
 
 
-def _settings(kind: str, config: Path | None, overrides: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
+_CONFIGS = Path(__file__).parent.parent / "training" / "configs"
 
-    path = config or Path(__file__).parent.parent / "training" / "configs" / f"{kind}.yaml"
-    if not path.is_file():
-        raise InputError(f"no such config file: {path}; see ansm_fast/training/configs")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{path} is not valid YAML ({str(error).splitlines()[0]}); see "
-            "ansm_fast/training/configs for ones that are"
-        ) from error
-    if not isinstance(values, dict) or values.get("kind") != kind:
-        raise InputError(f"{path} is not a config of kind {kind!r}; give one that is")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InputError(f"--set wants KEY=VALUE, got {override!r}")
-        target = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = yaml.safe_load(value)
-    return values
+
+def _read(
+    kind: str, config: Path | None, overrides: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration with what --set changes, and which of its fields that were."""
+    from ansm_fast.training.config import MODELS
+    from ansm_fast.training.overrides import apply_override
+    from ansm_fast.training.yaml_file import read_yaml
+
+    path = config or _CONFIGS / f"{kind}.yaml"
+    values = read_yaml(path, f"configs that work are in {_CONFIGS}")
+    found = values.get("kind") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or found != kind:
+        other = f"; ansm-fast train {found} takes it" if str(found) in MODELS else ""
+        raise InputError(f"{path} is not a config of kind {kind!r}{other or '; give one that is'}")
+    given = {apply_override(values, text, MODELS[kind]): text for text in overrides}
+    if values["kind"] != kind:
+        raise InputError(f"--set {given['kind']}: kind must be {kind} here; leave it out")
+    return values, given
 
 
 def _run(kind: str, config: Path | None, output: Path, overrides: tuple[str, ...]) -> None:
-    import torch
-
     from ansm_fast.training.config import LocalizerRun, parse_run
 
-    values = _settings(kind, config, overrides)
-    run = parse_run(values, str(config or f"{kind}.yaml"))
+    values, given = _read(kind, config, overrides)
+    run = parse_run(values, str(config or f"{kind}.yaml"), given)
+
+    import torch
+
     if run.threads:
         torch.set_num_threads(run.threads)
     settings = run.model_dump(mode="json")
@@ -70,6 +68,18 @@ def _run(kind: str, config: Path | None, output: Path, overrides: tuple[str, ...
         click.echo(f"checkpoint {path}\nmetrics    {output / 'metrics.jsonl'}")
 
 
+def _print_fields(kind: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def show(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            from ansm_fast.training.config import MODELS
+            from ansm_fast.training.field_table import field_text
+
+            click.echo(field_text(MODELS[kind]), nl=False)
+            context.exit()
+
+    return show
+
+
 def _training_command(kind: str, text: str) -> None:
     @command.command(kind, help=text)
     @click.option(
@@ -83,7 +93,15 @@ def _training_command(kind: str, text: str) -> None:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override a field, e.g. optimizer.lr=1e-3; repeatable.",
+        help="Override a field, e.g. optimizer.lr=1e-3 or attacks.0.name=pgd; repeatable.",
+    )
+    @click.option(
+        "--fields",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_fields(kind),
+        help="Print the fields of a config, their range, default and meaning, and exit.",
     )
     def subcommand(config: Path | None, output: Path, overrides: tuple[str, ...]) -> None:
         _run(kind, config, output, overrides)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ansm_fast.attacks import ATTACKS, OBJECTIVES
-from ansm_fast.training.fields import Positive, Share, Strict, Weight
+from ansm_fast.training.fields import OneOf, Positive, Share, Strict, Weight
 
 
 def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
@@ -20,9 +20,15 @@ def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
 
 
 class _AttackFields(Strict):
-    name: Annotated[str, _known("attack", ATTACKS)]
-    objective: Annotated[str, _known("objective", OBJECTIVES)] = "untargeted"
-    norm: Literal["linf", "l2"] = "linf"
+    name: Annotated[str, _known("attack", ATTACKS), OneOf(ATTACKS)] = Field(
+        description="of the attack"
+    )
+    objective: Annotated[str, _known("objective", OBJECTIVES), OneOf(OBJECTIVES)] = Field(
+        default="untargeted", description="what the attacker wants"
+    )
+    norm: Literal["linf", "l2"] = Field(
+        default="linf", description="what eps bounds: every value, or the root mean square"
+    )
 
     @model_validator(mode="after")
     def _norm_fits(self) -> _AttackFields:
@@ -34,9 +40,11 @@ class _AttackFields(Strict):
 class AttackShare(_AttackFields):
     """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
 
-    steps: Positive = 5
-    eps: tuple[Weight, Weight] = (2.0, 8.0)
-    weight: Weight = 1.0
+    steps: Positive = Field(default=5, description="gradient steps; queries of square")
+    eps: tuple[Weight, Weight] = Field(
+        default=(2.0, 8.0), description="least and largest budget in grey levels, at most 255"
+    )
+    weight: Weight = Field(default=1.0, description="how often it is drawn, relative to the others")
 
     @model_validator(mode="after")
     def _can_be_made(self) -> AttackShare:
@@ -47,21 +55,21 @@ class AttackShare(_AttackFields):
 
 
 class OnlineAttack(AttackShare):
-    """An attack made in the step that trains on it.
+    """An attack made in the step that trains on it. ``eps`` is drawn per step."""
 
-    ``adaptive``: on the localizer behind the ANSM as it is now (in eval mode) and not on the
-    localizer alone. ``eps`` is drawn per step.
-    """
-
-    steps: Positive = 3
-    adaptive: bool = False
+    steps: Positive = Field(default=3, description="gradient steps; queries of square")
+    adaptive: bool = Field(
+        default=False,
+        description="on the localizer behind the ANSM as it is now (in eval mode) and not on the "
+        "localizer alone",
+    )
 
 
 class OnlineConfig(Strict):
     """Online attacks take the place of cached ones in ``share`` of a batch, one kind a step."""
 
-    share: Share = 0.0
-    attacks: tuple[OnlineAttack, ...] = ()
+    share: Share = Field(default=0.0, description="share of a batch that is attacked online")
+    attacks: tuple[OnlineAttack, ...] = Field(default=(), description="what is drawn from")
 
     @model_validator(mode="after")
     def _has_attacks(self) -> OnlineConfig:
@@ -71,13 +79,14 @@ class OnlineConfig(Strict):
 
 
 class CompressionConfig(Strict):
-    """What a defence does to an image before the localizer sees it; see ``JPEGResidual``.
+    """What a defence does to an image before the localizer sees it; see ``JPEGResidual``."""
 
-    ``quality`` is drawn per step.
-    """
-
-    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
-    blur: Annotated[float, Field(ge=0, le=1 / 3)] = 0.0
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] = (
+        Field(description="least and largest JPEG quality, drawn per step")
+    )
+    blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(
+        default=0.0, description="weight of each neighbour in a blur before the compression"
+    )
 
     @model_validator(mode="after")
     def _is_a_range(self) -> CompressionConfig:
@@ -89,9 +98,9 @@ class CompressionConfig(Strict):
 class ValidationAttack(_AttackFields):
     """An attack on the validation images; ``eps`` in grey levels."""
 
-    steps: Positive = 10
-    eps: Weight = 4.0
-    adaptive: bool = False
+    steps: Positive = Field(default=10, description="gradient steps; queries of square")
+    eps: Weight = Field(default=4.0, description="budget in grey levels")
+    adaptive: bool = Field(default=False, description="on the localizer behind the ANSM")
 
 
 class CurriculumConfig(Strict):
@@ -100,5 +109,7 @@ class CurriculumConfig(Strict):
     In grey levels; ``ramp: 0`` shows every noise from the beginning.
     """
 
-    ramp: Share = 0.0
-    eps_start: Weight = 2.0
+    ramp: Share = Field(default=0.0, description="share of all steps in which the bound grows")
+    eps_start: Weight = Field(
+        default=2.0, description="the bound in the first step, in grey levels"
+    )

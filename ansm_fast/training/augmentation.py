@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ansm_fast.data.images import Image
 from ansm_fast.data.synthesis.traces import gaussian_noise, jpeg
 from ansm_fast.training.batches import crop_window
-from ansm_fast.training.config import AugmentationConfig
+from ansm_fast.training.run_config import AugmentationConfig
 
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 

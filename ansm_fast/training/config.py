@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ansm_fast.errors import InputError
@@ -16,98 +17,44 @@ from ansm_fast.training.attack_config import (
     OnlineConfig,
     ValidationAttack,
 )
-from ansm_fast.training.fields import Positive, Share, Strict, Weight
+from ansm_fast.training.field_table import nearest
+from ansm_fast.training.fields import Positive, Share
+from ansm_fast.training.run_config import AugmentationConfig, CropPhase, Run
+from ansm_fast.training.stage_config import DetectConfig, FFAConfig, MgRConfig
+from ansm_fast.training.yaml_file import read_yaml
 
 
-class DataConfig(Strict):
-    """Folders with images/ and masks/, relative to the working directory."""
+class LocalizerRun(Run):
+    """Training of a localizer: the built-in U-Net, or a SegFormer to compare with."""
 
-    train: Path
-    validation: Path
-    validation_count: Positive = 64
-
-
-class OptimizerConfig(Strict):
-    """AdamW with linear warm-up, cosine decay to ``final_lr_share``, clipping, weight averaging."""
-
-    lr: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Weight = 1e-4
-    warmup: Positive = 50
-    final_lr_share: Share = 0.02
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-
-
-class CropPhase(Strict):
-    """Batches of ``batch_size`` crops of ``crop`` pixels, until ``until`` of all steps."""
-
-    until: Share
-    crop: Positive
-    batch_size: Positive
-
-
-class _Run(Strict):
-    seed: int = 0
-    steps: Positive
-    stop_after: Positive | None = Field(
-        None, description="end early, with the weights of this step and the schedule of `steps`"
+    kind: Literal["localizer"] = Field(description="which training this is the config of")
+    architecture: Literal["unet", "segformer"] = Field(
+        default="unet", description="kind of network"
     )
-    validate_every: Positive = 500
-    save_every: Positive = 100
-    log_every: Positive = 50
-    logs: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
-    threads: Positive | None = None
-    workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="processes that make batches ahead of time, to keep a GPU busy"
+    widths: tuple[Positive, Positive, Positive, Positive] = Field(
+        default=(24, 40, 72, 112), description="channels of the four levels or stages"
     )
-    accumulate: Positive = Field(
-        1, description="parts that a process's share of a batch is computed in, to save memory"
+    initial: Path | None = Field(
+        default=None, description="localizer checkpoint to go on from, as it is"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the network; losses are in float32 either way"
+    phases: Annotated[list[CropPhase], Field(min_length=1)] = Field(
+        description="sizes of crops and batches, one after the other"
     )
-    data: DataConfig
-    optimizer: OptimizerConfig = OptimizerConfig()
-    photographs: str = Field(description="public origin and licence of the photographs")
-
-
-class AugmentationConfig(Strict):
-    """What happens to a share of the training images after they were forged, in this order.
-
-    Resizing and compression are what social networks do to an upload; noise keeps a localizer
-    from reading traces that one grey level wipes out. ``noise_sigma`` is the largest, in levels.
-    """
-
-    resize_share: Share = 0.0
-    resize_scale: tuple[float, float] = (0.7, 1.4)
-    noise_share: Share = 0.2
-    noise_sigma: Annotated[float, Field(ge=0, le=255)] = 4.0
-    jpeg_share: Share = 0.0
-    jpeg_quality: tuple[int, int] = (75, 98)
-
-
-class LocalizerRun(_Run):
-    """Training of a localizer: the built-in U-Net, or a SegFormer to compare with.
-
-    ``widths`` are the channels of the four levels or stages.
-    """
-
-    kind: Literal["localizer"]
-    architecture: Literal["unet", "segformer"] = "unet"
-    widths: tuple[Positive, Positive, Positive, Positive] = (24, 40, 72, 112)
-    initial: Path | None = Field(None, description="localizer checkpoint to go on from, as it is")
-    phases: Annotated[list[CropPhase], Field(min_length=1)]
     augmentation: AugmentationConfig = AugmentationConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
     online: OnlineConfig = Field(
-        OnlineConfig(), description="attacks on the localizer as it is: adversarial training"
+        default=OnlineConfig(),
+        description="attacks on the localizer as it is: adversarial training",
     )
     online_compression: CompressionConfig | None = Field(
-        None, description="of the images attacked online: they arrive as behind a defence"
+        default=None, description="of the images attacked online: they arrive as behind a defence"
     )
-    validation_attacks: tuple[ValidationAttack, ...] = ()
+    validation_attacks: tuple[ValidationAttack, ...] = Field(
+        default=(), description="attacks that the validation measures under, besides none"
+    )
     half_weights: bool = Field(
-        False, description="round the finished weights to float16: a checkpoint half as large"
+        default=False,
+        description="round the finished weights to float16: a checkpoint half as large",
     )
 
     @model_validator(mode="after")
@@ -127,98 +74,72 @@ class LocalizerRun(_Run):
         return self
 
 
-class DetectConfig(Strict):
-    """Stage 0: body and auxiliary head alone learn to find forgeries under noise.
-
-    No pass through the localizer, hence many more images in the same time. ``lr`` has a cosine of
-    its own; FFA and MgR then begin at ``optimizer.lr``.
-    """
-
-    steps: Annotated[int, Field(ge=0)] = 0
-    crop: Positive = 128
-    batch_size: Positive = 24
-    original_share: Share = 0.3
-    lr: Annotated[float, Field(gt=0)] = 2e-3
-
-
-class FFAConfig(Strict):
-    """Stage 1: align the taps by channel-wise KL. Taps default to the localizer's own."""
-
-    steps: Annotated[int, Field(ge=0)] = 0
-    weight: Weight = 1.0
-    weight_in_mgr: Weight = 0.0
-    taps: tuple[str, ...] | None = None
-    alpha: Weight = 0.0
-
-
-class MgRConfig(Strict):
-    """Stage 2: dual-mask constraint.
-
-    The BCE target of both branches blends the localizer's own mask of the original image
-    (``own_mask_share``) with the truth; Dice compares with the truth. The auxiliary head predicts
-    the truth from the ANSM's features and is dropped after training. A ``pos_weight`` below 1 makes
-    doubtful pixels count as pristine; ``pristine_weight`` is that of an image without a forgery,
-    whose targets are the truth alone.
-    """
-
-    weight_adv: Weight = 1.0
-    weight_orig: Weight = 1.0
-    bce_weight: Weight = 1.0
-    dice_weight: Weight = 0.3
-    own_mask_share_adv: Share = 0.5
-    own_mask_share_orig: Share = 0.8
-    auxiliary_weight: Weight = 1.0
-    pos_weight: Weight = 1.0
-    pristine_weight: Weight = 1.0
-
-
-class ANSMRun(_Run):
+class ANSMRun(Run):
     """Training of an ANSM against attacks on a frozen localizer, cached and online."""
 
-    kind: Literal["ansm"]
-    localizer: Path | None = None
-    variant: Literal["tiny", "base"] = "tiny"
-    eps_d: Annotated[float, Field(gt=0, le=255)] = 8.0
-    detail: Annotated[int, Field(ge=0)] = Field(0, description="see ANSMConfig.detail")
-    jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(0, description="see ANSMConfig")
-    jpeg_blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(0.0, description="see ANSMConfig")
-    warm_start: bool = True
-    initial: Path | None = Field(
-        None, description="ANSM checkpoint to go on from, of this variant or a narrower one"
+    kind: Literal["ansm"] = Field(description="which training this is the config of")
+    localizer: Path | None = Field(
+        default=None,
+        description="`robust`, `builtin`, a checkpoint or module:function; null: the default one",
     )
-    crop: Positive = 192
+    variant: Literal["tiny", "base"] = Field(default="tiny", description="size of the network")
+    eps_d: Annotated[float, Field(gt=0, le=255)] = Field(
+        default=8.0, description="bound of the defensive perturbation, in grey levels"
+    )
+    detail: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="width of a layer before the head that sees pixels and noise; 0: none",
+    )
+    jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=0,
+        description="quality of the compression that the network is a gate on; 0: no gate",
+    )
+    jpeg_blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(
+        default=0.0, description="weight of each neighbour in a blur before that compression"
+    )
+    warm_start: bool = Field(
+        default=True,
+        description="begin with the body of the localizer, where it is the built-in network",
+    )
+    initial: Path | None = Field(
+        default=None, description="ANSM checkpoint to go on from, of this variant or a narrower one"
+    )
+    crop: Positive = Field(default=192, description="height and width of the crops in pixels")
     mirror: bool = Field(
-        True,
+        default=True,
         description="flip each axis half of the time; smooth noise, as TI-FGSM's, does little harm "
         "in a flipped image or a crop, and what does no harm teaches nothing",
     )
-    batch_size: Positive = 6
-    pool: Path
-    pool_size: Positive = 2000
-    pool_seed: int = Field(0, description="of the pool alone: runs of other seeds share it")
-    attacks: Annotated[list[AttackShare], Field(min_length=1)]
+    batch_size: Positive = Field(default=6, description="crops in a step, over all processes")
+    pool: Path = Field(description="folder of the cached attacked images; made if it isn't there")
+    pool_size: Positive = Field(default=2000, description="attacked images in the pool")
+    pool_seed: int = Field(default=0, description="of the pool alone: runs of other seeds share it")
+    attacks: Annotated[list[AttackShare], Field(min_length=1)] = Field(
+        description="what the pool is made of"
+    )
     transplant_share: Share = Field(
-        0.0, description="share of attacked images that get another image's noise instead"
+        default=0.0, description="share of attacked images that get another image's noise instead"
     )
     unattacked_share: Share = Field(
-        0.0, description="share of cached attacked images that are left unattacked instead"
+        default=0.0, description="share of cached attacked images that are left unattacked instead"
     )
     pristine_share: Share | None = Field(
-        None, description="share of images without a forgery in a batch; by default the pool's"
+        default=None,
+        description="share of images without a forgery in a batch; by default the pool's",
     )
     curriculum: CurriculumConfig = CurriculumConfig()
     online: OnlineConfig = OnlineConfig()
-    validation_attacks: tuple[ValidationAttack, ...] = (
-        ValidationAttack(name="pgd"),
-        ValidationAttack(name="pgd", objective="hide"),
+    validation_attacks: tuple[ValidationAttack, ...] = Field(
+        default=(ValidationAttack(name="pgd"), ValidationAttack(name="pgd", objective="hide")),
+        description="attacks that the validation measures under, besides none",
     )
     objective: Literal["two_stage", "gate", "pixel_mse"] = Field(
-        "two_stage",
+        default="two_stage",
         description="gate, for an ANSM that is a gate on compression: open where that helps the "
         "localizer; pixel_mse, to compare with: the defended images shall equal the original",
     )
     frozen_statistics: bool = Field(
-        False,
+        default=False,
         description="normalize by the running statistics and leave them as they are: for a "
         "training that goes on (`initial`) with small batches",
     )
@@ -268,26 +189,52 @@ class _Document(BaseModel):
     run: TrainingRun
 
 
-def parse_run(values: Any, origin: str) -> LocalizerRun | ANSMRun:
-    """Validate a configuration; InputError naming the file, the field and what was given."""
+MODELS: dict[str, type[LocalizerRun] | type[ANSMRun]] = {"localizer": LocalizerRun, "ansm": ANSMRun}
+
+
+def _complaint(error: ValidationError, given: Mapping[str, str], origin: str, kind: Any) -> str:
+    """The first thing that is wrong: where it stands, what it is, and what to do."""
+    found = error.errors()
+    first, path = found[0], [str(part) for part in found[0]["loc"][1:]]
+    if path and path[0] in MODELS:
+        del path[0]
+    field = ".".join(path) or "document"
+    for key, text in given.items():
+        if f"{field}.".startswith(f"{key}.") or key.startswith(f"{field}."):
+            origin = f"--set {text}"
+    known = kind if isinstance(kind, str) and kind in MODELS else "ansm"
+    said = first["msg"].removeprefix("Value error, ")
+    message = f"{said} (given: {' '.join(str(first['input']).split())[:80]})"
+    if first["type"] == "missing":
+        message = "this field is required"
+    elif first["type"] == "extra_forbidden":
+        near = nearest(MODELS[known], path)
+        message = "no such field" + (f"; did you mean {near}?" if near else "")
+    elif first["type"].startswith("union_tag"):
+        message = f"kind must be one of {', '.join(MODELS)}"
+    others = f"; {len(found) - 1} more after it" if len(found) > 1 else ""
+    wayout = f"`ansm-fast train {known} --fields` lists the fields"
+    return f"{origin}: {field}: {message}{others}; {wayout}"
+
+
+def parse_run(
+    values: Any, origin: str, given: Mapping[str, str] = MappingProxyType({})
+) -> LocalizerRun | ANSMRun:
+    """Validate a configuration; InputError naming the file, the field and what was given.
+
+    Args:
+        values: as they were read from YAML.
+        origin: name of the file.
+        given: path of each field that was overridden, and the text that overrode it.
+    """
     try:
         return _Document.model_validate({"run": values}).run
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or "document"
-        raise InputError(
-            f"{origin}: {field}: {first['msg']} (given: {str(first['input'])[:80]}); "
-            "see `ansm-fast train --help` for the fields"
-        ) from error
+        kind = values.get("kind") if isinstance(values, dict) else None
+        raise InputError(_complaint(error, given, origin, kind)) from error
 
 
 def load_run(path: str | Path) -> LocalizerRun | ANSMRun:
     """Read a YAML configuration."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such config file: {path}; the bundled ones are in training/configs")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    values = read_yaml(Path(path), "the bundled ones are in ansm_fast/training/configs")
     return parse_run(values, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,3 +14,10 @@ Weight = Annotated[float, Field(ge=0)]
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Written beside a field's type: the names that it may have, for the table of fields."""
+
+    names: tuple[str, ...]

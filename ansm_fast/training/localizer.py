@@ -21,10 +21,11 @@ from ansm_fast.models.checkpoint import lineage
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.augmentation import augmented_crop
 from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
-from ansm_fast.training.config import CropPhase, LocalizerRun
+from ansm_fast.training.config import LocalizerRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import OnlineAttacks, OnlineCompression, spread
 from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
+from ansm_fast.training.run_config import CropPhase
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import LocalizerValidation
 from ansm_fast.training.widening import widened

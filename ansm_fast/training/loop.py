@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ansm_fast.errors import InputError
 from ansm_fast.training.averaging import AveragedWeights
 from ansm_fast.training.batches import step_rng
-from ansm_fast.training.config import OptimizerConfig
 from ansm_fast.training.logs import MetricsLog
 from ansm_fast.training.prefetch import batches_ahead
 from ansm_fast.training.processes import make_accelerator, share, synchronize_batch_norm
+from ansm_fast.training.run_config import OptimizerConfig
 from ansm_fast.training.state import (
     disk_errors,
     fill_optimizer_state,

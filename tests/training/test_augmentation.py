@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ansm_fast.training.augmentation import augmented_crop
-from ansm_fast.training.config import AugmentationConfig
+from ansm_fast.training.run_config import AugmentationConfig
 
 NOTHING = AugmentationConfig(noise_share=0)
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ansm_fast.errors import InputError
-from ansm_fast.training.config import OptimizerConfig
 from ansm_fast.training.loop import Loop, Task, learning_rate
+from ansm_fast.training.run_config import OptimizerConfig
 from ansm_fast.training.state import read_state, write_tensors
 
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup=2, ema_decay=0.9)

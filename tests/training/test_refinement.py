@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ansm_fast.ops import dual_mask_loss
-from ansm_fast.training.config import MgRConfig
+from ansm_fast.training.stage_config import MgRConfig
 from ansm_fast.training.stages import refinement
 
 
