@@ -46,6 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
   in.inverse_temperature = 1 / temperature;
   in.alpha = alpha;
   in.gradient_scale = 1 / temperature / divisor;
+  if (call.factor) in.gradient_scale *= element(*call.factor, 0);
   in.streamed = outgrows_the_caches(call.grad_input ? to_input : to_target);
 
   std::vector<double> kl(size_t(batch * channels), 0.0);
@@ -63,6 +64,7 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
           });
     }
   }
+  if (call.factor) return {loss, to_input, to_target};
   double sum = 0;  // in the order of the rows: the same bits for any number of threads
   for (size_t i = 0; i < kl.size(); ++i) {
     if (rows) set_element(loss, int64_t(i), kl[i]);
@@ -74,8 +76,9 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
 
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& target,
                                            double temperature, double alpha, bool input_first,
-                                           int64_t reduction, bool grad_input, bool grad_target) {
-  const KlCall call(input, target, reduction, grad_input, grad_target);
+                                           int64_t reduction, bool grad_input, bool grad_target,
+                                           OptionalTensor grad_output) {
+  const KlCall call(input, target, reduction, grad_input, grad_target, grad_output);
   return run(call, temperature, alpha, input_first);
 }
 
@@ -83,11 +86,13 @@ std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors t
                                                         double temperature, double alpha,
                                                         bool input_first, int64_t reduction,
                                                         std::vector<bool> grad_input,
-                                                        std::vector<bool> grad_target) {
-  check_layers(input, target, grad_input, grad_target);
+                                                        std::vector<bool> grad_target,
+                                                        Tensors grad_output) {
+  check_layers(input, target, grad_input, grad_target, grad_output);
   std::tuple<Tensors, Tensors, Tensors> result;
   for (size_t i = 0; i < input.size(); ++i) {
-    const KlCall call(input[i], target[i], reduction, grad_input[i], grad_target[i], input.size());
+    const KlCall call(input[i], target[i], reduction, grad_input[i], grad_target[i],
+                      factor_of_layer(grad_output, i), input.size());
     auto [loss, to_input, to_target] = run(call, temperature, alpha, input_first);
     std::get<0>(result).push_back(loss);
     std::get<1>(result).push_back(to_input);
@@ -136,8 +141,7 @@ Tensor backward(const Tensor& grad_output, const Tensor& given) {
 void scale_(const Tensor& gradient, const Tensor& grad_output) {
   check_in_place(gradient);
   // Most losses end the graph: their grad_output is 1, and nothing is touched.
-  const bool scalar = grad_output.numel() == 1 &&
-                      (grad_output.scalar_type() == ScalarType::Float || is_double(grad_output));
+  const bool scalar = grad_output.numel() == 1 && is_factor(grad_output);
   if (scalar && element(grad_output, 0) == 1) return;
   scale(grad_output, gradient, gradient, order_of(gradient));
 }

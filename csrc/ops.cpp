@@ -10,18 +10,19 @@
 
 STABLE_TORCH_LIBRARY(ANSM_FAST_NAMESPACE, m) {
   // (loss, gradient of input, gradient of target) of the sum over rows divided as `reduction` says:
-  // 0 none, 1 sum, 2 batchmean, 3 channelmean, 4 mean. The loss is float32, or float64.
+  // 0 none, 1 sum, 2 batchmean, 3 channelmean, 4 mean. The loss is float32, or float64. Gradients
+  // are multiplied by `grad_output`, one number, before they are rounded; with it no loss is made.
   m.def(
       "channelwise_kl(Tensor input, Tensor target, float temperature, float alpha, "
-      "bool input_first, int reduction, bool grad_input, bool grad_target) "
-      "-> (Tensor, Tensor, Tensor)");
+      "bool input_first, int reduction, bool grad_input, bool grad_target, "
+      "Tensor? grad_output=None) -> (Tensor, Tensor, Tensor)");
   // The same for a list of pairs, which may differ in shape and order: results for each. Unless the
   // reduction is none, all are divided by the number of pairs: the losses add up to their mean, and
-  // the gradients need no scaling.
+  // the gradients need no scaling. `grad_output` is empty or holds one number for each pair.
   m.def(
       "channelwise_kl_layers(Tensor[] input, Tensor[] target, float temperature, float alpha, "
-      "bool input_first, int reduction, bool[] grad_input, bool[] grad_target) "
-      "-> (Tensor[], Tensor[], Tensor[])");
+      "bool input_first, int reduction, bool[] grad_input, bool[] grad_target, "
+      "Tensor[] grad_output) -> (Tensor[], Tensor[], Tensor[])");
   // gradient * grad_output, where grad_output is one number or one for each (sample, channel).
   m.def("channelwise_kl_backward(Tensor grad_output, Tensor gradient) -> Tensor");
   m.def("channelwise_kl_scale_(Tensor(a!) gradient, Tensor grad_output) -> ()");

@@ -92,6 +92,10 @@ BUGS = (
         "row.mean_second, k.alpha) : q - p;", "row.mean_second, k.alpha) : p - q;", (KL,),
     ),
     Bug(
+        "a factor forgotten", KL, f"{KL}/cuda_layers.cuh",
+        "if (!layer.factor) return", "if (!layer.wide_factor) return", (KL,),
+    ),
+    Bug(
         "budget not held", "perturbation", "perturbation/cuda.cuh",
         "x - eps, x + eps);", "x - eps - eps, x + eps);", ("pgd_step_",),
     ),

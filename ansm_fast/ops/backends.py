@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ansm_fast.ops import library, triton
 from ansm_fast.ops.native import Native, bind
@@ -90,6 +91,11 @@ def _tensor_reason(name: str, backend: Backend, tensors: Sequence[Tensor]) -> st
     return None
 
 
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is a dual number of forward-mode differentiation."""
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
 def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None:
     """The reason why ``backend`` cannot run ``op`` on ``tensors``; None if it can."""
     if op not in OPS:
@@ -101,8 +107,11 @@ def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None
     found = _BACKENDS[backend]
     if found.why_not:
         return found.why_not
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        return "torch.func cannot transform compiled ops"
+    if not torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
+            return "torch.func cannot transform compiled ops"
+        if forward_ad._current_level >= 0 and any(has_tangent(t) for t in tensors):
+            return "compiled ops have no forward-mode derivative"
     return _tensor_reason(backend, found, tensors)
 
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops import backends, reference
-from ansm_fast.ops.checks import autocasting, check_choice, check_floating, check_same
+from ansm_fast.ops.checks import (
+    autocasting,
+    check_choice,
+    check_floating,
+    check_number,
+    check_same,
+)
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
@@ -65,10 +71,15 @@ def channelwise_kl(
 
     Contiguous and channels-last maps are read as they lie in memory; any other strided tensor, or
     a target in another order than the input, is copied once. Sums are float32 (float64 for
-    float64). Differentiable once, in both arguments.
+    float64). Differentiable once, in both arguments; batched gradients are made one after the
+    other, and forward-mode differentiation takes the reference.
+
+    A gradient of float16 is rounded once, after ``grad_output`` with what GradScaler and weights of
+    losses put into it: the backward makes it, from both arguments, which must then be as they were.
+    Any other is made in the forward.
 
     Raises:
-        TypeError: not a floating tensor, or dtypes differ.
+        TypeError: not a floating tensor, dtypes differ, or temperature or alpha is no number.
         ValueError: shapes or devices differ, no dimension of space, temperature <= 0,
             alpha < 0, an unknown direction or reduction.
         BackendError: the forced backend cannot run.
@@ -106,6 +117,8 @@ def _check(
     check_same("target", target, "input", input)
     check_choice("direction", direction, DIRECTIONS)
     check_choice("reduction", reduction, REDUCTIONS)
+    check_number("temperature", temperature)
+    check_number("alpha", alpha)
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     if not alpha >= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -75,17 +77,50 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def check_number(name: str, value: object) -> None:
+    """A plain number: a tensor's value would be read by the host, and its gradient lost."""
+    if isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a number, got a tensor of shape {tuple(value.shape)}; "
+            f"pass {name}.item() if it holds one"
+        )
+    if not isinstance(value, (float, int, torch.SymFloat, torch.SymInt, numbers.Real)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
 def check_range(low: float, high: float) -> None:
+    check_number("min", low)
+    check_number("max", high)
     if not low <= high:
         raise ValueError(f"min must be <= max, got min {low} and max {high}")
+
+
+def check_writable(name: str, tensor: Tensor) -> None:
+    """Whether an op may write in place: each element alone in memory, and no gradient lost."""
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires grad, and autograd cannot follow what overwrites it; "
+            f"pass {name}.detach()"
+        )
+    # Where a dimension of stride 0 has several elements they are one in memory.
+    if not tensor.is_contiguous() and 0 in tensor.stride():
+        shape, stride = tuple(tensor.shape), tensor.stride()
+        if any(size > 1 and step == 0 for size, step in zip(shape, stride, strict=True)):
+            raise ValueError(
+                f"{name} is expanded, so that several of its elements share memory, and is to be "
+                f"overwritten; pass {name}.clone()"
+            )
 
 
 def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
     """A number >= 0, or a tensor of shape () or (B,) on the device of ``like``."""
     if not isinstance(value, Tensor):
+        check_number(name, value)
         if not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
         return
+    if value.requires_grad:
+        raise ValueError(f"{name} is a constant of this op; pass {name}.detach()")
     batch = like.shape[0]
     if value.dim() > 1 or (value.dim() == 1 and value.shape[0] != batch):
         raise ValueError(

@@ -10,8 +10,10 @@ from ansm_fast.ops.checks import (
     check_budget,
     check_choice,
     check_floating,
+    check_number,
     check_range,
     check_same,
+    check_writable,
 )
 
 Budget = float | Tensor
@@ -65,8 +67,9 @@ def clamp_project(
     the scale is differentiated. Differentiable once, in both tensors.
 
     Raises:
-        TypeError: wrong dtype. ValueError: shapes or devices differ, eps < 0, min > max, an
-            unknown norm. BackendError: the forced backend cannot run.
+        TypeError: wrong dtype, or min or max is no number. ValueError: shapes or devices differ,
+            eps < 0 or requires grad, min > max, an unknown norm. BackendError: the forced backend
+            cannot run.
     """
     _check(image, {"perturbation": perturbation}, {"eps": eps}, norm, min, max)
     chosen = backends.choose("clamp_project", (image, perturbation), backend)
@@ -107,10 +110,12 @@ def pgd_step_(
         ``adv``. The budget holds as ``clamp_project`` says, and exactly after rounding to 8 bits.
 
     Raises:
-        As ``clamp_project``.
+        As ``clamp_project``; ValueError also where ``adv`` is expanded, or requires grad while
+        gradients are recorded.
     """
     check_floating("adv", adv)
     _check(image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max)
+    check_writable("adv", adv)
     chosen = backends.choose("pgd_step_", (adv, grad, image), backend)
     if chosen != "reference":
         backends.native(chosen).pgd_step_(
@@ -151,11 +156,14 @@ def momentum_step_(
         ``adv``.
 
     Raises:
-        As ``clamp_project``.
+        As ``pgd_step_``, which holds of ``momentum`` too.
     """
     check_floating("adv", adv)
     others = {"adv": adv, "momentum": momentum, "grad": grad}
     _check(image, others, {"alpha": alpha, "eps": eps}, norm, min, max)
+    check_number("decay", decay)
+    check_writable("adv", adv)
+    check_writable("momentum", momentum)
     chosen = backends.choose("momentum_step_", (adv, momentum, grad, image), backend)
     if chosen != "reference":
         backends.native(chosen).momentum_step_(

@@ -27,6 +27,10 @@ kl::Layer layer_of(const KlCall& call, const KlOptions& options) {
   layer.channels = call.channels;
   layer.pixels = call.pixels;
   layer.gradient_scale = 1 / options.temperature / call.divisor;
+  if (call.factor) {
+    layer.factor = field(*call.factor).data;
+    layer.wide_factor = is_double(*call.factor);
+  }
   layer.channels_last = call.order == Order::kChannelsLast;
   return layer;
 }
@@ -47,7 +51,8 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
 
   std::vector<kl::Loss> losses(calls.size());
   int64_t room = 0;
-  for (size_t i = 0; i < calls.size(); ++i) {
+  const bool makes_losses = !calls.front().factor;
+  for (size_t i = 0; makes_losses && i < calls.size(); ++i) {
     losses[i].out = field(calls[i].loss).data;
     losses[i].count = layers[i].rows();
     losses[i].divisor = calls[i].divisor;
@@ -59,7 +64,7 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
   };
   const Tensor rows = numbers(work.rows + room, ScalarType::Double);
   work.kl = numbers_of(rows);
-  for (size_t i = 0; i < calls.size(); ++i)
+  for (size_t i = 0; makes_losses && i < calls.size(); ++i)
     if (layers[i].route != kl::Route::kNone) losses[i].values = work.kl + layers[i].first_row;
   OptionalTensor statistics, partials;
   if (work.chunks > 0) {
@@ -70,16 +75,19 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
     work.partials = field(*partials).data;
   }
   kl::launch_forward(work, stream);
-  kl::launch_losses(losses.data(), int64_t(losses.size()), wide, work.kl + work.rows, stream);
+  if (makes_losses)
+    kl::launch_losses(losses.data(), int64_t(losses.size()), wide, work.kl + work.rows, stream);
   check_launch();
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& target,
                                            double temperature, double alpha, bool input_first,
-                                           int64_t reduction, bool grad_input, bool grad_target) {
+                                           int64_t reduction, bool grad_input, bool grad_target,
+                                           OptionalTensor grad_output) {
   const OnDeviceOf device(input);
   check_alike(target, input, "target");
-  const std::vector<KlCall> calls{{input, target, reduction, grad_input, grad_target}};
+  if (grad_output) check_device(*grad_output, input, "grad_output");
+  const std::vector<KlCall> calls{{input, target, reduction, grad_input, grad_target, grad_output}};
   launch(calls, {temperature, alpha, input_first}, device.stream());
   return {calls[0].loss, calls[0].to_input, calls[0].to_target};
 }
@@ -88,15 +96,19 @@ std::tuple<Tensors, Tensors, Tensors> forward_of_layers(Tensors input, Tensors t
                                                         double temperature, double alpha,
                                                         bool input_first, int64_t reduction,
                                                         std::vector<bool> grad_input,
-                                                        std::vector<bool> grad_target) {
-  check_layers(input, target, grad_input, grad_target);
+                                                        std::vector<bool> grad_target,
+                                                        Tensors grad_output) {
+  check_layers(input, target, grad_input, grad_target, grad_output);
   if (input.empty()) return {};
   const OnDeviceOf device(input.front());
   std::vector<KlCall> calls;
   for (size_t i = 0; i < input.size(); ++i) {
     check_alike(target[i], input[i], "target");
     check_alike(input[i], input.front(), "input");
-    calls.emplace_back(input[i], target[i], reduction, grad_input[i], grad_target[i], input.size());
+    const OptionalTensor factor = factor_of_layer(grad_output, i);
+    if (factor) check_device(*factor, input.front(), "grad_output");
+    calls.emplace_back(input[i], target[i], reduction, grad_input[i], grad_target[i], factor,
+                       input.size());
   }
   launch(calls, {temperature, alpha, input_first}, device.stream());
   std::tuple<Tensors, Tensors, Tensors> result;

@@ -23,7 +23,8 @@ enum class Route : uint8_t {
 };
 
 // KL(first || second) of rows normalized over `pixels`; the caller swaps input and target for the
-// other direction. Gradients of the sum over rows, times `gradient_scale`; null where not wanted.
+// other direction. Gradients of the sum over rows, times `gradient_scale` and, where there is one,
+// the number `factor` on the device; null where not wanted.
 struct Layer {
   const void* first = nullptr;
   const void* second = nullptr;
@@ -33,6 +34,8 @@ struct Layer {
   int64_t channels = 0;
   int64_t pixels = 0;
   double gradient_scale = 1;
+  const void* factor = nullptr;
+  bool wide_factor = false;  // float64, else float32
   bool channels_last = false;
 
   // What `plan` decides.
@@ -96,9 +99,16 @@ __device__ __forceinline__ Place place_of(const Layers& layers, int64_t block) {
   return {index, block - layers.layer[index].first_block};
 }
 
+// In double: a factor that undoes a loss's scale may be far from 1.
+__device__ __forceinline__ double gradient_scale_of(const Layer& layer) {
+  if (!layer.factor) return layer.gradient_scale;
+  return layer.gradient_scale * (layer.wide_factor ? *static_cast<const double*>(layer.factor)
+                                                   : *static_cast<const float*>(layer.factor));
+}
+
 template <class A>
 __device__ __forceinline__ Constants<A> constants_of(const Layers& layers, const Layer& layer) {
-  return {A(layers.inverse_temperature), A(layers.alpha), A(layer.gradient_scale),
+  return {A(layers.inverse_temperature), A(layers.alpha), A(gradient_scale_of(layer)),
           layers.alpha > 0};
 }
 

@@ -88,13 +88,23 @@ def smoothed_terms(p, q, alpha):
     return log_ratio, log_ratio + p / (p + alpha), -p / (q + alpha)
 
 
+@triton.jit
+def gradient_scale(scale, divisor, factors, FACTOR: tl.constexpr, A: tl.constexpr):
+    """What gradients of the sum over rows are multiplied by, before they are rounded."""
+    result = scale / divisor
+    if FACTOR:
+        result *= tl.load(factors).to(A)
+    return result
+
+
 @triton.jit(do_not_specialize=NUMBERS)
 def rows_kernel(
     first,
     second,
     grad_first,  # as first; not touched without GRAD_FIRST
     grad_second,  # as second; not touched without GRAD_SECOND
-    kl,  # (rows,)
+    kl,  # (rows,); not touched with FACTOR
+    factors,  # one number that multiplies the gradients; not touched without FACTOR
     rows,
     channels,
     pixels,  # at most BLOCK
@@ -107,6 +117,7 @@ def rows_kernel(
     SMOOTHED: tl.constexpr,  # alpha > 0
     GRAD_FIRST: tl.constexpr,
     GRAD_SECOND: tl.constexpr,
+    FACTOR: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -114,6 +125,7 @@ def rows_kernel(
     """KL(first || second) of rows and its gradients; each input read once."""
     A: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     scale = real(inverse_high, inverse_low, A)
+    times = gradient_scale(scale, divisor, factors, FACTOR, A)
     block = tl.program_id(0).to(tl.int64)
     row, start, inside = rows_of(block, rows, channels, pixels, R, LAST)
     at, keep = tile_of(start, inside, 0, channels, pixels, BLOCK, LAST)
@@ -130,26 +142,28 @@ def rows_kernel(
         p = p * (1.0 / z_first)[:, None]
         q = q * (1.0 / z_second)[:, None]
         log_ratio, slope_first, slope_second = smoothed_terms(p, q, alpha)
-        tl.store(kl + row, tl.sum(tl.where(keep, p * log_ratio, 0.0), 1), mask=inside)
+        if not FACTOR:
+            tl.store(kl + row, tl.sum(tl.where(keep, p * log_ratio, 0.0), 1), mask=inside)
         if GRAD_FIRST:
             mean = tl.sum(tl.where(keep, p * slope_first, 0.0), 1)
-            to_first = (scale / divisor) * (p * (slope_first - mean[:, None]))
+            to_first = times * (p * (slope_first - mean[:, None]))
         if GRAD_SECOND:
             mean = tl.sum(tl.where(keep, q * slope_second, 0.0), 1)
-            to_second = (scale / divisor) * (q * (slope_second - mean[:, None]))
+            to_second = times * (q * (slope_second - mean[:, None]))
     else:
         difference = u - v
         log_ratio = log_of_ratio(z_first, z_second, A)
         value = tl.sum(weighted(p, difference), 1) / z_first - log_ratio
-        tl.store(kl + row, value, mask=inside)
+        if not FACTOR:
+            tl.store(kl + row, value, mask=inside)
         if GRAD_FIRST or GRAD_SECOND:
             p = p * (1.0 / z_first)[:, None]
         if GRAD_FIRST:
             offset = (log_ratio + value)[:, None]
-            to_first = (scale / divisor) * weighted(p, difference - offset)
+            to_first = times * weighted(p, difference - offset)
         if GRAD_SECOND:
             q = q * (1.0 / z_second)[:, None]
-            to_second = (scale / divisor) * (q - p)
+            to_second = times * (q - p)
     if GRAD_FIRST:
         tl.store(grad_first + at, narrow(to_first, grad_first.dtype.element_ty), mask=keep)
     if GRAD_SECOND:
@@ -349,6 +363,7 @@ def gradient_kernel(
     statistics,  # (STATISTICS, rows)
     grad_first,
     grad_second,
+    factors,  # as in rows_kernel
     rows,
     channels,
     pixels,
@@ -363,6 +378,7 @@ def gradient_kernel(
     SMOOTHED: tl.constexpr,
     GRAD_FIRST: tl.constexpr,
     GRAD_SECOND: tl.constexpr,
+    FACTOR: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -390,12 +406,12 @@ def gradient_kernel(
             to_first = weighted(p, u - v - row_value(statistics, 4, row, rows, inside))
         if GRAD_SECOND:
             to_second = q - p
-    factor = scale / divisor
+    times = gradient_scale(scale, divisor, factors, FACTOR, A)
     if GRAD_FIRST:
-        to_first = narrow(factor * to_first, grad_first.dtype.element_ty)
+        to_first = narrow(times * to_first, grad_first.dtype.element_ty)
         tl.store(grad_first + at, to_first, mask=keep)
     if GRAD_SECOND:
-        to_second = narrow(factor * to_second, grad_second.dtype.element_ty)
+        to_second = narrow(times * to_second, grad_second.dtype.element_ty)
         tl.store(grad_second + at, to_second, mask=keep)
 
 

@@ -7,7 +7,7 @@ alpha of each sample, "tensor" for a pos_weight, and the kinds of masks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -39,7 +39,8 @@ class Case:
     values: "random", "equal" (both arguments the same), "huge" (logits of +-1e4), "zero" (the
         perturbation or gradient), or "-inf", "inf", "nan": these in some places.
     rule: what ``rules`` holds the results to.
-    backward: by which gradient, "weights" or "ones", or "twice" by weights, the graph kept.
+    backward: by which gradient, "weights" or "ones", "scaled" as by a GradScaler, or "twice" by
+        weights, the graph kept.
     """
 
     op: str
@@ -84,6 +85,12 @@ def _kl() -> Iterator[Case]:
         yield Case(op, shape, FLOAT, quick=len(shape) != 4 or shape[-1] == 1)
     for backward, layout in product(("ones", "twice"), BOTH_ORDERS):
         yield Case(op, (2, 3, 20, 21), FLOAT, layout, backward=backward, quick=True)
+    # Gradients that float16 holds as scaled ones alone.
+    for dtype, layout, name in product((HALF, BRAIN), BOTH_ORDERS, (op, PAIRS)):
+        for reduction in ("mean", "none"):
+            options = {"reduction": reduction, "alpha": 0.0 if reduction == "none" else 1e-3}
+            case = Case(name, (2, 5, 64, 65), dtype, layout, options=options, backward="scaled")
+            yield replace(case, quick=reduction == "mean" and dtype == HALF)
     for dtype, layout, alpha in product(DTYPES, BOTH_ORDERS, (0.0, 0.1)):
         for values in ("equal", "equal huge"):
             options = {"alpha": alpha}

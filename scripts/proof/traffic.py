@@ -58,13 +58,20 @@ def _maps(dtype: torch.dtype) -> Iterator[Traffic]:
                     floor,
                     shape == even,
                 )
+            # The backward of float16: both inputs read, and both gradients written, at once.
+            input, target = (_drawn(shape, dtype, last) for _ in range(2))
+            arguments = (input, target, 1.0, 0.0, True, 4, True, True, torch.tensor(2.0))
+            passes = 6 if chunks else 4
+            label = f"{route} {'x'.join(map(str, shape))} times a factor"
+            floor = passes * bytes_of(input)
+            yield Traffic("channelwise_kl", label, arguments, floor, shape == even)
     for even in (True, False):
         shapes = [entry[1 if even else 2] for entry in MAPS[:2]]
         inputs, targets = ([_drawn(shape, dtype) for shape in shapes] for _ in range(2))
         yield Traffic(
             "channelwise_kl_layers",
             "a warp's rows and a block's",
-            (inputs, targets, 1.0, 0.0, True, 4, [True, True], [False, False]),
+            (inputs, targets, 1.0, 0.0, True, 4, [True, True], [False, False], []),
             3 * bytes_of(*inputs),
             even,
         )

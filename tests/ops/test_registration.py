@@ -49,7 +49,15 @@ def _cases() -> list[Any]:
                 "channelwise_kl_layers",
                 (
                     [a, b], [draw(), draw(layout, True)], 1.0, 0.0, True, 4, [True, True],
-                    [False, True],
+                    [False, True], [],
+                ),
+            ),
+            ("channelwise_kl", (plain, draw(), 1.0, 0.0, True, 4, True, True, torch.tensor(2.0))),
+            (
+                "channelwise_kl_layers",
+                (
+                    [plain, draw()], [draw(), draw(layout)], 1.0, 0.0, True, 4, [True, True],
+                    [False, True], [torch.tensor(2.0), torch.tensor(0.5, dtype=torch.float64)],
                 ),
             ),
             ("channelwise_kl_backward", (torch.tensor(2.0), plain)),
@@ -88,7 +96,7 @@ def _cases() -> list[Any]:
     return cases
 
 
-@pytest.mark.parametrize("index", range(44))
+@pytest.mark.parametrize("index", range(48))
 def test_opcheck(index) -> None:
     name, arguments = _cases()[index]
     torch.library.opcheck(native(name), arguments)
@@ -96,7 +104,7 @@ def test_opcheck(index) -> None:
 
 def test_opcheck_covers_every_op() -> None:
     cases = _cases()
-    assert len(cases) == 44
+    assert len(cases) == 48
     registered = {
         name.split("::")[1].split(".")[0]
         for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU")

@@ -65,7 +65,7 @@ def size_of(*tensors: Tensor | None) -> int:
 
 def kl_truth(
     input: Tensor, target: Tensor, temperature: float, alpha: float, input_first: bool,
-    reduction: int, grad_input: bool, grad_target: bool,
+    reduction: int, grad_input: bool, grad_target: bool, grad_output: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
     leaves = [x.detach().requires_grad_() for x in (input, target)]
     loss = reference.channelwise_kl(
@@ -73,6 +73,8 @@ def kl_truth(
         direction="input_target" if input_first else "target_input",
     )  # fmt: skip
     gradients = torch.autograd.grad(loss.sum(), leaves)
+    if grad_output is not None:
+        loss, gradients = loss.new_empty(0), [g * grad_output for g in gradients]
     wanted = [
         g if w else g.new_empty(0)
         for g, w in zip(gradients, (grad_input, grad_target), strict=True)
@@ -83,11 +85,13 @@ def kl_truth(
 def layers_truth(
     input: list[Tensor], target: list[Tensor], temperature: float, alpha: float,
     input_first: bool, reduction: int, grad_input: list[bool], grad_target: list[bool],
+    grad_output: list[Tensor],
 ) -> list[Tensor]:  # fmt: skip
     rest = (temperature, alpha, input_first, reduction)
+    factors = grad_output or [None] * len(input)
     each = [
         kl_truth(a, b, *rest, *wanted)
-        for a, b, *wanted in zip(input, target, grad_input, grad_target, strict=True)
+        for a, b, *wanted in zip(input, target, grad_input, grad_target, factors, strict=True)
     ]
     share = 1 if REDUCTIONS[reduction] == "none" else len(input)
     return [result[k] / share for k in range(3) for result in each]
@@ -245,11 +249,21 @@ def kl_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
                 floor = kl_floor(pair[0], option[1], option[3], option[:3:-1])
             label = f"{'x'.join(map(str, shape))} alpha={option[1]:g}"
             yield Case("channelwise_kl", label, (*pair, *option), kl_truth, floor)
+            if option != options[0] and shape != shapes[0]:
+                continue
+            # As the backward of float16 calls it: gradients alone, by a factor on the device.
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            factor = torch.tensor(3072.0, dtype=wide)
+            flags = {"label": f"{label} times a factor", "truth": kl_truth, "floor": None}
+            yield Case("channelwise_kl", arguments=(*pair, *option, factor), **flags)
     pairs = [[laid_out(torch.randn(2, c, 24, 28).to(dtype), layout) for c in (3, 5)] for _ in "ab"]
     flags = ([True, False], [True, True])
     floor = sum(kl_floor(pairs[0][i], 0.0, 3, (flags[0][i], flags[1][i])) for i in range(2))
     arguments = (*pairs, 1.0, 0.0, True, 3, *flags)
-    yield Case("channelwise_kl_layers", "2 layers", arguments, layers_truth, floor)
+    yield Case("channelwise_kl_layers", "2 layers", (*arguments, []), layers_truth, floor)
+    factors = [torch.tensor(2.0), torch.tensor(-0.25, dtype=torch.float64)]
+    label = "2 layers times factors"
+    yield Case("channelwise_kl_layers", label, (*arguments, factors), layers_truth, None)
     gradient = laid_out(torch.randn(2, 20, 16, 12).to(dtype), layout)
     size = size_of(gradient)
     for factors in (torch.tensor(3.0), torch.randn(2, 20)):

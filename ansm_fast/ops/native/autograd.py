@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 
 def no_second_derivative(op: str) -> NoReturn:
@@ -45,3 +47,34 @@ def raising_backward(op: str) -> Any:
         no_second_derivative(op)
 
     return backward
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether ``tensor`` stands for many: a vmap's, or those of ``is_grads_batched``."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
+
+
+def _sample(value: Any, dim: Any, index: int) -> Any:
+    if dim is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.select(dim, index)
+    return [_sample(one, at, index) for one, at in zip(value, dim, strict=True)]
+
+
+def one_after_the_other(op: Callable[..., Any]) -> Callable[..., Any]:
+    """The vmap rule of an op that knows no batches of calls: a call for each sample.
+
+    Batched gradients come this way (``is_grads_batched``, ``jacobian(vectorize=True)``).
+    """
+
+    def rule(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        results = [
+            op(*(_sample(value, dim, i) for value, dim in zip(arguments, in_dims, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        stacked = pytree.tree_map(lambda *tensors: torch.stack(tensors), *results)
+        return stacked, pytree.tree_map(lambda _: 0, stacked)
+
+    return rule

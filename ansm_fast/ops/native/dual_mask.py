@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.native.autograd import first_order_only, raising_backward
+from ansm_fast.ops.native.autograd import (
+    first_order_only,
+    one_after_the_other,
+    raising_backward,
+)
 from ansm_fast.ops.native.layout import empty_in_order
 from ansm_fast.ops.native.op import in_one_dtype, operator
 
@@ -30,6 +34,7 @@ class DualMask:
             torch.library.register_fake(backward, self._fake_gradients)
         torch.library.register_autograd(name, self._backward, setup_context=self._setup)
         torch.library.register_autograd(backward, raising_backward("dual_mask_loss"))
+        torch.library.register_vmap(backward, one_after_the_other(self._gradients))
 
     def __call__(
         self,

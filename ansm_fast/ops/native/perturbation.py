@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.native.autograd import first_order_only, raising_backward
+from ansm_fast.ops.native.autograd import (
+    first_order_only,
+    one_after_the_other,
+    raising_backward,
+)
 from ansm_fast.ops.native.layout import empty_in_order
 from ansm_fast.ops.native.op import in_one_dtype, operator, takes_mixed_dtypes
 
@@ -32,6 +36,7 @@ class ClampProject:
             torch.library.register_fake(backward, self._fake_gradients)
         torch.library.register_autograd(name, self._backward, setup_context=self._setup)
         torch.library.register_autograd(backward, raising_backward("clamp_project"))
+        torch.library.register_vmap(backward, one_after_the_other(self._gradients))
 
     def __call__(
         self, image: Tensor, perturbation: Tensor, eps: Budget, norm: str, min: float, max: float

@@ -93,11 +93,12 @@ def _rows(
     grad_first: Tensor | None,
     grad_second: Tensor | None,
     kl: Tensor,
+    factor: Tensor | None,
     divisor: int,
     inverse_temperature: float,
     alpha: float,
 ) -> None:
-    """KL of rows into ``kl``, and gradients of their sum over ``divisor``."""
+    """KL of rows into ``kl``, and gradients of their sum over ``divisor``, times ``factor``."""
     double = is_double(first, second)
     tiles = tiles_of(first, double, alpha > 0)
     rows, channels, pixels = tiles.rows, tiles.channels, tiles.pixels
@@ -105,11 +106,13 @@ def _rows(
     to_second = second if grad_second is None else grad_second
     scale, smoothing = words(inverse_temperature), words(alpha)
     wanted = {"GRAD_FIRST": grad_first is not None, "GRAD_SECOND": grad_second is not None}
+    factors, times = kl if factor is None else factor, {"FACTOR": factor is not None}
     tile = {"DOUBLE": double, "LAST": tiles.last, "R": tiles.R, "BLOCK": tiles.block}
     if tiles.chunks == 1:
         wrap_triton(rows_kernel)[(tiles.blocks,)](
-            first, second, to_first, to_second, kl, rows, channels, pixels, divisor,
-            *scale, *smoothing, SMOOTHED=alpha > 0, **wanted, **tile, num_warps=tiles.warps,
+            first, second, to_first, to_second, kl, factors, rows, channels, pixels, divisor,
+            *scale, *smoothing, SMOOTHED=alpha > 0, **wanted, **times, **tile,
+            num_warps=tiles.warps,
         )  # fmt: skip
         return
     parts = kl.new_empty((PARTS, tiles.chunks, rows))
@@ -133,8 +136,8 @@ def _rows(
         )
     if any(wanted.values()):
         wrap_triton(gradient_kernel)[programs](
-            first, second, statistics, to_first, to_second, *shape, divisor, *scale, *smoothing,
-            SMOOTHED=alpha > 0, **wanted, **tile, num_warps=tiles.warps,
+            first, second, statistics, to_first, to_second, factors, *shape, divisor, *scale,
+            *smoothing, SMOOTHED=alpha > 0, **wanted, **times, **tile, num_warps=tiles.warps,
         )  # fmt: skip
 
 
@@ -163,6 +166,7 @@ def _forward(
     reduction: int,
     grad_input: bool,
     grad_target: bool,
+    grad_output: Tensor | None,
     layers: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     check(input.dim() >= 3, "input must have shape (B, C, *space)")
@@ -170,6 +174,9 @@ def _forward(
     check_floating(input, "input")
     check_floating(target, "target")
     check_shape(target, input, "target")
+    if grad_output is not None:
+        check_factors(grad_output)
+        check(grad_output.numel() == 1, "grad_output must be one number")
     input = in_order(input, input)
     target = in_order(target, input)
     batch, channels = input.shape[:2]
@@ -188,8 +195,11 @@ def _forward(
         pair, gradients = (input, target), (to_input, to_target)
         if not input_first:
             pair, gradients = pair[::-1], gradients[::-1]
-        _rows(*pair, *gradients, kl, divisor, 1 / temperature, alpha)
-    loss = kl if reduction == NONE else _sum(kl.view(-1), divisor)
+        _rows(*pair, *gradients, kl, grad_output, divisor, 1 / temperature, alpha)
+    if grad_output is not None:
+        loss = kl.new_empty(0)
+    else:
+        loss = kl if reduction == NONE else _sum(kl.view(-1), divisor)
     return (
         loss,
         nothing(input) if to_input is None else to_input,
@@ -207,10 +217,12 @@ def channelwise_kl(
     reduction: int,
     grad_input: bool,
     grad_target: bool,
+    grad_output: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _forward(
-        input, target, temperature, alpha, input_first, reduction, grad_input, grad_target
-    )
+        input, target, temperature, alpha, input_first, reduction, grad_input, grad_target,
+        grad_output,
+    )  # fmt: skip
 
 
 @define("channelwise_kl_layers")
@@ -223,15 +235,23 @@ def channelwise_kl_layers(
     reduction: int,
     grad_input: Sequence[bool],
     grad_target: Sequence[bool],
+    grad_output: Sequence[Tensor],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     count = len(input)
     same = len(target) == count and len(grad_input) == count and len(grad_target) == count
-    check(same, "lists of layers differ in length")
+    check(same and len(grad_output) in (0, count), "lists of layers differ in length")
+    factors: Sequence[Tensor | None] = grad_output or [None] * count
     results = [
-        _forward(a, b, temperature, alpha, input_first, reduction, grad_a, grad_b, count)
-        for a, b, grad_a, grad_b in zip(input, target, grad_input, grad_target, strict=True)
+        _forward(a, b, temperature, alpha, input_first, reduction, grad_a, grad_b, factor, count)
+        for a, b, grad_a, grad_b, factor in zip(
+            input, target, grad_input, grad_target, factors, strict=True
+        )
     ]
     return [r[0] for r in results], [r[1] for r in results], [r[2] for r in results]
+
+
+def check_factors(factors: Tensor) -> None:
+    check(factors.dtype in (torch.float32, torch.float64), "grad_output must be float32 or float64")
 
 
 def _scale(grad_output: Tensor, gradient: Tensor, out: Tensor) -> None:
@@ -239,7 +259,7 @@ def _scale(grad_output: Tensor, gradient: Tensor, out: Tensor) -> None:
     factors = grad_output.contiguous()
     uniform = factors.numel() == 1
     rows = gradient.shape[0] * gradient.shape[1]
-    check(factors.dtype in (torch.float32, torch.float64), "grad_output must be float32 or float64")
+    check_factors(factors)
     check(uniform or factors.numel() == rows, "grad_output must be one number or one for each row")
     if gradient.numel() == 0:
         return

@@ -43,6 +43,28 @@ def test_equal_maps_give_exactly_zero(dtype, layout, alpha) -> None:
         assert alpha > 0 or not any(gradient.any() for gradient in gradients)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "batchmean", "channelmean", "sum", "none"])
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_half_gradients_keep_what_a_scale_saves(dtype, reduction) -> None:
+    """A GradScaler's factor comes with grad_output, one pair or a list; rounded once in float16."""
+    bound = 2**-11 * 1.05 if dtype == torch.float16 else 2**-8 * 1.05 * 2
+    for shape in ((2, 3, 40, 9), LONG):
+        pair = [torch.randn(shape).to(dtype) for _ in range(2)]
+
+        def gradients(tensors: list[Tensor], backend: str, listed: bool) -> list[Tensor]:
+            leaves = [x.clone().requires_grad_() for x in tensors]
+            given = ([leaves[0]], [leaves[1]]) if listed else leaves
+            loss = channelwise_kl(*given, reduction=reduction, backend=backend)
+            loss = loss[0] if isinstance(loss, list) else loss
+            return list(torch.autograd.grad(loss.sum(), leaves, torch.tensor(2.0**14).to(loss)))
+
+        for listed in (False, True):
+            found = gradients(pair, "triton", listed)
+            true = gradients([x.double() for x in pair], "reference", listed)
+            for one, other in zip(found, true, strict=True):
+                assert (one - other).abs().max() <= bound * other.abs().max()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 5, 30, 4), LONG])
 def test_huge_logits(layout, shape) -> None:
