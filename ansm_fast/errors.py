@@ -16,7 +16,15 @@ class UserCodeError(InputError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; the message says where that was and what is kept."""
+    """Ctrl-C or SIGTERM; the message says where that was.
+
+    Attributes:
+        advice: what to do next; None: give the same command, it goes on from there.
+    """
+
+    def __init__(self, where: str, advice: str | None = None) -> None:
+        super().__init__(where)
+        self.advice = advice
 
 
 class SlowBackendWarning(UserWarning):

@@ -101,9 +101,6 @@ def command(
     import shlex
     import sys
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ansm_fast.attacks import make_attack
     from ansm_fast.data import FolderDataset
     from ansm_fast.data.attacked_set import Work, write_attacked_set
@@ -112,6 +109,7 @@ def command(
     from ansm_fast.errors import InputError
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
+    from ansm_fast.progress import Progress
 
     if folder is not None and images is None and masks is None:
         images, masks = folder / "images", folder / "masks"
@@ -145,8 +143,7 @@ def command(
 
     count, work = len(dataset) if limit is None else min(limit, len(dataset)), Work()
     dataset.check(count)
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("attack", total=count)
+    with Progress("attack", count) as progress:
         write_attacked_set(
             dataset,
             function,
@@ -156,7 +153,7 @@ def command(
             limit=limit,
             batch_size=batch_size,
             device=device,
-            on_progress=lambda done: progress.advance(task, done),
+            on_progress=progress.advance,
             work=work,
         )
     try:

@@ -29,10 +29,9 @@ def synthesize(
     """
     from dataclasses import replace
 
-    from rich.progress import Progress
-
     from ansm_fast.data.synthesis import ForgeryMix
     from ansm_fast.data.synthesis import synthesize as write
+    from ansm_fast.progress import Progress
 
     default = ForgeryMix()
     forged = default.splice + default.copy_move + default.removal
@@ -44,8 +43,7 @@ def synthesize(
         removal=default.removal * scale,
         pristine=pristine,
     )
-    with Progress() as progress:
-        task = progress.add_task("synthesize", total=count)
+    with Progress("synthesize", count, unit="forgeries") as progress:
         write(
             photographs,
             output,
@@ -54,7 +52,7 @@ def synthesize(
             size=size,
             mix=mix,
             workers=workers,
-            on_progress=lambda done: progress.advance(task, done),
+            on_progress=progress.advance,
         )
     click.echo(f"{count} forgeries in {output}")
 
@@ -74,13 +72,11 @@ def verify(folder: Path) -> None:
 @click.option("--samples", default=1000, show_default=True, type=click.IntRange(min=1))
 def pack(folder: Path, output: Path, samples: int) -> None:
     """Pack an attacked set into WebDataset shards of SAMPLES images each."""
-    from rich.progress import Progress
-
     from ansm_fast.data.shards import pack as write
+    from ansm_fast.progress import Progress
 
-    with Progress() as progress:
-        task = progress.add_task("pack", total=None)
-        shards = write(folder, output, samples, lambda done: progress.advance(task, done))
+    with Progress("pack", advice="give the same command again") as progress:
+        shards = write(folder, output, samples, progress.advance)
     click.echo(f"{len(shards)} shards in {output}")
 
 
@@ -89,11 +85,9 @@ def pack(folder: Path, output: Path, samples: int) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 def unpack(folder: Path, output: Path) -> None:
     """Turn shards back into a folder with images/ and masks/, for evaluate and train."""
-    from rich.progress import Progress
-
     from ansm_fast.data.shards import unpack as write
+    from ansm_fast.progress import Progress
 
-    with Progress() as progress:
-        task = progress.add_task("unpack", total=None)
-        count = write(folder, output, lambda done: progress.advance(task, done))
+    with Progress("unpack", advice="give the same command again") as progress:
+        count = write(folder, output, progress.advance)
     click.echo(f"{count} images in {output}")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ansm_fast.cli.options import DEVICE, check_device
-from ansm_fast.errors import InputError
+from ansm_fast.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from ansm_fast.inference import Summary
-
-INTERRUPTED = 130
 
 
 @click.command()
@@ -130,44 +128,25 @@ class _Report:
     """Progress bar with images/s and time left, and a line for each bad file, on stderr."""
 
     def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from ansm_fast.progress import Progress
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.progress = Progress(
-            TextColumn("defend"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task("defend", total=None, rate="")
+        self.progress = Progress("defend", silent=quiet)
 
     def __enter__(self) -> _Report:
         self.progress.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+    def __exit__(self, *exception: Any) -> None:
+        self.progress.__exit__(*exception)
 
     def start(self, total: int, skipped: int) -> None:
-        self.progress.update(self.task, total=total - skipped)
+        self.progress.start("defend", total, skipped)
 
     def advance(self, source: object, status: str, reason: str) -> None:
         if reason:
             path = getattr(source, "path", source)
-            self.console.print(f"{status}: {path} {reason}", markup=False)
-        self.progress.advance(self.task)
-        speed = self.progress.tasks[0].speed
-        self.progress.update(self.task, rate=f"{speed:.1f} images/s" if speed else "")
+            self.progress.console.print(f"{status}: {path} {reason}", markup=False)
+        self.progress.advance()
 
 
 def _conclude(summary: Summary, as_json: bool) -> None:
@@ -180,7 +159,7 @@ def _conclude(summary: Summary, as_json: bool) -> None:
             f"({summary.images_per_second:.1f} images/s); {summary.manifest}"
         )
     if summary.interrupted:
-        click.echo("interrupted; the same command goes on where it stopped", err=True)
-        sys.exit(INTERRUPTED)
+        done = summary.defended + summary.skipped + summary.failed
+        raise Interrupted(f"at defend: {done} of {summary.total} images")
     if summary.failed:
         sys.exit(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device, split_names
+from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
     from ansm_fast.evaluation import Defence, Measurement
@@ -169,7 +170,6 @@ def command(
     the same. Image sets are reported apart.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from ansm_fast.data import FolderDataset
     from ansm_fast.evaluation import (
@@ -190,6 +190,7 @@ def command(
     from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
+    from ansm_fast.progress import Progress
 
     columns, notes = _defence_names(defences)
     budgets = eps or (QUICK_EPS if quick else DEFAULT_EPS)
@@ -253,8 +254,8 @@ def command(
             f"{images_count} images, {len(protocol.runs())} attacks, {steps} steps, "
             f"{len(made)} defences: {readable(seconds)}"
         )
-        with Progress(console=console) as progress:
-            task = progress.add_task("")
+        advice = None if cache else "nothing is kept without --cache DIR; give it to go on from it"
+        with Progress("evaluate", images_count, advice=advice) as progress:
             for name, dataset in datasets.items():
                 measured.append(
                     measure(
@@ -263,10 +264,8 @@ def command(
                         protocol,
                         work,
                         name=name,
-                        on_start=lambda title, total: progress.reset(
-                            task, description=title, total=total
-                        ),
-                        on_progress=lambda done: progress.advance(task, done),
+                        on_start=progress.start,
+                        on_progress=progress.advance,
                         on_note=notes.append,
                     )
                 )
@@ -280,7 +279,11 @@ def command(
         measured.append(pool(measured))
     rows = [row for one in measured for row in make_rows(one, trained, seed)]
     typed = shlex.join(["ansm-fast", *sys.argv[1:]])
-    files.write(rows, document(systems, trained, protocol, notes, typed), typed)
+    try:
+        files.write(rows, document(systems, trained, protocol, notes, typed), typed)
+    except InputError:
+        print_tables(rows)  # what hours of work have found is not lost with a full disk
+        raise
     if plots is not None:
         from ansm_fast.evaluation.plots import robustness
 

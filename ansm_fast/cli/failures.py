@@ -23,12 +23,10 @@ from ansm_fast.errors import InputError, Interrupted
 INPUT, FAULT, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 70, 130, 143, 141
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does."""
-
-
 def command_line() -> str:
     """The command as it was typed."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        return "the same command"  # of the launcher, which isn't known here
     return shlex.join(["ansm-fast", *sys.argv[1:]])
 
 
@@ -83,25 +81,30 @@ def _fault(error: BaseException) -> str:
     )
 
 
-def _interruption(error: BaseException) -> tuple[str, int]:
+def _interruption(error: BaseException, terminated: bool) -> tuple[str, int]:
     """What an interrupted command says, and its exit code."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    where = next((f" {one}" for one in chain if isinstance(one, Interrupted)), "")
-    if any(isinstance(one, Terminated) for one in chain):
-        return f"terminated{where}", TERMINATED
-    return f"interrupted{where}", INTERRUPTED
+    text, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+    for one in chain:
+        if isinstance(one, Interrupted):
+            return f"{text} {one}; {one.advice or f'go on with: {command_line()}'}", code
+    return text, code
 
 
-def explain(error: BaseException) -> tuple[str | None, int]:
-    """The line that a failed command prints (None: nothing more), and its exit code."""
+def explain(error: BaseException, terminated: bool = False) -> tuple[str | None, int]:
+    """The line that a failed command prints (None: nothing more), and its exit code.
+
+    Args:
+        terminated: by SIGTERM, which arrives as a KeyboardInterrupt.
+    """
     if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
         error = error.__cause__  # click takes it for Ctrl-D at a prompt; there is none
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _interruption(error)
+        return _interruption(error, terminated)
     if isinstance(error, InputError):
         return f"ansm-fast: error: {error}", INPUT
     if isinstance(error, click.ClickException):

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ansm_fast.cli.failures import Terminated, explain
+from ansm_fast.cli.failures import explain
 from ansm_fast.cli.speaker import speaks
 from ansm_fast.errors import SlowBackendWarning
 
@@ -68,11 +68,16 @@ def _wants_traceback(arguments: list[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _process_settings() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, and a warning of ours takes one line."""
+def _process_settings() -> Iterator[list[int]]:
+    """SIGTERM ends a command as Ctrl-C does, and a warning of ours takes one line.
 
-    def terminate(*_signal: object) -> None:
-        raise Terminated
+    Gives the signals that have arrived.
+    """
+    received: list[int] = []
+
+    def terminate(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
 
     def warn(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SlowBackendWarning):
@@ -88,7 +93,7 @@ def _process_settings() -> Iterator[None]:
             before = signal.signal(signal.SIGTERM, terminate)
     warnings.showwarning = warn
     try:
-        yield
+        yield received
     finally:
         warnings.showwarning = shown
         if before is not None:
@@ -97,15 +102,16 @@ def _process_settings() -> Iterator[None]:
 
 def main() -> None:
     """Run the command line; whatever fails ends with one line on stderr (see ``failures``)."""
+    received: list[int] = []
     try:
-        with _process_settings():
+        with _process_settings() as received:
             code = cli(prog_name="ansm-fast", standalone_mode=False)
     except SystemExit:
         raise
     except BaseException as error:
         if _wants_traceback(sys.argv[1:]):
             traceback.print_exception(error)
-        line, code = explain(error)
+        line, code = explain(error, signal.SIGTERM in received)
         if line is not None and speaks(error):
             click.echo(line, err=True)
     sys.exit(code)

@@ -100,10 +100,15 @@ class Files:
         Raises:
             InputError: one of them cannot be written.
         """
+        options: dict[Path, str] = {}
         for option in ("json", "csv", "markdown", "latex"):
             path = getattr(self, option)
-            if path is not None:
-                _check_writable(path, f"--{option}")
+            if path is None:
+                continue
+            _check_writable(path, f"--{option}")
+            other = options.setdefault(path.resolve(), option)
+            if other != option:
+                raise InputError(f"--{other} and --{option} name one file; give two: {path}")
         if self.markdown is not None:
             check_markdown(self.markdown)
 

@@ -21,8 +21,9 @@ from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
 from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import spread
-from ansm_fast.training.pool import AttackedPool, build_pool, load_pool
-from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
+from ansm_fast.training.pool import AttackedPool, build_pool, check_pool, load_pool
+from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
+from ansm_fast.training.resume import check_same_run
 from ansm_fast.training.sampling import PoolSampler
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss, stage_rate
 from ansm_fast.training.state import disk_errors
@@ -167,9 +168,18 @@ def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
     return taps
 
 
+def _pool_settings(
+    run: ANSMRun, settings: Mapping[str, object], localizer: nn.Module
+) -> dict[str, object]:
+    """What the pool is made of: another one is of no use to this run."""
+    keys = ("attacks", "pool_size", "pool_seed", "precision")
+    made_of = {key: settings[key] for key in keys}
+    return made_of | {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
+
+
 def _prepare_pool(
     run: ANSMRun,
-    settings: Mapping[str, object],
+    made_of: Mapping[str, object],
     localizer: nn.Module,
     training_set: MemorySet,
     accelerator: Accelerator,
@@ -180,9 +190,6 @@ def _prepare_pool(
         with network_autocast(run.precision, image.device):
             return localizer(image).float()
 
-    keys = ("attacks", "pool_size", "pool_seed", "precision")
-    made_of = {key: settings[key] for key in keys}
-    made_of |= {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
     if accelerator.is_main_process:
         build_pool(
             run.pool,
@@ -201,14 +208,16 @@ def _prepare_pool(
 def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/ansm.safetensors``."""
     out = Path(out)
+    # First what is quick to see, before anything is loaded, attacked or waited for.
+    check_batch_sizes(run.batch_sizes(), run.accumulate)
+    check_same_run(out, settings)
     torch.manual_seed(run.seed)
     accelerator = make_accelerator(run.accumulate)
-    check_batch_size("batch_size", run.batch_size, accelerator)
-    if run.detect.steps:
-        check_batch_size("detect.batch_size", run.detect.batch_size, accelerator)
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
+    made_of = _pool_settings(run, settings, localizer)
+    check_pool(run.pool, made_of)
     training_set = MemorySet(run.data.train)
     ansm = ANSM(
         ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
@@ -221,7 +230,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
     ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = ANSMValidation(run, localizer, accelerator)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
-    pool = _prepare_pool(run, settings, localizer, training_set, accelerator)
+    pool = _prepare_pool(run, made_of, localizer, training_set, accelerator)
     seconds: dict[str, float] = {}
     task = Task(
         ansm,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.images import Image
 from ansm_fast.errors import InputError
+from ansm_fast.progress import Progress
 
 
 class MemorySet:
@@ -41,9 +42,10 @@ class MemorySet:
                 )
             self.images[index], self.masks[index] = sample["image"], sample["mask"]
 
-        with ThreadPoolExecutor() as pool:  # decoders let other threads run
+        # Decoders let other threads run.
+        with Progress(f"read {root}", count) as progress, ThreadPoolExecutor() as pool:
             for _ in pool.map(read, range(count)):
-                pass
+                progress.advance()
 
     def __len__(self) -> int:
         return len(self.images)

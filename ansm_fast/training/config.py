@@ -57,6 +57,13 @@ class LocalizerRun(Run):
         description="round the finished weights to float16: a checkpoint half as large",
     )
 
+    def batch_sizes(self) -> dict[str, int]:
+        """Field to size of every batch that processes share."""
+        return {
+            f"phases.{number}.batch_size": phase.batch_size
+            for number, phase in enumerate(self.phases)
+        }
+
     @model_validator(mode="after")
     def _compresses_something(self) -> LocalizerRun:
         if self.online_compression is not None:
@@ -146,6 +153,11 @@ class ANSMRun(Run):
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Field to size of every batch that processes share."""
+        detection = {"detect.batch_size": self.detect.batch_size} if self.detect.steps else {}
+        return {"batch_size": self.batch_size} | detection
 
     @model_validator(mode="after")
     def _attacks(self) -> ANSMRun:

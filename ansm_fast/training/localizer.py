@@ -24,7 +24,8 @@ from ansm_fast.training.batches import MemorySet, epoch_indices, flip, step_rng
 from ansm_fast.training.config import LocalizerRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import OnlineAttacks, OnlineCompression, spread
-from ansm_fast.training.processes import check_batch_size, make_accelerator, network_autocast
+from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
+from ansm_fast.training.resume import check_same_run
 from ansm_fast.training.run_config import CropPhase
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import LocalizerValidation
@@ -111,6 +112,9 @@ def round_weights(module: nn.Module) -> None:
 def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
     out = Path(out)
+    # First what is quick to see, before anything is loaded.
+    check_batch_sizes(run.batch_sizes(), run.accumulate)
+    check_same_run(out, settings)
     torch.manual_seed(run.seed)
     training_set = MemorySet(run.data.train)
     validation = LocalizerValidation(run)
@@ -121,8 +125,6 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     batches = LocalizerBatches(run, training_set)
 
     accelerator = make_accelerator(run.accumulate)
-    for number, phase in enumerate(run.phases):
-        check_batch_size(f"phases.{number}.batch_size", phase.batch_size, accelerator)
 
     def localize(images: Tensor) -> Tensor:
         with network_autocast(run.precision, images.device):

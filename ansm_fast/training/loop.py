@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from ansm_fast.errors import InputError
+from ansm_fast.errors import InputError, Interrupted
+from ansm_fast.progress import Progress
 from ansm_fast.training.averaging import AveragedWeights
 from ansm_fast.training.batches import step_rng
 from ansm_fast.training.logs import MetricsLog
 from ansm_fast.training.prefetch import batches_ahead
-from ansm_fast.training.processes import make_accelerator, share, synchronize_batch_norm
+from ansm_fast.training.processes import (
+    StepModule,
+    make_accelerator,
+    share,
+    synchronize_batch_norm,
+)
+from ansm_fast.training.resume import STATE, check_same_run
 from ansm_fast.training.run_config import OptimizerConfig
 from ansm_fast.training.state import (
     disk_errors,
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Losses = Mapping[str, Tensor]
-# When a run goes on: where it ends, and what it takes of the machine.
-_MAY_CHANGE = {"stop_after", "threads", "workers"}
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -72,26 +76,6 @@ class Task:
 
     def learning(self) -> nn.ModuleList:
         return nn.ModuleList([self.module] + ([self.extra] if self.extra is not None else []))
-
-
-class _Step(nn.Module):
-    """The losses as one module, whose forward is what DDP and FSDP watch."""
-
-    def __init__(self, learning: nn.Module, loss: Callable[..., Losses]) -> None:
-        super().__init__()
-        self.learning, self.loss = learning, loss
-
-    def forward(self, step: int, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        losses = self.loss(step, *tensors)
-        return {k: v if k == "loss" else v.detach() for k, v in losses.items()}
-
-
-def _decisive(settings: str) -> dict[str, object]:
-    """Of a run's settings those that decide what its next step does."""
-    try:
-        return {k: v for k, v in json.loads(settings).items() if k not in _MAY_CHANGE}
-    except (ValueError, AttributeError):  # a file that no training wrote
-        return {}
 
 
 class Loop:
@@ -143,7 +127,7 @@ class Loop:
         self.ema = AveragedWeights(learning, optimizer.ema_decay)
         self.ema.module.to(self.accelerator.device)
         self.model, self.optimizer = self.accelerator.prepare(
-            _Step(synchronize_batch_norm(learning, self.accelerator), task.loss),
+            StepModule(synchronize_batch_norm(learning, self.accelerator), task.loss),
             torch.optim.AdamW(
                 learning.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay
             ),
@@ -153,7 +137,7 @@ class Loop:
         self.step, self.saved_step = 0, -1
         self.seconds, self.smooth_loss = 0.0, math.nan
         self.log = MetricsLog(out, logs)
-        self._state_file = out / "state.safetensors"
+        self._state_file = out / STATE
         if self._leads:
             with disk_errors(out, self._kept()):
                 out.mkdir(parents=True, exist_ok=True)
@@ -169,12 +153,8 @@ class Loop:
 
     def _resume(self) -> None:
         if self._state_file.exists():
+            check_same_run(self.out, self.settings)
             tensors, metadata = read_state(self._state_file)
-            if _decisive(metadata.get("settings", "{}")) != _decisive(self.settings):
-                raise InputError(
-                    f"{self.out} holds a run with another configuration; "
-                    "give another output folder or remove this one"
-                )
             scatter_state(tensors, self.model, self.optimizer.optimizer)
             self.ema.module.load_state_dict(part(tensors, "ema/"))
             self.step = self.saved_step = int(metadata["step"])
@@ -277,20 +257,27 @@ class Loop:
         """Train to the end (or to ``stop_at``) and return the module with averaged weights.
 
         Only in the main process are they averaged.
+
+        Raises:
+            Interrupted: by Ctrl-C; it says at which step, and of which one the state is saved.
         """
         self._resume()
         self.model.train()
         end = self.steps if stop_at is None else min(stop_at, self.steps)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
         on_gpu = self.accelerator.device.type == "cuda"
         batches = batches_ahead(self.task.batch, range(self.step, end), self.workers, on_gpu)
-        with Progress(*columns, disable=not self._leads) as progress:
-            bar = progress.add_task("train", total=self.steps, completed=self.step)
+        try:
+            self._train(batches, end)
+        except Interrupted as error:
+            raise Interrupted(f"{error}; {self._kept()}") from error
+        self.log.close()
+        assert isinstance(self.ema.module, nn.ModuleList)
+        return self.ema.module[0]
+
+    def _train(self, batches: Iterator[tuple[Tensor, ...]], end: int) -> None:
+        with Progress(
+            "train", self.steps, unit="steps", done=self.step, silent=not self._leads
+        ) as progress:
             while self.step < end:
                 values = self._timed_update(batches)
                 last = self.step == end
@@ -299,17 +286,13 @@ class Loop:
                     figures = self._validate()
                 if self._leads and figures:
                     shown = "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
-                    progress.console.print(
+                    print(
                         f"step {self.step}  loss {self.smooth_loss:.4f}  "
-                        f"|g| {values['grad_norm']:.2f}  {shown}"
+                        f"|g| {values['grad_norm']:.2f}  {shown}",
+                        flush=True,
                     )
                 if self._leads and (figures or self.step % self.log_every == 0):
                     self._record(values | figures)
                 if self.step % self.save_every == 0 or last:
                     self._save()
-                progress.update(
-                    bar, completed=self.step, description=f"loss {self.smooth_loss:.3f}"
-                )
-        self.log.close()
-        assert isinstance(self.ema.module, nn.ModuleList)
-        return self.ema.module[0]
+                progress.advance(note=f"loss {self.smooth_loss:.3f}")

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from ansm_fast.attacks import Attack
 from ansm_fast.data.atomic import write_text
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
+from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
 from ansm_fast.training.state import disk_errors, write_tensors
@@ -74,6 +74,24 @@ def _draw(shares: list[AttackShare], rng: np.random.Generator, seed: int) -> Att
     return attack_of(share, round(float(rng.uniform(*share.eps))), seed)
 
 
+def check_pool(folder: Path, settings: Mapping[str, object]) -> None:
+    """InputError if ``folder`` holds a pool that was made with other settings."""
+    card = folder / "pool.json"
+    if not card.exists():
+        return
+    try:
+        found = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{card} cannot be read ({error}); give another `pool` folder or remove this one"
+        ) from error
+    if found != json.loads(json.dumps(settings)):
+        raise InputError(
+            f"{folder} holds attacks made with other settings (see {card}); "
+            "give another `pool` folder or remove this one"
+        )
+
+
 def build_pool(
     folder: Path,
     localizer: Callable[[Tensor], Tensor],
@@ -90,22 +108,18 @@ def build_pool(
         InputError: the folder holds a pool made with other settings, or the disk is full.
     """
     card = folder / "pool.json"
+    check_pool(folder, settings)
     wanted = json.loads(json.dumps(settings))
-    if card.exists() and json.loads(card.read_text(encoding="utf-8")) != wanted:
-        raise InputError(
-            f"{folder} holds attacks made with other settings (see {card}); "
-            "give another `pool` folder or remove this one"
-        )
     with disk_errors(card, "nothing was attacked yet"):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(wanted, indent=2) + "\n")
     parts = _parts(folder, size)
-    with Progress() as progress:
-        bar = progress.add_task("attack pool", total=len(parts))
+    done = sum(path.exists() for path in parts)
+    with Progress("attack pool", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
         for batch, path in enumerate(parts):
             if not path.exists():
                 _build_part(path, batch, localizer, training_set, shares, seed, device)
-            progress.advance(bar)
+                progress.advance()
 
 
 def load_pool(folder: Path, size: int) -> AttackedPool:

@@ -30,6 +30,8 @@ equality: each part is normalized by itself.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -73,14 +75,35 @@ def make_accelerator(accumulate: int = 1) -> Accelerator:
     )
 
 
-def check_batch_size(name: str, size: int, accelerator: Accelerator) -> None:
-    """InputError unless a batch can be cut into equal parts; ``name``: of the config's field."""
-    parts = accelerator.num_processes * accelerator.gradient_accumulation_steps
-    if size % parts:
-        raise InputError(
-            f"{name} must be a multiple of {parts} ({accelerator.num_processes} processes x "
-            f"accumulate {accelerator.gradient_accumulation_steps}), got {size}"
-        )
+def process_count() -> int:
+    """Of how many processes this is one, as the launcher (torchrun, accelerate) says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_batch_sizes(
+    sizes: Mapping[str, int], accumulate: int, processes: int | None = None
+) -> None:
+    """InputError unless every batch can be cut into equal parts.
+
+    Args:
+        sizes: field of the config to size of a batch.
+        accumulate: parts that a process's share is cut into.
+        processes: that share a batch; by default as many as were launched.
+    """
+    processes = process_count() if processes is None else processes
+    parts = processes * accumulate
+    for name, size in sizes.items():
+        if size % parts:
+            raise InputError(
+                f"{name} must be a multiple of {parts} ({processes} processes x accumulate "
+                f"{accumulate}), got {size}; {_nearest(size, parts)}"
+            )
+
+
+def _nearest(size: int, parts: int) -> str:
+    below = size // parts * parts
+    choices = " or ".join(str(one) for one in (below, below + parts) if one)
+    return f"give {choices}, or another number of processes"
 
 
 def network_autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -95,6 +118,18 @@ def share(batch: tuple[Tensor, ...], accelerator: Accelerator, turn: int = 0) ->
     start = (accelerator.process_index * turns + turn) * size
     parts = (tensor[start : start + size] for tensor in batch)
     return tuple(part.to(accelerator.device, non_blocking=part.is_pinned()) for part in parts)
+
+
+class StepModule(nn.Module):
+    """The losses as one module, whose forward is what DDP and FSDP watch."""
+
+    def __init__(self, learning: nn.Module, loss: Callable[..., Mapping[str, Tensor]]) -> None:
+        super().__init__()
+        self.learning, self.loss = learning, loss
+
+    def forward(self, step: int, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        losses = self.loss(step, *tensors)
+        return {k: v if k == "loss" else v.detach() for k, v in losses.items()}
 
 
 class AllReducedBatchNorm2d(nn.BatchNorm2d):

@@ -121,12 +121,23 @@ def write_tensors(
             raise
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata alone, without a tensor; InputError if the file is damaged."""
+    with _reading(path), safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}
+
+
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata; InputError if the file is damaged."""
+    with _reading(path), safe_open(path, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return tensors, opened.metadata() or {}
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return tensors, opened.metadata() or {}
+        yield
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); remove it to start the run again"

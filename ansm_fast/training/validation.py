@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ansm_fast.attacks import Attack
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.models import ANSM
+from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
 from ansm_fast.training.config import ANSMRun, LocalizerRun
@@ -114,12 +115,15 @@ class ANSMValidation:
             return
         self.data = MemorySet(run.data.validation, run.data.validation_count)
         self.sets["clean"] = self.data.images
-        for config in run.validation_attacks:
-            name = attack_name(config, self.sets.keys() | self.adaptive.keys())
-            if config.adaptive:
-                self.adaptive[name] = config
-            else:
-                self.sets[name] = attacked_images(config, localizer, self.data, self.device)
+        attacks = run.validation_attacks
+        with Progress("attack validation set", len(attacks), unit="attacks") as progress:
+            for config in attacks:
+                name = attack_name(config, self.sets.keys() | self.adaptive.keys())
+                if config.adaptive:
+                    self.adaptive[name] = config
+                else:
+                    self.sets[name] = attacked_images(config, localizer, self.data, self.device)
+                progress.advance()
 
     def __call__(self, module: nn.Module, head: nn.Module) -> dict[str, float]:
         assert isinstance(module, ANSM)

@@ -18,7 +18,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.models import load_ansm
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.processes import check_batch_size, make_accelerator, share
+from ansm_fast.training.processes import check_batch_sizes, make_accelerator, share
 from ansm_fast.training.state import read_state, scatter_state
 
 SHARDED = Path(__file__).with_name("sharded_state.py")
@@ -136,9 +136,12 @@ def test_shares_cut_a_batch_without_loss():
 
 
 def test_batch_that_cannot_be_cut_is_refused(workspace):
-    check_batch_size("batch_size", 12, several(3, 2))
-    with pytest.raises(InputError, match=r"batch_size must be a multiple of 6 .* got 8"):
-        check_batch_size("batch_size", 8, several(3, 2))
+    check_batch_sizes({"batch_size": 12}, 2, 3)
+    words = (
+        r"batch_size must be a multiple of 6 \(3 processes x accumulate 2\), got 8; give 6 or 12"
+    )
+    with pytest.raises(InputError, match=words):
+        check_batch_sizes({"batch_size": 8}, 2, 3)
     root, _, values = workspace
     run = parse_run(values | {"accumulate": 2}, "test")
     with pytest.raises(InputError, match=r"batch_size must be a multiple of 2 .* got 3"):

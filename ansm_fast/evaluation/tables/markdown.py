@@ -116,11 +116,12 @@ def markdown(rows: Sequence[Row], command: str) -> str:
 
 
 def _place(path: Path, text: str, name: str) -> str:
-    """The document at ``path`` with ``text`` between its marks; ``text`` if there is none."""
-    if not path.exists():
-        return text
+    """The document at ``path`` with ``text`` between its marks; a new one has nothing else."""
     begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
-    head, mark, rest = path.read_text(encoding="utf-8").partition(begin)
+    whole = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not whole.strip():
+        return f"{begin}\n{text}{end}\n"
+    head, mark, rest = whole.partition(begin)
     _, closing, tail = rest.partition(end)
     if not mark or not closing:
         raise InputError(
@@ -141,7 +142,8 @@ def check_markdown(path: str | Path, name: str = "evaluation") -> None:
 def write_markdown(path: str | Path, text: str, name: str = "evaluation") -> None:
     """Write ``text`` between ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->`` of the file.
 
-    A file that doesn't exist becomes the text alone.
+    A file that doesn't exist, or is empty, becomes the text between the marks: the next time it
+    finds its place.
 
     Raises:
         InputError: the file exists without these marks, or cannot be written.

@@ -1,0 +1,226 @@
+"""How far it is, where it was interrupted, and how to go on; without a terminal as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ansm_fast import progress
+from ansm_fast.errors import Interrupted
+from ansm_fast.progress import Progress, duration
+
+TRAIN = (
+    "train ansm -o run --set data.train=set --set data.validation=set --set pool=pool "
+    "--set steps=8 --set save_every=2 --set validate_every=8 --set pool_size=8 --set crop=32 "
+    "--set batch_size=2 --set detect.steps=0 --set ffa.steps=0 --set warm_start=false "
+    "--set validation_attacks=[] --set attacks=[{name: noise}] --set localizer=builtin "
+    "--set threads=1"
+)
+TRAIN = TRAIN.replace("--set attacks=[{name: noise}]", "--set 'attacks=[{name: noise}]'")
+
+
+class Clock:
+    """Time that passes by what it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", found)
+    return found
+
+
+def after(count: int, function: Callable[..., object], do: Callable[[], None]) -> Callable:
+    """``function``, and at the end of its ``count``-th call ``do``."""
+    calls = []
+
+    def wrapped(*arguments: object, **options: object) -> object:
+        result = function(*arguments, **options)
+        calls.append(1)
+        if len(calls) == count:
+            do()
+        return result
+
+    return wrapped
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)  # which the signal ends
+
+
+WAYS = [(interrupt, 130, "interrupted"), (terminate, 143, "terminated")]
+
+
+def test_without_a_terminal_a_line_now_and_then(clock, capsys) -> None:
+    with Progress("attack", 100) as shown:
+        for seconds in (3, 8, 5, 6, 100, 10):
+            clock.now += seconds
+            shown.advance(5, "loss 0.5")
+    assert capsys.readouterr().err.splitlines() == [
+        "attack: 10 of 100 images, 0:11 passed, loss 0.5, about 1:39 left",
+        "attack: 20 of 100 images, 0:22 passed, loss 0.5, about 1:28 left",
+        "attack: 25 of 100 images, 2:02 passed, loss 0.5, about 6:06 left",
+    ]
+
+
+def test_an_earlier_run_does_not_make_it_look_fast(clock, capsys) -> None:
+    with Progress("train", 100, done=80, unit="steps") as shown:
+        clock.now += 20
+        shown.advance()
+    assert capsys.readouterr().err == "train: 81 of 100 steps, 0:20 passed, about 6:20 left\n"
+
+
+def test_a_fast_or_silent_work_says_nothing(clock, capsys, monkeypatch) -> None:
+    with Progress("attack", 3) as shown:
+        shown.advance(3)
+    with Progress("attack", 3, silent=True) as shown:
+        clock.now += 1000
+        shown.advance()
+    monkeypatch.setenv("RANK", "1")  # another process speaks
+    with Progress("attack", 3) as shown:
+        clock.now += 1000
+        shown.advance()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (67, "1:07"), (3599.6, "1:00:00"), (3723, "1:02:03")]
+)
+def test_durations(seconds, text) -> None:
+    assert duration(seconds) == text
+
+
+def test_an_interruption_says_where_it_was() -> None:
+    def work() -> None:
+        with Progress("attack", 9, advice="do it again") as shown:
+            shown.advance(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="at attack: 2 of 9 images") as caught:
+        work()
+    assert caught.value.advice == "do it again"
+
+
+@pytest.mark.parametrize(("how", "code", "word"), WAYS, ids=["SIGINT", "SIGTERM"])
+def test_attack(forgeries, run, monkeypatch, how, code, word) -> None:
+    from ansm_fast.data import attacked_set
+
+    line = "attack set -o out --steps 1 --batch-size 1 --localizer builtin"
+    monkeypatch.setattr(attacked_set, "_attack", after(2, attacked_set._attack, how))
+    result = run(line)
+    assert result.code == code
+    assert result.err[-1] == f"{word} at attack: 1 of 2 images; go on with: ansm-fast {line}"
+    assert len(list(Path("out/images").iterdir())) == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(forgeries.parent)
+    assert run(line).code == 0 and len(list(Path("out/images").iterdir())) == 2
+
+
+@pytest.mark.parametrize("cache", ["", " --cache cache"])
+def test_evaluate(forgeries, run, monkeypatch, cache) -> None:
+    from ansm_fast.data import attacked_set
+
+    line = f"evaluate set --attacks fgsm --eps 4/255 --defences none --batch-size 1 --localizer builtin{cache}"
+    monkeypatch.setattr(attacked_set, "_attack", after(2, attacked_set._attack, interrupt))
+    result = run(line)
+    assert result.code == 130
+    if cache:
+        assert result.err[-1].endswith(f"1 of 2 images; go on with: ansm-fast {line}")
+    else:
+        assert "nothing is kept without --cache DIR" in result.err[-1]
+    assert result.err[-1].startswith("interrupted at ") and "fgsm" in result.err[-1].lower()
+
+
+def test_synthesize(forgeries, run, monkeypatch) -> None:
+    from ansm_fast.data.synthesis import writer
+
+    rng = np.random.default_rng(0)
+    Path("photos").mkdir()
+    cv2.imwrite("photos/a.png", rng.integers(0, 256, (96, 96, 3), np.uint8))
+    monkeypatch.setattr(writer, "_CHUNK", 2)
+    monkeypatch.setattr(writer, "_make_chunk", after(2, writer._make_chunk, interrupt))
+    line = "data synthesize photos -o out -n 6 --size 64"
+    result = run(line)
+    assert result.code == 130
+    assert result.err[-1] == (
+        f"interrupted at synthesize: 2 of 6 forgeries; go on with: ansm-fast {line}"
+    )
+
+
+def test_defend(forgeries, run, monkeypatch) -> None:
+    from ansm_fast.inference import Engine
+
+    monkeypatch.setattr(Engine, "defend", after(2, Engine.defend, interrupt))
+    line = "defend --batch set/images -o out --weights tiny --batch-size 1"
+    result = run(line)
+    assert result.code == 130
+    assert result.err[-1].startswith("interrupted at defend: ")
+    assert result.err[-1].endswith(f" of 2 images; go on with: ansm-fast {line}")
+
+
+@pytest.mark.parametrize(("how", "code", "word"), WAYS, ids=["SIGINT", "SIGTERM"])
+def test_train(forgeries, run, monkeypatch, how, code, word) -> None:
+    from ansm_fast.training.loop import Loop
+
+    monkeypatch.setattr(Loop, "_update", after(6, Loop._update, how))
+    result = run(TRAIN)
+    assert result.code == code
+    assert result.err[-1].startswith(
+        f"{word} at train: 5 of 8 steps; the last checkpoint, of step 4 in run/state.safetensors, "
+        "is intact; go on with: ansm-fast train ansm -o run --set data.train=set"
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(forgeries.parent)
+    assert run(TRAIN).code == 0
+    rows = [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert rows == [8]
+
+
+def test_another_configuration_is_told_before_anything_is_loaded(
+    forgeries, run, monkeypatch
+) -> None:
+    assert run(f"{TRAIN} --set stop_after=2").code == 0
+
+    def loaded(*_arguments: object) -> None:
+        raise AssertionError("the images are read")
+
+    monkeypatch.setattr("ansm_fast.training.ansm.MemorySet", loaded)
+    monkeypatch.setattr("ansm_fast.training.ansm.load_localizer", loaded)
+    result = run(f"{TRAIN} --set optimizer.lr=0.5 --set mgr.pos_weight=2")
+    assert result.code == 2
+    assert result.err[-1] == (
+        "ansm-fast: error: run holds a run with another configuration (mgr.pos_weight 1.0 there, "
+        "2.0 here; optimizer.lr 0.0005 there, 0.5 here); give another output folder or remove "
+        "this one"
+    )
+
+
+def test_another_pool_is_told_before_the_images_are_loaded(forgeries, run, monkeypatch) -> None:
+    Path("pool").mkdir()
+    Path("pool/pool.json").write_text("{}")
+
+    def loaded(*_arguments: object) -> None:
+        raise AssertionError("the images are read")
+
+    monkeypatch.setattr("ansm_fast.training.ansm.MemorySet", loaded)
+    result = run(TRAIN)
+    assert result.code == 2 and "pool holds attacks made with other settings" in result.err[-1]

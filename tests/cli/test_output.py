@@ -1,0 +1,91 @@
+"""What a command writes it finds again; where it cannot write, it says so before the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin"
+FILES = "--json e.json --csv e.csv --markdown e.md --latex e.tex --plots plots --cache cache"
+
+
+def test_an_evaluation_is_repeated_into_the_same_files(forgeries, run) -> None:
+    contents = []
+    for _ in range(2):
+        result = run(f"{EVALUATE} {FILES}")
+        assert result.code == 0, result.err
+        contents.append({p.name: p.read_bytes() for p in Path().glob("e.*")})
+    assert contents[0] == contents[1] and len(contents[0]) == 4
+    text = contents[0]["e.md"].decode()
+    assert text.startswith("<!-- table:evaluation -->\nF1 at 0.5")
+    assert text.endswith("<!-- /table:evaluation -->\n")
+
+
+def test_an_empty_document_becomes_the_table_and_its_text_stays(forgeries, run) -> None:
+    Path("e.md").write_text("\n")
+    assert run(f"{EVALUATE} --markdown e.md").code == 0
+    made = Path("e.md").read_text()
+    Path("e.md").write_text(f"# Mine\n\n{made}\nThe end.\n")
+    assert run(f"{EVALUATE} --markdown e.md").code == 0
+    assert Path("e.md").read_text() == f"# Mine\n\n{made}\nThe end.\n"
+
+
+def test_two_options_do_not_share_a_file(forgeries, run) -> None:
+    result = run(f"{EVALUATE} --json e.txt --csv ./e.txt")
+    assert result.code == 2
+    assert result.err[-1] == "ansm-fast: error: --json and --csv name one file; give two: e.txt"
+
+
+def test_a_disk_that_fills_up_at_the_end_costs_no_figures(forgeries, run, monkeypatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ansm_fast.evaluation.report.write_text", full)
+    result = run(f"{EVALUATE} --json e.json")
+    assert result.code == 2 and "no attack" in result.out
+    assert result.err[-1].endswith(
+        "cannot write e.json (No space left on device); give another file"
+    )
+    assert not Path("e.json").exists()
+
+
+COMMANDS = {
+    "attack": "attack set --steps 1 --localizer builtin -o {}",
+    "synthesize": "data synthesize set/images -n 1 --size 64 -o {}",
+    "defend": "defend --batch set/images --weights tiny -o {}",
+    "train": "train localizer --set data.train=set --set data.validation=set -o {}",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("output", ["file", "file/below", "/proc/nothing/here"])
+def test_an_output_that_cannot_be_is_one_line(forgeries, run, command, output) -> None:
+    Path("file").write_text("in the way")
+    result = run(COMMANDS[command].format(output))
+    assert result.code == 2, result.err
+    assert result.err[-1].startswith("ansm-fast: error: ")
+    assert output.split("/here")[0] in result.err[-1]
+    assert Path("file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("command", ["attack", "defend"])
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "", "mars:1", "cpu:x"])
+def test_a_device_that_is_not_there_is_one_line(forgeries, run, command, device) -> None:
+    result = run(COMMANDS[command].format("out") + f" --device '{device}'")
+    assert result.code == 2
+    assert f"device {device!r} is not available (" in result.err[-1]
+    assert result.err[-1].endswith("; try cpu") and not Path("out").exists()
+
+
+def test_full_disks(forgeries, run, monkeypatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ansm_fast.data.synthesis.writer._make_chunk", full)
+    result = run(COMMANDS["synthesize"].format("out"))
+    assert result.code == 2 and "No space left on device" in result.err[-1]
+    monkeypatch.setattr("ansm_fast.data.attacked_set.write_png", full)
+    result = run(COMMANDS["attack"].format("attacked"))
+    assert result.code == 2
+    assert "No space left on device); what is complete is intact" in result.err[-1]
