@@ -139,7 +139,8 @@ def test_attack(forgeries, run, monkeypatch, how, code, word) -> None:
 def test_evaluate(forgeries, run, monkeypatch, cache) -> None:
     from ansm_fast.data import attacked_set
 
-    line = f"evaluate set --attacks fgsm --eps 4/255 --defences none --batch-size 1 --localizer builtin{cache}"
+    line = "evaluate set --attacks fgsm --eps 4/255 --defences none --batch-size 1"
+    line += f" --localizer builtin{cache}"
     monkeypatch.setattr(attacked_set, "_attack", after(2, attacked_set._attack, interrupt))
     result = run(line)
     assert result.code == 130
