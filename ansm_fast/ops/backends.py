@@ -2,7 +2,8 @@
 
 An op calls ``choose(op, tensors, backend)`` and, unless the answer is "reference", the ops of
 ``native(answer)``. A backend forced by the ``backend`` argument or by the environment variable
-``ANSM_FAST_BACKEND`` (read at import) never falls back silently.
+``ANSM_FAST_BACKEND`` (read at import) never falls back silently; where none is forced, a fall back
+to the reference is a ``SlowBackendWarning``, once for each reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ansm_fast.ops import library, triton
+from ansm_fast.ops import library, slow, triton
 from ansm_fast.ops.native import Native, bind
 
 OPS = (
@@ -134,9 +135,29 @@ def choose(op: str, tensors: Sequence[Tensor], backend: str | None = None) -> st
     for candidate in BACKENDS:
         if candidate == "triton" and any(t.device.type == "cpu" for t in tensors):
             continue  # its interpreter is for tests: slow, and never meant where nobody asks for it
+        if candidate == "reference":
+            _tell_slow(op, tensors)
         if can_run(op, candidate, tensors):
             return candidate
     raise AssertionError("the reference runs everywhere")
+
+
+def _tell_slow(op: str, tensors: Sequence[Tensor]) -> None:
+    """Warn where a kernel was to be expected; not under torch.func and forward mode, for which
+    there is none."""
+    device = tensors[0].device.type
+    if torch.compiler.is_compiling():
+        _tell_slow_while_compiling(op, device)
+    elif not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
+        slow.warn_about(
+            op, device, lambda name: why_not(op, name, tensors), slow.kernels_of(device)
+        )
+
+
+@torch.compiler.assume_constant_result
+def _tell_slow_while_compiling(op: str, device: str) -> None:
+    """The same where Dynamo calls instead of tracing it: a warning would break the graph."""
+    slow.warn_about(op, device, lambda name: why_not(op, name), slow.kernels_of(device))
 
 
 def native(backend: str) -> Native:

@@ -24,6 +24,11 @@ def build_info() -> dict[str, Any] | None:
 
 def _load() -> tuple[Path | None, str]:
     found = sorted(PACKAGE.glob("_C.*so"))
+    if not found and (PACKAGE.parent / "setup.py").is_file():
+        return None, (
+            f"{PACKAGE} is the source tree, where no library was built, and no installed package; "
+            "start Python in another folder, or build it here with pip install -e ."
+        )
     if not found:
         return None, (
             "the compiled library is not part of this installation (it was installed without a "
@@ -32,7 +37,7 @@ def _load() -> tuple[Path | None, str]:
     try:
         torch.ops.load_library(str(found[0]))
     except (OSError, RuntimeError) as error:
-        return None, f"{found[0].name} could not be loaded: {error}"
+        return None, f"{found[0].name} could not be loaded: {' '.join(str(error).split())}"
     return found[0], ""
 
 
@@ -61,7 +66,7 @@ def _load_cuda() -> tuple[Path | None, str]:
     try:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        return None, f"{path.name} could not be loaded: {error}"
+        return None, f"{path.name} could not be loaded: {' '.join(str(error).split())}"
     return path, ""
 
 

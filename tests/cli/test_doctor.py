@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from ansm_fast.cli.doctor import command
-from ansm_fast.ops import library
+from ansm_fast.ops import backends, library, slow
 from ansm_fast.ops.backends import BACKENDS, OPS
 
 
@@ -87,3 +87,13 @@ def test_why_there_is_no_cuda_library(
 )
 def test_what_a_library_has_for_a_device(architectures, capability, wanted) -> None:
     assert library.has_code_for(architectures, capability) == wanted
+
+
+def test_a_command_on_the_reference_says_so_in_one_line(forgeries, run, monkeypatch) -> None:
+    missing = backends.Backend(("cpu",), None, "gone missing")
+    monkeypatch.setitem(backends._BACKENDS, "cpu", missing)
+    monkeypatch.setattr(slow, "_told", set())
+    result = run("defend --batch set/images -o out --weights tiny")
+    assert result.code == 0
+    (line,) = [line for line in result.err if "gone missing" in line]
+    assert line.startswith("ansm-fast: warning: image_pack runs as plain PyTorch on 'cpu'")
