@@ -21,7 +21,7 @@ from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
     "--masks",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Masks with the images' names; bright is forged.",
+    help="Masks with the images' names: of two levels the brighter is forged; black is pristine.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -106,6 +106,7 @@ def command(
     from ansm_fast.data.attacked_set import Work, write_attacked_set
     from ansm_fast.data.checksums import write_checksums
     from ansm_fast.data.data_card import write_data_card
+    from ansm_fast.data.images import left_out_lines
     from ansm_fast.errors import InputError
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
@@ -142,7 +143,8 @@ def command(
             return victim(ansm.defend(image))
 
     count, work = len(dataset) if limit is None else min(limit, len(dataset)), Work()
-    dataset.check(count)
+    for line in [*dataset.check(count).lines(), *left_out_lines(dataset.left_out)]:
+        click.echo(line, err=True)
     with Progress("attack", count) as progress:
         write_attacked_set(
             dataset,

@@ -53,6 +53,7 @@ def synthesize(
             mix=mix,
             workers=workers,
             on_progress=progress.advance,
+            on_note=lambda line: click.echo(line, err=True),
         )
     click.echo(f"{count} forgeries in {output}")
 

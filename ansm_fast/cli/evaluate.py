@@ -67,7 +67,7 @@ def _columns(
     multiple=True,
     type=PATH,
     metavar="DIR",
-    help="Masks with the images' names; bright is forged, all dark is pristine.",
+    help="Masks with the images' names: of two levels the brighter is forged; black is pristine.",
 )
 @click.option("--name", "names", multiple=True, help="Name of an image set, in their order.")
 @click.option("--pool", "pooled", is_flag=True, help="Report all sets together as well.")
@@ -172,6 +172,7 @@ def command(
     from rich.console import Console
 
     from ansm_fast.data import FolderDataset
+    from ansm_fast.data.images import left_out_lines
     from ansm_fast.evaluation import (
         ATTACKS,
         DEFAULT_ATTACKS,
@@ -229,8 +230,10 @@ def command(
         adaptive_through=adaptive_through,
         device=device,
     )
-    for dataset in datasets.values():
-        dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))
+    for name, dataset in datasets.items():
+        contents = dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))
+        for line in [*contents.lines(), *left_out_lines(dataset.left_out)]:
+            click.echo(f"{name}: {line}", err=True)
     for folder, option in ((cache, "--cache"), (plots, "--plots")):
         if folder is not None:
             prepare_folder(folder, option)

@@ -102,6 +102,10 @@ def _process_settings() -> Iterator[list[int]]:
 
 def main() -> None:
     """Run the command line; whatever fails ends with one line on stderr (see ``failures``)."""
+    # OpenCV's own thread pool fights with torch's for the same cores, and what it says of a damaged
+    # file comes beside the line that names the file. Set before it is imported.
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     received: list[int] = []
     try:
         with _process_settings() as received:

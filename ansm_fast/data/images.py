@@ -4,60 +4,113 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ansm_fast.data.decoding import Undecodable, decode, read_content, undecodable
+from ansm_fast.data.files import NotAFile, check_regular
+from ansm_fast.data.masks import Ambiguous, MaskFile, decode_mask
 from ansm_fast.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
-
-# OpenCV's own thread pool fights with torch's for the same cores.
-cv2.setNumThreads(1)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+# Images all the same, which are told rather than passed over in silence.
+OTHER_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".pgm"})
 
 Image = NDArray[np.uint8]
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """All image files below ``folder``, sorted; InputError if there is no folder or no image."""
-    folder = Path(folder)
+def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = None) -> list[Path]:
+    """All image files below ``folder``, sorted.
+
+    Args:
+        left_out: filled, by reason, with what looks like an image and is none that is read: pipes,
+            sockets, devices, folders, broken links, other formats.
+
+    Raises:
+        InputError: there is no such folder, or no image in it.
+    """
+    folder, left_out = Path(folder), {} if left_out is None else left_out
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give a folder that holds photographs")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+    found: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        try:
+            if suffix in IMAGE_SUFFIXES:
+                check_regular(path)
+                found.append(path)
+            elif suffix in OTHER_SUFFIXES and path.is_file():
+                left_out.setdefault(f"{suffix} is not read", []).append(path)
+        except NotAFile as error:
+            left_out.setdefault(str(error), []).append(path)
+        except OSError:
+            left_out.setdefault("a broken link", []).append(path)
     if not found:
+        others = "".join(f"; {line}" for line in left_out_lines(left_out))
         raise InputError(
             f"no image in {folder}; expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{others}"
         )
     return found
 
 
-def _decode(path: str | Path, kind: str, flags: int) -> NDArray[np.uint8]:
-    encoded = np.fromfile(path, dtype=np.uint8)
+def left_out_lines(left_out: dict[str, list[Path]]) -> list[str]:
+    """A line for each file: "left out: photos/a.png is a named pipe"; of formats that aren't read
+    a line for each format."""
+    lines: list[str] = []
+    for reason, paths in left_out.items():
+        if reason.endswith("is not read"):
+            more = f" and {len(paths) - 1} more" if paths[1:] else ""
+            lines.append(f"left out: {paths[0]}{more}; {reason}")
+        else:
+            lines += [f"left out: {path} is {reason}" for path in paths]
+    return lines
+
+
+def decode_rgb(data: bytes, path: str | Path) -> Image:
+    """Decode the content of the image at ``path``; see ``read_rgb``."""
     try:
-        image = cv2.imdecode(encoded, flags) if encoded.size else None
-    except cv2.error:  # more pixels than OpenCV takes, whether or not they are there
-        image = None
-    if image is None:
-        raise InputError(
-            f"cannot decode {kind} {path}; remove it or replace it by an intact file of at most "
-            "2^30 pixels"
-        )
-    return image
+        return decode(data, colour=True)
+    except Undecodable as error:
+        raise undecodable(path, "image", str(error)) from error
 
 
 def read_rgb(path: str | Path) -> Image:
-    """Decode one image to (H, W, 3) uint8 RGB; InputError if it cannot be decoded."""
-    return np.ascontiguousarray(_decode(path, "image", cv2.IMREAD_COLOR)[:, :, ::-1])
+    """Decode one image to (H, W, 3) uint8 RGB, as stored: no orientation is applied.
+
+    Alpha is dropped, the first frame or page taken, 16 bits are rounded to 8.
+
+    Raises:
+        InputError: it cannot be decoded, or has samples that aren't integers of 8 or 16 bits.
+    """
+    return decode_rgb(read_content(path, "image"), path)
+
+
+def decode_mask_file(data: bytes, path: str | Path) -> MaskFile:
+    """Decode the content of the mask at ``path``; see ``read_mask``."""
+    try:
+        return decode_mask(data)
+    except Undecodable as error:
+        raise undecodable(path, "mask", str(error)) from error
+    except Ambiguous as error:
+        raise InputError(
+            f"mask {path} holds {error}: which pixels are forged cannot be told; save it with two "
+            "values, black where the image is pristine and white where it is forged"
+        ) from error
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Decode one mask to (H, W) bool, True where the file is brighter than mid-grey."""
-    return _decode(path, "mask", cv2.IMREAD_GRAYSCALE) > 127
+    """Decode one mask to (H, W) bool, True where it is forged, as stored, not turned.
+
+    Of two levels the brighter one is forged (0/1, 0/255, 0/65535, black and one colour, a palette
+    of two); black alone is pristine, any other level alone all forged. Grey edges between dark and
+    bright are split at mid-grey.
+
+    Raises:
+        InputError: it cannot be decoded, or which of its levels is forged cannot be told.
+    """
+    return decode_mask_file(read_content(path, "mask"), path).forged
 
 
 def to_tensor(images: Image) -> torch.Tensor:

@@ -14,8 +14,8 @@ from pathlib import Path
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.metrics import Scores
 
-# Part of every file name; to be raised when a metric changes its meaning.
-EDITION = 1
+# Part of every file name; to be raised when a metric, or the reading of a file, changes.
+EDITION = 2
 
 
 def content_key(*paths: Path) -> str:

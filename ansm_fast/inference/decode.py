@@ -65,7 +65,7 @@ def read_photograph(
         if data.startswith(_PNG) and len(data) > 24 and data[24] == 16:
             return _png16(data, admit)
         if data.startswith(_TIFF):
-            return _tiff(data, admit)
+            return read_tiff(data, admit)
         return _eight_bits(data, admit)
     except (BadImage, Stopped):
         raise
@@ -187,7 +187,8 @@ def _png_exif(data: bytes) -> bytes | None:
     return None
 
 
-def _tiff(data: bytes, admit: Admit) -> Photograph:
+def read_tiff(data: bytes, admit: Admit) -> Photograph:
+    """Decode a TIFF, turned as its tag says; raises BadImage or what a codec raises."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = len(file.pages)
         page = file.pages.first

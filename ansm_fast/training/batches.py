@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.images import Image
+from ansm_fast.data.folder import Contents
+from ansm_fast.data.images import Image, left_out_lines
 from ansm_fast.errors import InputError
 from ansm_fast.progress import Progress
 
@@ -20,6 +21,9 @@ class MemorySet:
     Args:
         root: folder with images/ and masks/.
         limit: take the first ``limit`` only.
+
+    Attributes:
+        lines: what the masks say and what was left out, to be printed.
 
     Raises:
         InputError: images of different sizes, or what FolderDataset raises.
@@ -33,19 +37,27 @@ class MemorySet:
         self.images: Image = np.empty((count, *first), np.uint8)
         self.masks: NDArray[np.bool_] = np.empty((count, *first[:2]), bool)
 
-        def read(index: int) -> None:
-            sample = dataset[index]
+        def read(index: int) -> list[Path]:
+            sample, turned = dataset.examine(index)
             if sample["image"].shape != first:
                 raise InputError(
                     f"{root}: image {sample['name']} is {sample['image'].shape[:2]}, the first one "
                     f"{first[:2]}; training needs one size, crop the images first"
                 )
             self.images[index], self.masks[index] = sample["image"], sample["mask"]
+            return turned
 
+        turned: list[Path] = []
         # Decoders let other threads run.
         with Progress(f"read {root}", count) as progress, ThreadPoolExecutor() as pool:
-            for _ in pool.map(read, range(count)):
+            for found in pool.map(read, range(count)):
+                turned += found
                 progress.advance()
+        forged = self.masks.reshape(count, -1)
+        empty, full = int((~forged.any(axis=1)).sum()), int(forged.all(axis=1).sum())
+        contents = Contents(count, empty, full, tuple(turned))
+        lines = [*contents.lines(), *left_out_lines(dataset.left_out)]
+        self.lines = [f"{root}: {line}" for line in lines]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ansm_fast.data.atomic import check_unused, write_bytes, write_text
-from ansm_fast.data.images import Image, find_images, read_rgb
+from ansm_fast.data.images import Image, find_images, left_out_lines, read_rgb
 from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
 from ansm_fast.errors import InputError
 
@@ -35,7 +35,8 @@ class FolderSource:
     def __init__(self, root: str | Path) -> None:
         root = Path(root)
         groups: dict[str, list[str]] = {}
-        for path in find_images(root):
+        self.left_out: dict[str, list[Path]] = {}
+        for path in find_images(root, self.left_out):
             relative = path.relative_to(root)
             group = relative.parts[0] if len(relative.parts) > 1 else ""
             groups.setdefault(group, []).append(str(path))
@@ -90,6 +91,7 @@ def synthesize(
     mix: ForgeryMix | None = None,
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> None:
     """Write ``count`` forgeries made from the photographs below a folder.
 
@@ -99,11 +101,17 @@ def synthesize(
     Writes ``out/images/*.png``, ``out/masks/*.png``, ``out/metadata.jsonl`` and
     ``out/synthesis.json`` (the settings).
 
+    Args:
+        on_note: called with a line about what was left out: pipes, folders, other formats.
+
     Raises:
         InputError: no photographs, or ``out`` holds a set made with other settings.
     """
     out, mix = Path(out), mix or ForgeryMix()
     source = FolderSource(photographs)
+    note = on_note or (lambda line: None)
+    for line in left_out_lines(source.left_out):
+        note(line)
     settings = {"seed": seed, "size": size, "mix": asdict(mix)}
     settings = json.loads(json.dumps(settings))
     card = out / "synthesis.json"
