@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
@@ -19,6 +20,8 @@ from ansm_fast.inference.images import Photograph, Pixels
 
 # Length, type, 13 bytes and CRC of the IHDR chunk, which comes first, after the signature.
 _AFTER_IHDR = 8 + 4 + 4 + 13 + 4
+# Of Linux's renameat2, which Python doesn't wrap.
+_HERE, _RENAME_EXCHANGE = -100, 2
 # How file systems without hard links, as FAT, refuse one.
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
@@ -71,13 +74,14 @@ def write_atomically(
     path: Path,
     data: bytes,
     *,
-    may_replace: Callable[[Path], bool] = lambda path: True,
+    may_replace: Callable[[Path], bool] | None = None,
     token: str | None = None,
 ) -> None:
     """Write under a temporary name beside ``path``, then rename; on failure leave nothing.
 
     Args:
-        may_replace: asked if something lies at ``path``, whenever it came there.
+        may_replace: asked if something lies at ``path``, whenever it came there; by default it
+            is replaced, whatever it is.
         token: of the temporary name; see ``temporary_beside``.
 
     Raises:
@@ -88,11 +92,38 @@ def write_atomically(
     try:
         temporary.write_bytes(data)
         if not _take_free_name(temporary, path):
-            if not may_replace(path):
-                raise Occupied(str(path))
-            os.replace(temporary, path)
+            _replace(temporary, path, may_replace)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path, may_replace: Callable[[Path], bool] | None) -> None:
+    if may_replace is None:
+        os.replace(temporary, path)
+        return
+    before = os.lstat(path)
+    if not may_replace(path):
+        raise Occupied(str(path))
+    if not _exchange(temporary, path):
+        os.replace(temporary, path)
+        return
+    found = os.lstat(temporary)
+    if (found.st_ino, found.st_size, found.st_mtime_ns) != (
+        before.st_ino,
+        before.st_size,
+        before.st_mtime_ns,
+    ):  # changed since it was looked at
+        _exchange(temporary, path)
+        raise Occupied(str(path))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that neither file is lost; False where there is no such."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one), os.fsencode(other)
+    return (
+        renameat2 is not None and renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
+    )
 
 
 def _take_free_name(temporary: Path, path: Path) -> bool:

@@ -10,35 +10,19 @@ import json
 import os
 import re
 import secrets
-import stat
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ansm_fast.data.atomic import temporary_name
+from ansm_fast.data.files import read_regular
 from ansm_fast.inference.files import safe_output_name, targets
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"\.manifest-([0-9a-f]{16})\.journal")
 
 
-def _lock(file: IO[str]) -> bool:
-    """Whether nobody else holds the file; it is this process's from now on."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 class Journal:
-    """The journal of one run in the folder of its outputs.
+    """The journal of the only run that writes to the folder of its outputs.
 
     Attributes:
         begun: records of what killed runs had begun to write.
@@ -53,38 +37,28 @@ class Journal:
         self.token = secrets.token_hex(8)
         self._path = folder / f".manifest-{self.token}.journal"
         self._file = self._path.open("x", encoding="utf-8")
-        _lock(self._file)
         for name in sorted(earlier):
             self._take_over(folder / name)
 
     def _take_over(self, path: Path) -> None:
         try:
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                return
-            with path.open("r+", encoding="utf-8", errors="replace") as file:
-                ended = _lock(file)
-                for line in file.read().split("\n"):
-                    self._take_line(line, path, ended)
-                if ended:
-                    path.unlink()
-        except OSError:  # its run has just removed it
+            text = read_regular(path).decode("utf-8", errors="replace")
+        except OSError:  # not ours, whatever its name says
             return
-
-    def _take_line(self, line: str, path: Path, ended: bool) -> None:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(record, dict) or not isinstance(record.get("input"), str):
-            return
-        name, found = safe_output_name(record), _NAME.fullmatch(path.name)
-        if name is None or found is None:
-            return
-        self.begun.append(record)
-        self.begin(record)
-        if ended:
+        token = _NAME.fullmatch(path.name)
+        for line in text.split("\n"):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            name = safe_output_name(record) if isinstance(record, dict) else None
+            if name is None or token is None or not isinstance(record.get("input"), str):
+                continue
+            self.begun.append(record)
+            self.begin(record)
             for target in targets(self._folder, self._masks, name):
-                temporary_name(target, found[1]).unlink(missing_ok=True)
+                temporary_name(target, token[1]).unlink(missing_ok=True)
+        path.unlink()
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note the checksums of an input's files before they are written."""

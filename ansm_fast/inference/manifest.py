@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,11 @@ from ansm_fast.data.files import NotAFile, check_regular
 from ansm_fast.errors import InputError
 from ansm_fast.inference.files import safe_output_name, targets
 from ansm_fast.inference.journal import Journal
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
@@ -63,38 +69,51 @@ class Manifest:
         self._folder, self._masks = folder, masks
         self._lock = threading.Lock()
         try:
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(self.path)
+            self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
+            self._hold()
             self._read()
             self.journal = Journal(folder, masks)
-            for record in self.journal.begun:
-                self._claim(record)
-            self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
-            if self._cut:
-                self._file.write("\n")
-        except OSError as error:
-            raise InputError(
-                f"cannot use {self.path}: {error.strerror or error}; give another folder to -o"
-            ) from error
-
-    def _read(self) -> None:
-        self._cut = False
-        try:
-            check_regular(self.path)
         except NotAFile as error:
             raise InputError(
                 f"cannot use {self.path}: it is {error}; give another folder to -o"
             ) from error
-        except FileNotFoundError:
+        except OSError as error:
+            raise InputError(
+                f"cannot use {self.path}: {error.strerror or error}; give another folder to -o"
+            ) from error
+        for record in self.journal.begun:
+            self._claim(record)
+
+    def _hold(self) -> None:
+        """See that no other run writes to this folder; the system lets go when this one ends."""
+        if fcntl is None:
             return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise InputError(
+                f"another run is writing to {self.path.parent}; wait until it ends, or give "
+                "another folder to -o"
+            ) from error
+        except OSError:  # a file system without locks
+            return
+
+    def _read(self) -> None:
         text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
-        self._cut = bool(text) and not text.endswith("\n")
         records = _records(text)
         if text.strip() and not any(one.get("status") in (DONE, FAILED) for one in records):
             cut = not records and "\n" not in text  # all that a run left that was killed at once
             if not cut or not (text.startswith(_BEGINNING) or _BEGINNING.startswith(text)):
+                self._file.close()
                 raise InputError(
                     f"{self.path} is another program's file, which nothing is written to; "
                     "give another folder to -o"
                 )
+        if text and not text.endswith("\n"):
+            self._file.write("\n")
         for record in records:
             self.records[record["input"]] = record
             if record.get("status") == DONE:

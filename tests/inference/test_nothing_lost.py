@@ -217,6 +217,40 @@ def test_a_file_that_appears_meanwhile_stays(
     assert files(out) == {"manifest.jsonl", "a.png", "a.jpg.png", "a-2.png"}
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_an_output_changed_at_the_last_moment_stays(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    """After its content was compared, and before it was replaced."""
+    photo, out = picture(tmp_path / "a.jpg"), tmp_path / "out"
+    defend([photo], out, engine)
+    own = Manifest.is_own
+
+    def changed(manifest: Manifest, path: Path) -> bool:
+        found = own(manifest, path)
+        if path.name == "a.png":
+            if not in_place:
+                path.unlink()
+            path.write_bytes(b"mine")
+        return found
+
+    monkeypatch.setattr(Manifest, "is_own", changed)
+    assert defend([photo], out, engine, fingerprint="g").defended == 1
+    assert (out / "a.png").read_bytes() == b"mine"
+    assert files(out) == {"manifest.jsonl", "a.png", "a.jpg.png"}
+
+
+def test_two_runs_into_one_folder(tmp_path: Path, engine: Engine) -> None:
+    photo, out = picture(tmp_path / "a.jpg"), tmp_path / "out"
+    out.mkdir()
+    first = Manifest(out)
+    with pytest.raises(InputError, match=r"another run is writing to \S*out; wait until it ends"):
+        defend([photo], out, engine)
+    first.close()
+    assert defend([photo], out, engine).defended == 1
+    assert files(out) == {"manifest.jsonl", "a.png"}
+
+
 def test_temporary_names_take_nothing(tmp_path: Path, engine: Engine) -> None:
     photo, out = picture(tmp_path / ("long" * 50 + ".jpg")), tmp_path / "out"
     mine = {out / ".a.png.tmp", out / f".ansm-fast-{os.getpid()}.tmp"}
