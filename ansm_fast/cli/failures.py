@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import signal
 import sys
 import traceback
 
@@ -88,6 +89,7 @@ def _interruption(error: BaseException, terminated: bool) -> tuple[str, int]:
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
+    terminated |= any(getattr(one, "sigval", None) == signal.SIGTERM for one in chain)
     text, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
     for one in chain:
         if isinstance(one, Interrupted):

@@ -52,19 +52,14 @@ class _LazyGroup(click.Group):
     is_flag=True,
     help=f"With the traceback of whatever fails; {_DEBUG}=1 does the same.",
 )
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(debug: bool) -> None:
     """Defend image-forgery localization against adversarial noise."""
-    context.find_root().meta[_DEBUG] = debug
+    if debug:
+        os.environ[_DEBUG] = "1"  # also for the processes that a command starts
 
 
-def _wants_traceback(arguments: list[str]) -> bool:
-    options = []
-    for argument in arguments:
-        if not argument.startswith("-"):
-            break  # the subcommand
-        options.append(argument)
-    return "--debug" in options or os.environ.get(_DEBUG, "") not in ("", "0")
+def _wants_traceback() -> bool:
+    return os.environ.get(_DEBUG, "") not in ("", "0")
 
 
 @contextlib.contextmanager
@@ -113,7 +108,7 @@ def main() -> None:
     except SystemExit:
         raise
     except BaseException as error:
-        if _wants_traceback(sys.argv[1:]):
+        if _wants_traceback():
             traceback.print_exception(error)
         line, code = explain(error, signal.SIGTERM in received)
         if line is not None and speaks(error):

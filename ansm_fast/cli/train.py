@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ansm_fast.errors import InputError
 def command() -> None:
     """Train a localizer or an ANSM from a config file.
 
-    Interrupted? The same command goes on from the last saved state in OUTPUT. Two processes, each
-    with half of every batch: torchrun --nproc-per-node 2 -m ansm_fast.cli.main train ...
+    Interrupted? The same command goes on from the last saved state in OUTPUT. With --processes 2
+    each of two processes takes half of every batch; over several machines torchrun starts them:
+    torchrun --nnodes 2 ... -m ansm_fast.cli.main train ...
     """
 
 
@@ -44,11 +46,40 @@ def _read(
     return values, given
 
 
-def _run(kind: str, config: Path | None, output: Path, overrides: tuple[str, ...]) -> None:
+def _launch(
+    kind: str, config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
+) -> None:
+    from ansm_fast.training.launch import train_in_processes
+
+    arguments = ["train", kind, "-o", str(output)]
+    if config is not None:
+        arguments += ["--config", str(config)]
+    for override in overrides:
+        arguments += ["--set", override]
+    sys.exit(train_in_processes(arguments, processes))
+
+
+def _run(
+    kind: str, config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
+) -> None:
     from ansm_fast.training.config import LocalizerRun, parse_run
 
     values, given = _read(kind, config, overrides)
     run = parse_run(values, str(config or f"{kind}.yaml"), given)
+
+    if processes > 1:
+        if "WORLD_SIZE" in os.environ:
+            raise InputError(
+                "--processes is for a command that no launcher has started; leave it out under "
+                "torchrun or accelerate launch"
+            )
+        from ansm_fast.training.processes import check_batch_sizes
+        from ansm_fast.training.resume import check_same_run
+
+        # Before they are started, and once.
+        check_batch_sizes(run.batch_sizes(), run.accumulate, processes)
+        check_same_run(output, run.model_dump(mode="json"))
+        _launch(kind, config, output, overrides, processes)
 
     import torch
 
@@ -103,8 +134,17 @@ def _training_command(kind: str, text: str) -> None:
         callback=_print_fields(kind),
         help="Print the fields of a config, their range, default and meaning, and exit.",
     )
-    def subcommand(config: Path | None, output: Path, overrides: tuple[str, ...]) -> None:
-        _run(kind, config, output, overrides)
+    @click.option(
+        "--processes",
+        default=1,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Processes on this machine that share every batch: one for each GPU.",
+    )
+    def subcommand(
+        config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
+    ) -> None:
+        _run(kind, config, output, overrides, processes)
 
 
 _training_command("localizer", "Train the built-in localizer on forgeries with masks.")

@@ -2,11 +2,14 @@
 
 Two processes on one machine without a GPU (gloo), both of which see half of every batch::
 
+    ansm-fast train ansm --config my.yaml -o runs/mine --processes 2
     torchrun --nproc-per-node 2 -m ansm_fast.cli.main train ansm --config my.yaml -o runs/mine
     accelerate launch --multi_gpu --num_processes 2 -m ansm_fast.cli.main train ansm ...
 
 (``--multi_gpu`` means several processes to the launcher, GPU or none; with ``--cpu`` it starts
-one.)
+one.) The first does the same as the second, but that it ends in one line where torchrun adds a page
+of its own, which a process that it started cannot suppress. Only the first process speaks; see
+``cli.speaker``.
 
 Several GPUs and several machines take no other code, only Accelerate's own configuration
 (``accelerate config``, or the file given to ``accelerate launch --config_file``): the fields

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -33,8 +34,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(line: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["ansm-fast", *shlex.split(line)])
-        with pytest.raises(SystemExit) as left:
-            main()
+        with monkeypatch.context() as one:
+            # --debug sets it, for processes that the command starts.
+            one.setenv("ANSM_FAST_DEBUG", os.environ.get("ANSM_FAST_DEBUG", ""))
+            with pytest.raises(SystemExit) as left:
+                main()
         said = capsys.readouterr()
         return Result(left.value.code or 0, said.out, said.err.splitlines())  # type: ignore[arg-type]
 

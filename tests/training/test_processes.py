@@ -54,8 +54,8 @@ def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     }  # fmt: skip
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values))
-    command = ("-m", "ansm_fast.cli.main", "train", "ansm", "--config", config)
-    printed = python(*TORCHRUN, *command, "-o", tmp_path / "two")
+    command = ("-m", "ansm_fast.cli.main", "train", "ansm", "--config", config, "--processes", "2")
+    printed = python(*command, "-o", tmp_path / "two")
     assert printed.count("checkpoint") == 1
 
     run = parse_run(values, "test")
