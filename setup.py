@@ -32,8 +32,12 @@ if platform.machine().lower() in {"x86_64", "amd64"}:
         *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")),
         "-mprefer-vector-width=512",
     ]
+# Python's own flags often ask for debug information, ten times the library; the last word counts.
+SMALL_COMPILE = ["-g0"]
+SMALL_LINK = ["-Wl,-s"] if sys.platform == "linux" else []
 HOST_FLAGS = [
     "-std=c++17",
+    *SMALL_COMPILE,
     "-O3",
     "-fPIC",
     "-fopenmp-simd",
@@ -45,6 +49,7 @@ HOST_FLAGS = [
 ]
 TORCH_FLAGS = [
     "-std=c++20",
+    *SMALL_COMPILE,
     "-O2",
     "-fvisibility=hidden",
     "-DTORCH_STABLE_ONLY",
@@ -163,6 +168,7 @@ def native() -> dict:
         include_dirs=[str(ROOT / "kernels"), str(ROOT / "csrc")],
         define_macros=[("ANSM_FAST_X86_VARIANTS", str(int("avx2" in INSTRUCTION_SETS)))],
         extra_compile_args={"cxx": TORCH_FLAGS},
+        extra_link_args=SMALL_LINK,
         depends=[*headers, __file__, *map(str, (ROOT / "csrc").glob("*.h"))],
         py_limited_api=True,
     )

@@ -257,9 +257,9 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
         # By order: some compilers drop libraries that seem not to be needed.
         libraries=quote(
             [
-                # By order: some compilers drop libraries that seem not to be needed. What the
-                # static CUDA run time brings along stays inside.
-                "-Xlinker=--no-as-needed,-z,defs,--exclude-libs,ALL",
+                # What the static CUDA run time brings along stays inside, names of functions
+                # that nobody calls stay out (-s).
+                "-Xlinker=--no-as-needed,-z,defs,--exclude-libs,ALL,-s",
                 f"-L{torch_home / 'lib'}",
                 f"-L{folder}",
                 # Toolkits from PyPI keep their libraries here, where their nvcc does not look.
