@@ -126,7 +126,7 @@ class FolderDataset:
         """The first mask of the set that holds more than 0 and ``level``; None if none does."""
         with self._lock:
             if level not in self._only_levels:
-                allowed = {level, tuple(0 for _ in level)}
+                allowed = {level, (0,), tuple(0 for _ in level)}  # black may be grey or RGB
                 self._only_levels[level] = None
                 for _, path in self.pairs:
                     levels = decode_mask_file(read_content(path, "mask"), path).levels

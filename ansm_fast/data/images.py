@@ -25,7 +25,7 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
 
     Args:
         left_out: filled, by reason, with what looks like an image and is none that is read: pipes,
-            sockets, devices, folders, broken links, other formats.
+            sockets, devices, folders, broken links, hidden files, other formats.
 
     Raises:
         InputError: there is no such folder, or no image in it.
@@ -36,6 +36,11 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
     found: list[Path] = []
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES and any(
+            part.startswith(".") for part in path.relative_to(folder).parts
+        ):
+            left_out.setdefault("hidden files are not read", []).append(path)
+            continue
         try:
             if suffix in IMAGE_SUFFIXES:
                 check_regular(path)
@@ -56,11 +61,11 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
 
 
 def left_out_lines(left_out: dict[str, list[Path]]) -> list[str]:
-    """A line for each file: "left out: photos/a.png is a named pipe"; of formats that aren't read
-    a line for each format."""
+    """A line for each file: "left out: photos/a.png is a named pipe"; for formats that aren't read
+    and hidden files, of which there may be many, a line for all."""
     lines: list[str] = []
     for reason, paths in left_out.items():
-        if reason.endswith("is not read"):
+        if reason.endswith("not read"):
             more = f" and {len(paths) - 1} more" if paths[1:] else ""
             lines.append(f"left out: {paths[0]}{more}; {reason}")
         else:

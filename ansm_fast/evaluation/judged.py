@@ -14,7 +14,8 @@ from pathlib import Path
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.metrics import Scores
 
-# Part of every file name; to be raised when a metric, or the reading of a file, changes.
+# Part of every file and folder name of a cache; to be raised when a metric, or the reading of
+# images and masks, changes.
 EDITION = 2
 
 

@@ -32,7 +32,7 @@ from ansm_fast.evaluation.defences import (
     weights_identity,
 )
 from ansm_fast.evaluation.differentiable import DRAWS
-from ansm_fast.evaluation.judged import Judged, content_key
+from ansm_fast.evaluation.judged import EDITION, Judged, content_key
 from ansm_fast.evaluation.metrics import Scores, judge
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
@@ -90,7 +90,7 @@ def cache_folder(
         (one, image.stat().st_size, mask.stat().st_size)
         for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
     ]
-    key = json.dumps([attack.settings(), identity, sizes], sort_keys=True)
+    key = json.dumps([EDITION, attack.settings(), identity, sizes], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
 

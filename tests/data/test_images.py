@@ -144,6 +144,7 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path, monkeypatch) -> No
     (photos / "self.tif").symlink_to("self.tif")
     for index in range(3):
         (photos / f"{index}.gif").write_bytes(b"GIF89a")
+        (photos / f"._{index}.png").write_bytes(b"as macOS leaves them")
     left_out: dict[str, list[Path]] = {}
     monkeypatch.chdir(photos)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as listening:
@@ -155,7 +156,7 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path, monkeypatch) -> No
         for line in (
             "folder.png is a folder", "pipe.png is a named pipe", "zero.jpg is a device",
             "gone.tif is a broken link", "self.tif is a broken link", "socket.png is a socket",
-            "0.gif and 2 more; .gif is not read",
+            "0.gif and 2 more; .gif is not read", "._0.png and 2 more; hidden files are not read",
         )
     )  # fmt: skip
     for path in ("pipe.png", "zero.jpg", "folder.png"):

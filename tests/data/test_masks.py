@@ -207,6 +207,13 @@ def test_all_of_one_level_is_forged_where_the_set_has_no_other(tmp_path: Path, l
     assert contents.lines() == ["3 masks: 1 mark a part, 1 empty (pristine), 1 all forged"]
 
 
+def test_all_of_one_colour_is_forged_where_the_set_has_no_other(tmp_path: Path) -> None:
+    pink = (220, 20, 60)
+    whole, black = colours(pink, pink), np.zeros(SIZE, np.uint8)
+    dataset = as_set(tmp_path, whole, colours(BLACK, pink), black)
+    assert dataset[0]["mask"].all() and np.array_equal(dataset[1]["mask"], FORGED)
+
+
 @pytest.mark.parametrize("other", [levels(0, 255), smooth(5), np.full(SIZE, 255, np.uint8)])
 def test_all_of_one_level_among_other_levels_is_refused(tmp_path: Path, other) -> None:
     dataset = as_set(tmp_path, np.full(SIZE, 1, np.uint8), other)
