@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -97,10 +98,11 @@ def _process_settings() -> Iterator[list[int]]:
 
 def main() -> None:
     """Run the command line; whatever fails ends with one line on stderr (see ``failures``)."""
-    # OpenCV's own thread pool fights with torch's for the same cores, and what it says of a damaged
-    # file comes beside the line that names the file. Set before it is imported.
+    # OpenCV's own thread pool fights with torch's for the same cores, and what decoders say of a
+    # damaged file comes beside the line that names the file. Set before they are imported.
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     received: list[int] = []
     try:
         with _process_settings() as received:
