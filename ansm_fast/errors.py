@@ -29,3 +29,10 @@ class Interrupted(KeyboardInterrupt):
 
 class SlowBackendWarning(UserWarning):
     """An op runs as plain PyTorch, many times slower, though nobody asked for that."""
+
+
+class LocalizerError(InputError):
+    """A localizer answers with something that no attack, evaluation or training can use.
+
+    The message says what it gave and what to write instead.
+    """

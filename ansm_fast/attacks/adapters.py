@@ -21,8 +21,11 @@ from torch import Tensor, nn
 
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, finish, radius
+from ansm_fast.attacks.checks import LocalizerFunction, check_image, widened
 from ansm_fast.attacks.objectives import OBJECTIVES
-from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs, find_goal
+from ansm_fast.attacks.query import CountedLocalizer, Victim, find_goal
+from ansm_fast.attacks.victim import leaves_victim_as_found
+from ansm_fast.errors import LocalizerError
 
 LibraryCall = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,19 +33,20 @@ LibraryCall = Callable[[Tensor, Tensor], Tensor]
 class TwoClassModel(nn.Module):
     """Image (B, 3, H, W) to the logits (B, 2, H, W) of "pristine" and "forged": -z/2, z/2.
 
-    The localizer is no submodule: a library that switches modes or collects parameters does not
+    The gradients that a library takes through it are watched as those of our own attacks are. The
+    localizer is no submodule: a library that switches modes or collects parameters does not
     reach it.
     """
 
     def __init__(self, localizer: LocalizerFunction, device: torch.device) -> None:
         super().__init__()
-        self._localizer = (localizer,)
+        self._victim = (Victim(localizer),)
         # Libraries ask the first parameter where the model is.
         self.place = nn.Parameter(torch.empty(0, device=device), requires_grad=False)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        half = self._localizer[0](image) / 2
+        half = self._victim[0].observed(image) / 2
         return torch.cat([-half, half], dim=1)
 
 
@@ -100,6 +104,7 @@ class _LibraryAttack(ConfiguredAttack):
             "norm": self.norm, "seed": self.seed, "options": options,
         }  # fmt: skip
 
+    @leaves_victim_as_found
     def run(
         self,
         localizer: LocalizerFunction,
@@ -115,9 +120,10 @@ class _LibraryAttack(ConfiguredAttack):
                 fails on a segmentation-shaped model or knows no targeted mode (for "hide"), or as
                 every attack.
         """
-        started, counted = time.perf_counter(), CountedLocalizer(localizer)
-        check_inputs(image, mask, self.eps)
-        goal = find_goal(counted, image, mask, self.objective, wrong_mask)  # type: ignore[arg-type]
+        started = time.perf_counter()
+        given = check_image(image)
+        counted, image = CountedLocalizer(localizer, given.dtype), widened(given)
+        goal = find_goal(Victim(counted), image, mask, self.objective, wrong_mask)  # type: ignore[arg-type]
         labels = (goal.target[:, 0] > 0.5).long()
         bound = float(radius(self.eps, self.norm, image[0].numel()))
         first = int(sample_ids[0]) if sample_ids else 0
@@ -127,13 +133,15 @@ class _LibraryAttack(ConfiguredAttack):
             call = self._prepare(model, bound, goal.sign < 0)
             try:
                 attacked = call(image.contiguous(), labels)
+            except LocalizerError:
+                raise
             except (IndexError, RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"{self.name} of {self.library} failed on a model with logits (B, 2, H, W) "
                     f"({error}); use an attack that is not made for classifiers alone"
                 ) from error
         attacked = attacked.detach().to(image).clamp(0, 1)
-        return finish(attacked, image, self.eps, self.norm, counted, started)
+        return finish(attacked, given, self.eps, self.norm, counted, started)
 
     @abstractmethod
     def _prepare(self, model: nn.Module, bound: float, targeted: bool) -> LibraryCall:

@@ -12,14 +12,16 @@ from torch import Tensor
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
 from ansm_fast.attacks.carlini_wagner import cw
+from ansm_fast.attacks.checks import LocalizerFunction, check_image, check_mask, widened
 from ansm_fast.attacks.diverse import difgsm, tifgsm
 from ansm_fast.attacks.gradient import fgsm, mifgsm, pgd
 from ansm_fast.attacks.objectives import OBJECTIVES, Objective
-from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction, check_inputs
+from ansm_fast.attacks.query import CountedLocalizer
 from ansm_fast.attacks.randomness import uniform_start
 from ansm_fast.attacks.segmentation import segpgd
 from ansm_fast.attacks.square import square
 from ansm_fast.attacks.universal import apply_universal, universal_noise
+from ansm_fast.attacks.victim import leaves_victim_as_found
 
 AttackName = Literal[
     "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square", "universal",
@@ -93,6 +95,7 @@ class Attack(ConfiguredAttack):
         del named["tile"]
         return named | {"alpha": self.step_size}
 
+    @leaves_victim_as_found
     def run(
         self,
         localizer: LocalizerFunction,
@@ -101,12 +104,13 @@ class Attack(ConfiguredAttack):
         wrong_mask: Tensor | None = None,
         sample_ids: Sequence[int] | None = None,
     ) -> AttackResult:
-        started, counted = time.perf_counter(), CountedLocalizer(localizer)
+        started = time.perf_counter()
+        image = check_image(image)
+        mask = check_mask("mask", mask, image)
         ids = range(len(image)) if sample_ids is None else sample_ids
-        check_inputs(image, mask, self.eps)
-        attacked = self._attack(
-            counted, image, mask, wrong_mask, [(self.seed, int(i)) for i in ids]
-        )
+        seeds = [(self.seed, int(i)) for i in ids]
+        counted = CountedLocalizer(localizer, image.dtype)
+        attacked = self._attack(counted, widened(image), mask, wrong_mask, seeds)
         return finish(attacked, image, self.eps, self.norm, counted, started)
 
     def _attack(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ansm_fast.attacks.checks import Budget, LocalizerFunction
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import Budget, LocalizerFunction, check_inputs, find_goal
+from ansm_fast.attacks.query import prepare
+from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import clamp_project
 
 
+@leaves_victim_as_found
 def cw(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -40,37 +43,36 @@ def cw(
         kappa: how far beyond its threshold a pixel's logit is pushed.
         steps, objective, wrong_mask, eot: as of ``pgd``. Takes steps + 1 forwards.
     """
-    check_inputs(image, mask, eps, steps, eot)
     if not (c > 0 and kappa >= 0):
         raise ValueError(f"c must be > 0 and kappa >= 0, got c={c}, kappa={kappa}")
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
     noise = torch.zeros_like(image).requires_grad_(True)
     adam = torch.optim.Adam([noise], lr=alpha)
     best = image.clone()
-    lowest = torch.full((len(image),), torch.inf, dtype=image.dtype, device=image.device)
+    lowest = torch.full((len(image),), torch.inf, device=image.device)
 
-    def hinge(attacked: Tensor) -> Tensor:
-        return goal.margins(localizer(attacked)).clamp_min(-kappa).flatten(1).sum(1)
+    def hinge(logits: Tensor) -> Tensor:
+        return goal.margins(logits).clamp_min(-kappa).flatten(1).sum(1)
 
     def keep(found: Tensor, attacked: Tensor) -> None:
+        nonlocal lowest, best
         better = found < lowest
-        lowest[better] = found[better]
-        best[better] = attacked[better]
+        lowest = torch.where(better, found, lowest)
+        best = torch.where(better.view(-1, 1, 1, 1), attacked, best)
 
     for _ in range(steps):
-        attacked = (image + noise.detach()).clamp(0, 1).requires_grad_(True)
-        found, gradient = torch.zeros_like(lowest), torch.zeros_like(image)
-        for _ in range(eot):
-            with torch.enable_grad():
-                once = hinge(attacked)
-                gradient += torch.autograd.grad(once.sum(), attacked)[0] / eot
-            found += once.detach() / eot
-        keep(found, attacked.detach())
+        attacked = (image + noise.detach()).clamp(0, 1)
+        gradient, found = victim.gradient(attacked, hinge)
+        keep(found, attacked)
         noise.grad = c * gradient + 2 * noise.detach()
         adam.step()
         with torch.no_grad():
             noise.copy_(clamp_project(image, noise, eps, norm=norm) - image)
     with torch.no_grad():
         attacked = (image + noise).clamp(0, 1)
-        keep(torch.stack([hinge(attacked) for _ in range(eot)]).mean(0), attacked)
+        keep(victim.scores(attacked, hinge), attacked)
+    victim.finish()
     return best

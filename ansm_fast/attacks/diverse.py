@@ -6,16 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ansm_fast.attacks.checks import Budget, LocalizerFunction
 from ansm_fast.attacks.gradient import ascend_with_momentum
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import (
-    Budget,
-    LocalizerFunction,
-    check_inputs,
-    find_goal,
-    input_gradient,
-)
+from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.randomness import Seeds, sample_generators
+from ansm_fast.attacks.victim import leaves_victim_as_found
 
 
 class DiverseLocalizer:
@@ -80,6 +76,7 @@ def _resize(image: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
+@leaves_victim_as_found
 def difgsm(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -105,17 +102,21 @@ def difgsm(
         seeds: of each sample's draws.
         eps, alpha, steps, objective, wrong_mask, norm, eot: as of ``mifgsm``.
     """
-    check_inputs(image, mask, eps, steps, eot)
-    # Goals are of the image as it is: its own mask is not that of one moved about.
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
-    diverse = DiverseLocalizer(localizer, sample_generators(image, seeds), probability, lowest)
+    # The goal is of the image as it is: its own mask is not that of one moved about.
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
+    diverse = DiverseLocalizer(victim, sample_generators(image, seeds), probability, lowest)
 
     def gradient(attacked: Tensor) -> Tensor:
-        return input_gradient(diverse, attacked, goal, eot)
+        return victim.gradient(attacked, goal.losses, diverse)[0]
 
-    return ascend_with_momentum(
+    attacked = ascend_with_momentum(
         gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
     )
+    victim.finish()
+    return attacked
 
 
 def gaussian_kernel(size: int = 15, sigma: float = 3.0) -> Tensor:
@@ -139,6 +140,7 @@ def smooth(gradient: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(along_x, weight.transpose(2, 3), padding=(half, 0), groups=channels)
 
 
+@leaves_victim_as_found
 def tifgsm(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -162,13 +164,17 @@ def tifgsm(
         kernel_size: 1 leaves the gradient as it is; see ``gaussian_kernel``.
         eps, alpha, steps, decay, objective, wrong_mask, norm, eot: as of ``mifgsm``.
     """
-    check_inputs(image, mask, eps, steps, eot)
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
     kernel = gaussian_kernel(kernel_size)
 
     def gradient(attacked: Tensor) -> Tensor:
-        return smooth(input_gradient(localizer, attacked, goal, eot), kernel)
+        return smooth(victim.gradient(attacked, goal.losses)[0], kernel)
 
-    return ascend_with_momentum(
+    attacked = ascend_with_momentum(
         gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
     )
+    victim.finish()
+    return attacked

@@ -1,13 +1,24 @@
 """FGSM, BIM, PGD and MI-FGSM as pure functions on the fused steps of the op layer.
 
 All functions of this package take a localizer, ``image`` (B, 3, H, W) in [0, 1], ``mask``
-(B, 1, H, W) in [0, 1], and give the attacked image in [0, 1] within the budget; nothing is rounded.
+(B, 1, H, W), and give the attacked image in [0, 1] within the budget; nothing is rounded.
+
+- ``localizer``: its modules are in eval mode while it is attacked, and afterwards every mode,
+  buffer and ``requires_grad`` is as it was found. That covers the modules that a function closes
+  over or names, but not those that it looks up while it runs: call ``eval()`` on these. Randomness
+  that is meant as a defence must not hang on the mode (``F.dropout(x, training=True)``).
+- ``image``: a few ulps outside [0, 1] are clamped.
+- ``mask``: floats in [0, 1], or bool or whole numbers, of which all but 0 is forged.
 
 - ``eps``, ``alpha``: floats or (B,). For norm "linf" they bound every value, in units of the image
   (4/255 is four grey levels); for "l2" the Euclidean norm of a whole sample's noise.
 - ``objective``, ``wrong_mask``: see ``attack_loss``.
 - ``eot``: evaluations whose gradient is averaged, for victims that answer at random.
-- All raise ValueError for shapes that don't fit, eps < 0, steps < 1 or a missing mask.
+- All raise ValueError for shapes that don't fit, values outside [0, 1], eps < 0, steps < 1 or a
+  missing mask; its subclass LocalizerError for a localizer that gives no logits or no gradient:
+  probabilities, other shapes, NaN or infinity, or a gradient that is 0 on a whole first batch. A
+  gradient that is 0 on single images at every step, though their loss is not flat, is a
+  ZeroGradientWarning.
 
 An attack by transfer is one of these on another localizer; an adaptive one is one of these on
 ``lambda image: localizer(ansm.defend(image))``.
@@ -20,20 +31,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ansm_fast.attacks.checks import Budget, LocalizerFunction
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import (
-    Budget,
-    LocalizerFunction,
-    check_inputs,
-    find_goal,
-    input_gradient,
-)
+from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.randomness import uniform_start
+from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import momentum_step_, pgd_step_
 
 __all__ = ["Budget", "LocalizerFunction", "fgsm", "mifgsm", "pgd", "uniform_start"]
 
 
+@leaves_victim_as_found
 def fgsm(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -46,12 +54,16 @@ def fgsm(
     eot: int = 1,
 ) -> Tensor:
     """One step of size eps along the gradient's sign ("l2": its direction; arXiv 1412.6572)."""
-    check_inputs(image, mask, eps, eot=eot)
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
-    gradient = input_gradient(localizer, image, goal, eot)
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
+    gradient, _ = victim.gradient(image, goal.losses)
+    victim.finish()
     return pgd_step_(image.clone(), gradient, image, eps, eps, norm=norm)
 
 
+@leaves_victim_as_found
 def pgd(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -67,15 +79,19 @@ def pgd(
     eot: int = 1,
 ) -> Tensor:
     """Projected gradient ascent (arXiv 1706.06083); ``start=None`` begins at the image (BIM)."""
-    check_inputs(image, mask, eps, steps, eot)
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
-    attacked = image.clone() if start is None else start.clone()
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
+    attacked = image.clone() if start is None else start.detach().clone()
     for _ in range(steps):
-        gradient = input_gradient(localizer, attacked, goal, eot)
+        gradient, _ = victim.gradient(attacked, goal.losses)
         attacked = pgd_step_(attacked, gradient, image, alpha, eps, norm=norm)
+    victim.finish()
     return attacked
 
 
+@leaves_victim_as_found
 def mifgsm(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -91,15 +107,19 @@ def mifgsm(
     eot: int = 1,
 ) -> Tensor:
     """Momentum iterative FGSM (arXiv 1710.06081); ``decay`` is the weight of the old momentum."""
-    check_inputs(image, mask, eps, steps, eot)
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
 
     def gradient(attacked: Tensor) -> Tensor:
-        return input_gradient(localizer, attacked, goal, eot)
+        return victim.gradient(attacked, goal.losses)[0]
 
-    return ascend_with_momentum(
+    attacked = ascend_with_momentum(
         gradient, image, eps=eps, alpha=alpha, steps=steps, decay=decay, norm=norm
     )
+    victim.finish()
+    return attacked
 
 
 def ascend_with_momentum(

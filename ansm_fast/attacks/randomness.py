@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ansm_fast.attacks.query import Budget
+from ansm_fast.attacks.checks import Budget, check_image
 from ansm_fast.ops import clamp_project
 
 Seeds = Sequence[Sequence[int]]
@@ -36,6 +36,7 @@ def uniform_start(image: Tensor, eps: Budget, seeds: Seeds, norm: str = "linf") 
     For "linf" in [-eps, eps]; for "l2" scaled to ``||noise||_2 = eps``. Drawn where the image is:
     a GPU's numbers are others than a CPU's.
     """
+    image = check_image(image)
     noise = torch.empty(image.shape, device=image.device)
     generators = sample_generators(image, seeds, image.device)
     for row, generator in zip(noise, generators, strict=True):

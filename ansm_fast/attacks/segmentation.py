@@ -5,14 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ansm_fast.attacks.checks import Budget, LocalizerFunction
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import (
-    Budget,
-    LocalizerFunction,
-    check_inputs,
-    find_goal,
-    input_gradient,
-)
+from ansm_fast.attacks.query import prepare
+from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import pgd_step_
 
 
@@ -27,6 +23,7 @@ def segpgd_weights(margins: Tensor, step: int, steps: int) -> Tensor:
     return weights.masked_fill_(margins > 0, 1 - fooled_share)
 
 
+@leaves_victim_as_found
 def segpgd(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -42,14 +39,18 @@ def segpgd(
     eot: int = 1,
 ) -> Tensor:
     """SegPGD (Gu et al. 2022); arguments as of ``pgd``, weights as of ``segpgd_weights``."""
-    check_inputs(image, mask, eps, steps, eot)
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
-    attacked = image.clone() if start is None else start.clone()
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
+    attacked = image.clone() if start is None else start.detach().clone()
     for step in range(1, steps + 1):
 
-        def weight(logits: Tensor, step: int = step) -> Tensor:
-            return segpgd_weights(goal.margins(logits), step, steps)
+        def losses(logits: Tensor, step: int = step) -> Tensor:
+            weights = segpgd_weights(goal.margins(logits.detach()), step, steps)
+            return (weights * goal.pixel_losses(logits)).flatten(1).sum(1)
 
-        gradient = input_gradient(localizer, attacked, goal, eot, weight)
+        gradient, _ = victim.gradient(attacked, losses)
         attacked = pgd_step_(attacked, gradient, image, alpha, eps, norm=norm)
+    victim.finish()
     return attacked

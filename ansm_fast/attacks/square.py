@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ansm_fast.attacks.checks import Budget, LocalizerFunction
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import Budget, LocalizerFunction, check_inputs, find_goal, scores
+from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.randomness import Seeds, sample_generators
+from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import clamp_project
 
 # Queries out of 10,000 after which the area of the squares is halved once more.
@@ -23,6 +25,7 @@ def square_side(query: int, queries: int, size: tuple[int, int], p: float) -> in
     return max(1, min(round((area * size[0] * size[1]) ** 0.5), *size))
 
 
+@leaves_victim_as_found
 def square(
     localizer: LocalizerFunction,
     image: Tensor,
@@ -51,10 +54,14 @@ def square(
         objective, wrong_mask, eot: as of ``pgd``; "own-prediction" costs one more query.
         on_query: called after each query with its number and the best loss of each sample (B,).
     """
-    check_inputs(image, mask, eps, steps, eot)
     if not 0 < p <= 1:
         raise ValueError(f"p must be in (0, 1], got {p}")
-    goal = find_goal(localizer, image, mask, objective, wrong_mask)
+    victim, image, goal = prepare(
+        localizer, image, mask, eps=eps, steps=steps, eot=eot, objective=objective,
+        wrong_mask=wrong_mask,
+    )  # fmt: skip
+    if not image.numel():
+        return image
     generators = sample_generators(image, seeds)
     report = on_query or (lambda query, best: None)
     height, width = image.shape[2:]
@@ -67,7 +74,7 @@ def square(
 
     noise = (signs(image.shape[1], 1, width) * bound).expand_as(image).contiguous()
     attacked = clamp_project(image, noise, eps)
-    best = scores(localizer, attacked, goal, eot)
+    best = victim.scores(attacked, goal.losses)
     report(1, best)
     for query in range(1, steps):
         side = square_side(query, steps, (height, width), p)
@@ -80,12 +87,13 @@ def square(
         value = signs(image.shape[1], 1, 1) * bound
         candidate = torch.where(inside.to(image.device), value, noise)
         moved = clamp_project(image, candidate, eps)
-        found = scores(localizer, moved, goal, eot)
+        found = victim.scores(moved, goal.losses)
         better = (found > best).view(-1, 1, 1, 1)
         noise = torch.where(better, candidate, noise)
         attacked = torch.where(better, moved, attacked)
         best = torch.maximum(best, found)
         report(query + 1, best)
+    victim.finish()
     return attacked
 
 

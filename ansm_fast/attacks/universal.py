@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ansm_fast.attacks.budget import radius, whole_levels
+from ansm_fast.attacks.checks import LocalizerFunction, check_counts, check_image
 from ansm_fast.attacks.objectives import Objective
-from ansm_fast.attacks.query import LocalizerFunction, check_inputs, find_goal, input_gradient
+from ansm_fast.attacks.query import Victim, find_goal
+from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import clamp_project, pgd_step_
 
 TILE = 64
@@ -33,6 +35,7 @@ def _gather(gradient: Tensor, side: int) -> Tensor:
     return whole.view(channels, -1, side, whole.shape[-1] // side, side).sum((1, 3))
 
 
+@leaves_victim_as_found
 def universal_noise(
     localizer: LocalizerFunction,
     images: Batches,
@@ -61,15 +64,19 @@ def universal_noise(
         objective, norm, eot: as of ``pgd``.
 
     Raises:
-        ValueError: no image, shapes that don't fit, eps < 0, steps, eot or size < 1.
+        ValueError: no image, size < 1, or as ``pgd``.
     """
     batches = _pairs(images, masks, wrong_masks)
     if not batches or size < 1:
         raise ValueError(f"images must hold an image and size be >= 1, got size={size}")
-    for image, mask, _ in batches:
-        check_inputs(image, mask, eps, steps, eot)
-    goals = [find_goal(localizer, image, mask, objective, wrong) for image, mask, wrong in batches]
-    first = batches[0][0]
+    check_counts(eps, steps, eot, norm)
+    victim = Victim(localizer, eot, len(batches))
+    pictures = [check_image(one) for one, *_ in batches]
+    goals = [
+        find_goal(victim, image, mask, objective, wrong)
+        for image, (_, mask, wrong) in zip(pictures, batches, strict=True)
+    ]
+    first = pictures[0]
     values = first.shape[1] * size * size
     bound = float(radius(eps, norm, values))
     step = float(radius(max(eps / 4, eps / steps) if alpha is None else alpha, norm, values))
@@ -80,17 +87,19 @@ def universal_noise(
     tile = clamp_project(zero, (2 * start.to(first) - 1) * eps, bound, norm=norm, min=-1, max=1)
     for _ in range(steps):
         total = torch.zeros_like(tile)
-        for (image, _, _), goal in zip(batches, goals, strict=True):
+        for image, goal in zip(pictures, goals, strict=True):
             moved = image + spread(tile[0], image.shape[2:])
-            gradient = input_gradient(localizer, moved.clamp(0, 1), goal, eot)
+            gradient, _ = victim.gradient(moved.clamp(0, 1), goal.losses)
             # Where the sum was clamped the tile moves nothing.
             total += _gather(gradient * ((moved >= 0) & (moved <= 1)), size)
         tile = pgd_step_(tile, total, zero, step, bound, norm=norm, min=-1, max=1)
+    victim.finish()
     return whole_levels(tile * 255, eps, norm)[0] / 255
 
 
 def apply_universal(image: Tensor, tile: Tensor) -> Tensor:
-    """``image`` (B, C, H, W) plus the repeated tile (C, S, S), clamped to [0, 1]."""
+    """``image`` (B, C, H, W) in [0, 1] plus the repeated tile (C, S, S), clamped to [0, 1]."""
+    image = check_image(image)
     if tile.dim() != 3 or tile.shape[0] != image.shape[1] or tile.shape[1] != tile.shape[2]:
         raise ValueError(f"tile must be ({image.shape[1]}, S, S), got {tuple(tile.shape)}")
     return (image + spread(tile.to(image), image.shape[2:])).clamp(0, 1)

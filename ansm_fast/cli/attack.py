@@ -167,6 +167,12 @@ def command(
             "images are complete: mend it and give the same command"
         ) from error
     click.echo(f"{count} attacked images in {output}")
+    if work.stuck:
+        click.echo(
+            f"note: the gradient of {work.stuck} of {work.images} images was 0 at every step; they "
+            f'are the attack\'s start, see "gradient" in {output / "metadata.jsonl"}',
+            err=True,
+        )
     if work.images:
         click.echo(
             f"{work.images} made now: {work.forwards / work.images:.1f} forwards, "

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, CountedLocalizer, ZeroGradientWarning
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import AttackResult
-from ansm_fast.attacks.query import CountedLocalizer, LocalizerFunction
+from ansm_fast.attacks.checks import LocalizerFunction
 from ansm_fast.data.atomic import check_unused, write_png, write_text
 from ansm_fast.data.checksums import CHECKSUMS
 from ansm_fast.data.data_card import CARD
@@ -32,7 +33,7 @@ from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.data.universal_tile import TILE_FILE, with_tile
 from ansm_fast.data.wrong_mask import wrong_mask
-from ansm_fast.errors import InputError
+from ansm_fast.errors import InputError, LocalizerError
 
 Record = dict[str, Any]
 
@@ -43,18 +44,20 @@ _FILES = ("images", "masks", "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
 @dataclass
 class Work:
     """What a call of ``write_attacked_set`` did itself: images made, and what they cost, a fitted
-    universal noise included."""
+    universal noise included; ``stuck``: how many had a gradient of 0 at every step."""
 
     images: int = 0
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0
+    stuck: int = 0
 
     def add(self, result: AttackResult) -> None:
         self.images += len(result.attacked)
         self.forwards += result.forwards
         self.backwards += result.backwards
         self.seconds += result.seconds
+        self.stuck += int(result.stuck.sum())
 
 
 def _digest(dataset: FolderDataset, index: int) -> str:
@@ -158,7 +161,13 @@ def _attack(
         wrong = mask_to_tensor(np.stack([wrong_mask(dataset, index) for index in indices]))
         wrong = wrong.to(device)
     image, mask = to_tensor(images).to(device), mask_to_tensor(masks).to(device)
-    return attack.run(localizer, image, mask, wrong, indices)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZeroGradientWarning)  # counted instead
+            return attack.run(localizer, image, mask, wrong, indices)
+    except LocalizerError as error:
+        names = dict.fromkeys((dataset.names[indices[0]], dataset.names[indices[-1]]))
+        raise LocalizerError(f"{error} (images {' to '.join(names)})") from error
 
 
 def _pixels(result: AttackResult) -> Image:
@@ -183,7 +192,8 @@ def write_attacked_set(
 
     Args:
         localizer: image to logits, differentiable: the victim, another localizer (transfer), or
-            the victim behind a defence (adaptive).
+            the victim behind a defence (adaptive). In eval mode meanwhile, and then as it was
+            found.
         attack: an ``Attack`` or an adapter. "universal" has one tile for the whole set, kept in
             it: its own, or one that is fitted to the first images of the dataset; see
             ``fit_universal``.
@@ -199,7 +209,9 @@ def write_attacked_set(
 
     Raises:
         InputError: ``out`` holds another set, or cannot be written; what is complete stays, and
-            the same call goes on from it.
+            the same call goes on from it. LocalizerError (an InputError): the localizer gives no
+            logits or no gradient, see ``attacks.gradient``. A gradient of 0 on a whole batch is
+            one only before any image had another; later it is counted, and noted in its record.
     """
     out, report = Path(out), on_progress or (lambda done: None)
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -211,8 +223,10 @@ def write_attacked_set(
         write_text(metadata, _lines(records))
         if len(missing) < count:
             report(count - len(missing))
+        # One for the whole set: what the first batch has shown of the localizer holds for the rest.
+        counted = CountedLocalizer(localizer)
         if missing and isinstance(attack, Attack) and attack.name == "universal":
-            started, counted = time.perf_counter(), CountedLocalizer(localizer)
+            started = time.perf_counter()
             attack = with_tile(attack, counted, dataset, out, device)
             if work is not None:
                 work.forwards += counted.forwards
@@ -220,7 +234,7 @@ def write_attacked_set(
                 work.seconds += time.perf_counter() - started
         with metadata.open("a", encoding="utf-8") as file:
             for indices, images, masks in _batches(dataset, missing, batch_size):
-                result = _attack(dataset, localizer, attack, indices, images, masks, device)
+                result = _attack(dataset, counted, attack, indices, images, masks, device)
                 if work is not None:
                     work.add(result)
                 for row, (index, image) in enumerate(zip(indices, _pixels(result), strict=True)):
@@ -234,6 +248,8 @@ def write_attacked_set(
                         "rms": round(float(result.rms[row]), 6),
                         "within_budget": bool(result.within_budget[row]),
                     }
+                    if result.stuck[row]:
+                        records[name]["gradient"] = "0 at every step"
                     file.write(_lines({name: records[name]}))
                     file.flush()
                 report(len(indices))

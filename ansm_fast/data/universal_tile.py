@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
-from ansm_fast.attacks.query import LocalizerFunction
+from ansm_fast.attacks.checks import LocalizerFunction
 from ansm_fast.data.atomic import write_bytes
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import mask_to_tensor, to_tensor

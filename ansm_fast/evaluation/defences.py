@@ -72,7 +72,23 @@ class Defence:
     randomized: bool = False
 
     def __call__(self, image: Image) -> Image:
-        return self.apply(image)
+        """What ``apply`` gives, once it is known to be an 8-bit image of the same shape.
+
+        Raises:
+            InputError: it is not.
+        """
+        defended = self.apply(image)
+        if not isinstance(defended, np.ndarray) or defended.dtype != np.uint8:
+            found = getattr(defended, "dtype", type(defended).__name__)
+            raise InputError(
+                f"the defence {self.title} must give 8-bit images (numpy uint8), got {found}; "
+                "round to 0..255 in it"
+            )
+        if defended.shape != image.shape:
+            raise InputError(
+                f"the defence {self.title} must keep the shape {image.shape}, got {defended.shape}"
+            )
+        return defended
 
     @property
     def title(self) -> str:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 from PIL import Image as PillowImage
 
-from ansm_fast.attacks import Attack, attack_loss
+from ansm_fast.attacks import Attack, CountedLocalizer, as_found
+from ansm_fast.attacks.objectives import make_goal
+from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.images import mask_to_tensor, to_tensor
+from ansm_fast.evaluation.cache import cache_folder, still_to_make
 from ansm_fast.evaluation.defences import Defence, make_defence
-from ansm_fast.evaluation.protocol import Protocol, cache_folder, judge_image, still_to_make
+from ansm_fast.evaluation.protocol import Protocol, judge_image
 from ansm_fast.evaluation.targets import Systems, Target
 
 
@@ -52,8 +54,11 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
     share = sum(shares) / count
 
     def step(target: Target) -> None:
-        leaf = image.clone().requires_grad_(True)
-        torch.autograd.grad(attack_loss(target.function(leaf), mask, "untargeted"), leaf)
+        counted = CountedLocalizer(target.function)
+        # Of a single image the gradient may be 0: that is left to the attack on a whole batch.
+        counted.gives_gradients = True
+        with as_found(target.function):
+            Victim(counted).gradient(image, make_goal("untargeted", mask).losses)
 
     def judgement(defence: Defence) -> None:
         judge_image(systems.localizer, defence, *dataset.pairs[0], device=systems.device)

@@ -122,7 +122,7 @@ def _strip(
 
     for row, index in zip(panels, indices, strict=True):
         sample, attacked = dataset[index], read_rgb(cell.images[index])
-        defended = defence.apply(attacked)
+        defended = defence(attacked)
         shown = [sample["image"], sample["mask"], mask(sample["image"]), attacked, mask(attacked)]
         for axes, picture in zip(row, [*shown, defended, mask(defended)], strict=True):
             grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}

@@ -9,8 +9,6 @@ empty, and wrong-mask paints another image's mask.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +16,13 @@ from typing import Any
 
 import torch
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, CountedLocalizer, as_found
+from ansm_fast.attacks.checks import check_logits
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.attacked_set import write_attacked_set
+from ansm_fast.data.attacked_set import Work, write_attacked_set
 from ansm_fast.data.images import Image, read_mask, read_rgb, to_tensor
 from ansm_fast.errors import InputError
+from ansm_fast.evaluation.cache import cache_folder
 from ansm_fast.evaluation.catalogue import ATTACKS, CATALOGUE
 from ansm_fast.evaluation.defences import (
     DEFENCES,
@@ -32,7 +32,7 @@ from ansm_fast.evaluation.defences import (
     weights_identity,
 )
 from ansm_fast.evaluation.differentiable import DRAWS
-from ansm_fast.evaluation.judged import EDITION, Judged, content_key
+from ansm_fast.evaluation.judged import Judged, content_key
 from ansm_fast.evaluation.metrics import Scores, judge
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
@@ -78,33 +78,24 @@ class Protocol:
         return found
 
 
-def cache_folder(
-    cache: Path, label: str, attack: Attack, dataset: FolderDataset, identity: str
-) -> Path:
-    """Where the attacked images are kept: one folder for each attack, target and image set.
-
-    The set is told by names and file sizes; that the images are the same too is seen to when the
-    folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
-    """
-    sizes = [
-        (one, image.stat().st_size, mask.stat().st_size)
-        for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
-    ]
-    key = json.dumps([EDITION, attack.settings(), identity, sizes], sort_keys=True)
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
-
-
-def still_to_make(folder: Path, count: int) -> int:
-    """How many of ``count`` attacked images a folder lacks."""
-    done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
-    return max(0, count - done)
-
-
 @torch.inference_mode()
 def probability(localizer: Any, image: Image, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(H, W): the localizer's probability of a forgery, of an 8-bit image."""
-    return torch.sigmoid(localizer(to_tensor(image[None]).to(device)))[0, 0]
+    """(H, W): the localizer's probability of a forgery, of an 8-bit image.
+
+    The localizer is in eval mode for it, and then as it was found.
+
+    Raises:
+        LocalizerError: it gives no logits; see ``attacks.checks.check_logits``. NaN and infinity
+            are left to the caller, who knows the image's name.
+    """
+    with as_found(localizer):
+        seen = to_tensor(image[None]).to(device)
+        logits = localizer(seen)
+        known = isinstance(localizer, CountedLocalizer) and localizer.gives_logits
+        check_logits(logits, seen, localizer, sure=known, finite=False)
+    if isinstance(localizer, CountedLocalizer):
+        localizer.gives_logits = True
+    return torch.sigmoid(logits)[0, 0]
 
 
 def judge_image(
@@ -117,7 +108,7 @@ def judge_image(
 ) -> Scores:
     """Scores of one image behind a defence, and how much the defence changed it."""
     image = read_rgb(image_path) if image is None else image
-    defended = defence.apply(image)
+    defended = defence(image)
     found = probability(localizer, defended, device)
     if not bool(torch.isfinite(found).all()):
         raise InputError(
@@ -132,6 +123,7 @@ class _Judge:
 
     def __init__(self, systems: Systems, defences: Sequence[Defence], cache: Path) -> None:
         self._systems, folder = systems, cache / "judged"
+        self._localizer = CountedLocalizer(systems.localizer)
         mark = weights_identity(systems.localizer)
         self._stores = {
             one.identity: Judged(folder, f"{mark} behind {one.identity}") for one in defences
@@ -145,9 +137,7 @@ class _Judge:
         for defence in defences:
             if self._stores[defence.identity].get(key) is None:
                 image = read_rgb(pair[0]) if image is None else image
-                found = judge_image(
-                    self._systems.localizer, defence, *pair, image, self._systems.device
-                )
+                found = judge_image(self._localizer, defence, *pair, image, self._systems.device)
                 self._stores[defence.identity].put(key, found)
         kept = [self._stores[defence.identity].get(key) for defence in defences]
         return [dict(scores) for scores in kept if scores is not None]
@@ -197,6 +187,7 @@ def measure(
         if target.randomized:
             attack = replace(attack, eot=DRAWS)
         folder = cache_folder(cache, target.label, attack, dataset, target.identity)
+        work = Work()
         made = write_attacked_set(
             dataset,
             target.function,
@@ -207,7 +198,13 @@ def measure(
             batch_size=protocol.batch_size,
             device=systems.device,
             on_progress=advance,
+            work=work,
         )
+        if work.stuck:
+            note(
+                f"{target.label} {budget} {target.behind}: the gradient of {work.stuck} of "
+                f"{work.images} images was 0 at every step; what was judged there is the start"
+            )
         return dict(zip(made.names, made.pairs, strict=True))
 
     def judged(target: Target, title: str, pairs: Pairs, with_noise: bool) -> list[list[Scores]]:
@@ -264,7 +261,7 @@ def evaluate(
 
     Args:
         dataset: images and masks; a mask without a forged pixel marks a pristine image.
-        localizer: attacked and judged; never changed.
+        localizer: attacked and judged, in eval mode; afterwards as it was found.
         ansm: for the defence "ansm"; several as a dict by name.
         cache: folder of the attacked images and of what was judged.
         surrogate: another localizer, on which transferred attacks are made.
@@ -274,7 +271,8 @@ def evaluate(
 
     Raises:
         InputError: an unknown attack or defence, eps out of range, unreadable images, or
-            a cache of other images.
+            a cache of other images. LocalizerError: a localizer that gives no logits or no
+            gradient, or a defence of one's own that gives no 8-bit images.
     """
     defences = [*make_defences(protocol.defences, ansm), *own_defences]
     systems = Systems(localizer, defences, surrogate)

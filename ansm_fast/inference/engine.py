@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ansm_fast.attacks.checks import check_logits
 from ansm_fast.inference.images import Photograph, Pixels
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.tiling import tiles
@@ -66,6 +67,7 @@ class Engine:
         self.stride, self.halo, self.eps_d = ansm.stride, ansm.receptive_field, ansm.eps_d
         self.tile = tile
         self._ansm = for_inference(ansm).to(self.device)
+        self._gives_logits = False
         self._localizer = for_inference(localizer).to(self.device) if localizer else None
 
     def padded(self, image: Photograph) -> tuple[int, int]:
@@ -81,12 +83,19 @@ class Engine:
         """Defend images that agree in ``padded`` size and depth.
 
         Raises:
-            ValueError: they don't agree.
+            ValueError: they don't agree. TypeError: pixels of another type. LocalizerError: as
+            ``mask``.
         """
         if not images:
             return []
         if len({(self.padded(image), image.depth) for image in images}) > 1:
             raise ValueError("images of one batch must agree in padded size and depth")
+        for image in images:
+            if image.pixels.dtype not in (np.uint8, np.uint16) or image.pixels.ndim != 3:
+                raise TypeError(
+                    "pixels must be (H, W, 3) or (H, W, 1), uint8 or uint16, got "
+                    f"{image.pixels.dtype} {image.pixels.shape}; bring floats to 0..255 and round"
+                )
         tiled = self.is_tiled(images[0]) or any(self.is_tiled(image) for image in images)
         whole = self._tiled if tiled else self._whole
         results = [Defended(pixels) for pixels in whole([i.pixels for i in images])]
@@ -127,13 +136,21 @@ class Engine:
 
     @torch.inference_mode()
     def mask(self, pixels: Pixels) -> Pixels:
-        """255 times the localizer's probability of a forgery, (H, W) uint8."""
+        """255 times the localizer's probability of a forgery, (H, W) uint8.
+
+        Raises:
+            LocalizerError: the localizer gives no finite logits of the image's size.
+        """
         if self._localizer is None:
             raise ValueError("this engine has no localizer; pass localizer= to Engine")
         localizer = self._localizer
 
         def one(part: Pixels) -> Pixels:
-            logits = localizer(self._pack([part]))[0, 0]
+            seen = self._pack([part])
+            logits = localizer(seen)
+            check_logits(logits, seen, localizer, sure=self._gives_logits)
+            self._gives_logits = True
+            logits = logits[0, 0]
             return logits.sigmoid().mul(255).round().to(torch.uint8).cpu().numpy()
 
         if pixels.shape[0] * pixels.shape[1] <= self.tile**2:

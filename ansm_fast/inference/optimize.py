@@ -24,6 +24,8 @@ def _fold(module: nn.Module) -> None:
 def for_inference(module: nn.Module) -> nn.Module:
     """A frozen copy in eval mode: batch normalization folded into the convolutions before it,
     weights in channels_last order. ``module`` itself stays as it is."""
-    optimized = copy.deepcopy(module).eval().requires_grad_(False)
+    optimized = copy.deepcopy(module).requires_grad_(False)
+    for part in optimized.modules():  # not eval(), which a wrapper need not hand down
+        part.training = False
     _fold(optimized)
     return optimized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -38,6 +38,8 @@ class BuiltinLocalizer(nn.Module):
     """
 
     taps = DEFAULT_TAPS
+    # Said where it would be guessed: logits of an untrained network may all be in [0, 1].
+    logits_from = "logits"
 
     def __init__(self, config: LocalizerConfig | None = None) -> None:
         super().__init__()
@@ -48,9 +50,15 @@ class BuiltinLocalizer(nn.Module):
         self.classifier = nn.Conv2d(BODY_CHANNELS, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Mask logits (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; > 0 means forged."""
-        check_image(image)
-        features = self.body(self.front_end(pad_to_stride(image, UNet.stride)))
+        """Mask logits (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; > 0 means forged.
+
+        An image of another dtype than the weights' is converted; see ``check_image`` for errors.
+        """
+        check_image(image, self)
+        if image.shape[0] == 0:
+            return image[:, :1]
+        seen = image.to(self.classifier.weight.dtype)
+        features = self.body(self.front_end(pad_to_stride(seen, UNet.stride)))
         logits = F.interpolate(
             self.classifier(features), scale_factor=2.0, mode="bilinear", align_corners=False
         )

@@ -57,6 +57,7 @@ class SegformerLocalizer(nn.Module):
     """
 
     taps = DEFAULT_TAPS
+    logits_from = "logits"
     stride = 32
 
     def __init__(self, config: SegformerConfig | None = None) -> None:
@@ -97,9 +98,15 @@ class SegformerLocalizer(nn.Module):
             self.add_module(tap, nn.Identity())
 
     def forward(self, image: Tensor) -> Tensor:
-        """Mask logits (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; > 0 means forged."""
-        check_image(image)
-        features = self.stem(self.front_end(pad_to_stride(image, self.stride)))
+        """Mask logits (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; > 0 means forged.
+
+        An image of another dtype than the weights' is converted; see ``check_image`` for errors.
+        """
+        check_image(image, self)
+        if image.shape[0] == 0:
+            return image[:, :1]
+        seen = image.to(next(self.stem.parameters()).dtype)
+        features = self.stem(self.front_end(pad_to_stride(seen, self.stride)))
         stages = self.network.segformer(features, output_hidden_states=True).hidden_states
         stages = [getattr(self, tap)(stage) for tap, stage in zip(self.taps, stages, strict=True)]
         logits = F.interpolate(

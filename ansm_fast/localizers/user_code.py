@@ -13,7 +13,7 @@ from textwrap import shorten
 import torch
 
 import ansm_fast
-from ansm_fast.errors import InputError, UserCodeError
+from ansm_fast.errors import InputError, LocalizerError, UserCodeError
 
 _OURS = Path(ansm_fast.__file__).parent
 _TORCH = Path(torch.__file__).parent
@@ -84,11 +84,23 @@ def user_code_error(name: str, error: BaseException) -> UserCodeError:
     )
 
 
+def _named(name: str, error: LocalizerError) -> LocalizerError:
+    """The same complaint with the localizer's name, and where in the user's code it came from."""
+    text, cause = str(error), error.__cause__
+    if text.startswith("localizer "):
+        return error
+    place = _place(cause) if cause is not None else None
+    where = f" (at {_shown(place.filename)}:{place.lineno})" if place is not None else ""
+    return LocalizerError(f"localizer {name}: {text}{where}")
+
+
 @contextmanager
 def user_code(name: str) -> Iterator[None]:
     """Whatever fails inside is the fault of the code of localizer ``name``; memory is not."""
     try:
         yield
+    except LocalizerError as error:
+        raise _named(name, error) from error.__cause__
     except (InputError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:

@@ -186,14 +186,30 @@ class ANSM(nn.Module):
         """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].
 
         Args:
-            image: (B, 3, H, W) floating, RGB in [0, 1].
+            image: (B, 3, H, W) floating, RGB in [0, 1]. One of another dtype than the weights' is
+                converted.
 
         Raises:
-            ValueError: wrong shape. TypeError: not floating point.
+            ValueError: wrong shape, or values outside [0, 1] by more than a few ulps, or NaN. Their
+            range is looked at on a CPU always, elsewhere in the first image of this module alone,
+            since every look waits for the device; never while a graph is compiled or captured.
+            TypeError: no floating-point tensor.
         """
-        check_image(image)
-        return self.perturbation(self.features(image), (image.shape[2], image.shape[3]))
+        check_image(image, self)
+        if image.shape[0] == 0:
+            return torch.zeros_like(image)
+        seen = image.to(self.head.weight.dtype)
+        return self.perturbation(self.features(seen), (image.shape[2], image.shape[3]))
 
     def defend(self, image: Tensor) -> Tensor:
-        """``clamp(image + project(self(image), eps_d), 0, 1)``, same shape as ``image``."""
-        return clamp_project(image, self(image), self.eps_d)
+        """``clamp(image + project(self(image), eps_d), 0, 1)``, shaped and typed as ``image``.
+
+        Raises:
+            As ``forward``: what is outside [0, 1] is an error where it can be seen, and clamped
+            where it cannot. Images of different sizes are defended one by one, or in a folder by
+            ``inference.Engine``.
+        """
+        perturbation = self(image)
+        if image.dtype != self.head.weight.dtype:
+            perturbation = perturbation.to(image.dtype)
+        return clamp_project(image, perturbation, self.eps_d)

@@ -38,11 +38,14 @@ def save_checkpoint(
 ) -> str:
     """Write a checkpoint atomically; returns its fingerprint.
 
-    Weights that float16 holds without loss are kept in it.
+    Weights that float16 holds without loss are kept in it. Tied weights, of which the file format
+    knows nothing, are written once for each of their names.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _smallest(tensor.detach().cpu()) for name, tensor in state.items()}
+    # One storage twice, or a part of a larger one, is refused by the format.
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     mark = fingerprint(kind, config, tensors)
     metadata = {
         "format": FORMAT,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, CountedLocalizer, as_found
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.attack_config import (
     CompressionConfig,
@@ -30,24 +29,13 @@ def spread(share: float, count: int) -> np.ndarray:
     return np.diff(edges) > 0
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside: normalization by the running statistics, which stay as they are."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
 class OnlineAttacks:
     """Makes the attacks of a step and counts the time.
 
     Args:
         seed: of the kind of attack and its noise in a step, together with the step.
         localizer: image to logits. defend: image to defended image, by the ANSM.
-        learning: what is trained; in eval mode while an attack runs.
+        learning: what is trained; in eval mode while an attack runs, and then as it was found.
         seconds: its entry "attack" grows by the time that attacks take.
     """
 
@@ -63,7 +51,10 @@ class OnlineAttacks:
         seconds: dict[str, float],
     ) -> None:
         self.config, self.curriculum, self.steps, self.seed = config, curriculum, steps, seed
-        self.localizer, self.defend, self.learning = localizer, defend, learning
+        self.learning = learning
+        # Kept over the steps: once a gradient was seen, one of 0 on a few images is no error.
+        self._alone = CountedLocalizer(localizer)
+        self._behind = CountedLocalizer(lambda image: localizer(defend(image)))
         self.seconds = seconds
         if config.share > 0:
             self.seconds.setdefault("attack", 0.0)
@@ -87,8 +78,8 @@ class OnlineAttacks:
         """Attacked versions of ``image``; ``ids`` fix each image's random start."""
         started = self._now(image)
         chosen, attack = self.choose(step)
-        victim = (lambda x: self.localizer(self.defend(x))) if chosen.adaptive else self.localizer
-        with frozen(self.learning):
+        victim = self._behind if chosen.adaptive else self._alone
+        with as_found(self.learning):
             attacked = attack(victim, image, mask, wrong_mask, ids.tolist())
         self.seconds["attack"] += self._now(image) - started
         return attacked.contiguous(memory_format=torch.channels_last)

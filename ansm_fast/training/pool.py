@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, CountedLocalizer
 from ansm_fast.data.atomic import write_text
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
@@ -105,7 +105,8 @@ def build_pool(
     """Make or complete the pool in ``folder``, in files of eight images.
 
     Raises:
-        InputError: the folder holds a pool made with other settings, or the disk is full.
+        InputError: the folder holds a pool made with other settings, the disk is full, or the
+            localizer gives no logits or no gradient (LocalizerError).
     """
     card = folder / "pool.json"
     check_pool(folder, settings)
@@ -113,12 +114,13 @@ def build_pool(
     with disk_errors(card, "nothing was attacked yet"):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(wanted, indent=2) + "\n")
-    parts = _parts(folder, size)
+    # One for the whole pool: what the first part has shown of the localizer holds for the rest.
+    parts, counted = _parts(folder, size), CountedLocalizer(localizer)
     done = sum(path.exists() for path in parts)
     with Progress("attack pool", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
         for batch, path in enumerate(parts):
             if not path.exists():
-                _build_part(path, batch, localizer, training_set, shares, seed, device)
+                _build_part(path, batch, counted, training_set, shares, seed, device)
                 progress.advance()
 
 

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.attacks.checks import check_logits
+from ansm_fast.attacks.victim import evaluating
+from ansm_fast.errors import LocalizerError
 from ansm_fast.localizers import FeatureTaps
 from ansm_fast.losses import FeatureAlignment
 from ansm_fast.models import ANSM
@@ -92,7 +95,8 @@ class TwoStageLoss:
     Networks run in the run's precision, losses in float32.
 
     Args:
-        localizer: image to logits, frozen; its submodules named by ``taps`` are aligned.
+        localizer: image to logits, in eval mode and without gradients to its parameters whatever
+            its flags say; its submodules named by ``taps`` are aligned.
         seconds: gets the time spent on online attacks, as "attack".
     """
 
@@ -107,15 +111,24 @@ class TwoStageLoss:
     ) -> None:
         self.run, self.ansm, self.head = run, ansm, head
         self.localizer, self.taps = localizer, taps
+        self._has_localized = False
         self.online = OnlineAttacks(
             run.online, run.curriculum, run.steps, run.seed, self.localize, self.defend, ansm,
             seconds,
         )  # fmt: skip
 
     def localize(self, image: Tensor) -> Tensor:
-        """Logits of an image in the run's precision, as float32."""
-        with network_autocast(self.run.precision, image.device):
-            return self.localizer(image).float()
+        """Logits of an image in the run's precision, as float32.
+
+        Raises:
+            LocalizerError: what the localizer gives for the first images is of a wrong kind.
+        """
+        with network_autocast(self.run.precision, image.device), evaluating(self.localizer):
+            logits = self.localizer(image)
+            if not self._has_localized:
+                self._has_localized = True
+                check_logits(logits, image, self.localizer)
+        return logits.float()
 
     def defend(self, image: Tensor) -> Tensor:
         return self._defended(image)[0]
@@ -139,6 +152,13 @@ class TwoStageLoss:
         return clamp_project(image, perturbation, self.ansm.eps_d), perturbation, features
 
     def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
+        for name, one, other in zip(self.taps, defended, original, strict=True):
+            if one.shape != other.shape:
+                raise LocalizerError(
+                    f"the tap {name} gives {tuple(one.shape)} for the defended images and "
+                    f"{tuple(other.shape)} for the original ones; tap a submodule whose output "
+                    "depends on the image's size alone"
+                )
         # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
         alignment = FeatureAlignment(alpha=self.run.ffa.alpha, reduction="channelmean")
         return alignment([tap.float() for tap in defended], [tap.float() for tap in original])

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, CountedLocalizer
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.models import ANSM
 from ansm_fast.progress import Progress
@@ -65,13 +65,13 @@ def attacked_images(
         norm=config.norm,
     )
     image, mask = to_tensor(data.images), mask_to_tensor(data.masks)
-    wrong = torch.roll(mask, 1, 0)
+    wrong, counted = torch.roll(mask, 1, 0), CountedLocalizer(victim)
     parts = []
     for start in range(0, len(image), _BATCH):
         one = slice(start, start + _BATCH)
         x, truth, other = (tensor[one].to(device) for tensor in (image, mask, wrong))
         ids = range(start, min(start + _BATCH, len(image)))
-        parts.append(attack(victim, x, truth, other, ids).cpu())
+        parts.append(attack(counted, x, truth, other, ids).cpu())
     pixels = (torch.cat(parts) * 255).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 

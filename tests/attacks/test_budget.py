@@ -60,6 +60,61 @@ def test_rounding_stays_within_and_wastes_little(seed, eps, spread, norm) -> Non
         assert torch.equal(whole[fits], noise.round()[fits])
 
 
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
+@pytest.mark.parametrize("levels", [0.5, 2.6, 4.0])
+def test_the_budget_is_about_the_image_that_was_given(localizer, batch, name, norm, levels) -> None:
+    """An image between two levels, as a resized one is: 4.50 levels were spent of 4."""
+    image = torch.rand(3, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    mask = batch[1][..., 5:29, 4:24]
+    result = Attack(name, levels / 255, steps=3, norm=norm).run(localizer, image, mask)
+    assert torch.equal(result.attacked * 255, (result.attacked * 255).round())
+    shift = result.attacked.double() - image.double()
+    linf, rms = shift.abs().flatten(1).amax(1), shift.square().flatten(1).mean(1).sqrt()
+    torch.testing.assert_close(result.linf, linf, atol=1e-6, rtol=0)
+    torch.testing.assert_close(result.rms, rms, atol=1e-6, rtol=0)
+    assert (linf if norm == "linf" else rms).max() <= levels / 255 + 1e-6
+    assert result.within_budget.all()
+
+
+def test_a_budget_below_rounding_is_said(localizer, batch) -> None:
+    image, mask, _ = batch
+    attack = Attack("bim", 0.3 / 255, steps=1)
+    assert attack.run(localizer, image, mask).within_budget.all()
+    between = image.clone()
+    between[1] = (between[1] + 0.4 / 255).clamp(max=1)
+    with pytest.warns(UserWarning, match=r"eps 0.3/255 is less than rounding .* 1 of 3 images"):
+        result = attack.run(localizer, between, mask)
+    assert result.within_budget.tolist() == [True, False, True]
+    assert float(result.linf[1]) == pytest.approx(0.4 / 255, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_other_dtypes_keep_levels_and_budget(localizer, batch, name, dtype) -> None:
+    """The rounding of k / 255 to half precision is no distance from level k."""
+    image, mask, wrong = (one[:2, :, :24, :20] for one in batch)
+    result = Attack(name, 4 / 255, steps=3).run(localizer, image.to(dtype), mask, wrong)
+    assert result.attacked.dtype == dtype and result.within_budget.all()
+    levels = (result.attacked.double() * 255).round()
+    shift = (levels - (image * 255).round()).abs()
+    assert 0 < shift.max() <= 4 and float(result.linf.max()) * 255 == pytest.approx(shift.max())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_images_and_views_of_one(localizer, linear, batch, name) -> None:
+    image, mask, _ = (one[:, :, :16, :16] for one in batch)
+    attack = Attack(name, 4 / 255, steps=2)
+    nothing = attack.run(localizer, image[:0], mask[:0])
+    assert nothing.attacked.shape == (0, 3, 16, 16) and len(nothing.linf) == 0
+    views = image[:1].expand(2, -1, -1, -1), mask[:1].expand(2, -1, -1, -1)
+    copies = tuple(one.contiguous() for one in views)
+    assert torch.equal(attack(localizer, *views), attack(localizer, *copies))
+    strided = image.transpose(2, 3).contiguous().transpose(2, 3)
+    for same in (strided, image.contiguous(memory_format=torch.channels_last)):
+        # A localizer without long sums, whose order a layout may change.
+        assert torch.equal(attack(linear, same, mask), attack(linear, image, mask))
+
+
 def test_budgets_of_samples_are_their_own() -> None:
     image = torch.full((3, 3, 8, 8), 100 / 255)
     attacked = image + 6 / 255

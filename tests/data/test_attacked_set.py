@@ -10,8 +10,8 @@ import torch
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.atomic import write_png
-from ansm_fast.data.attacked_set import write_attacked_set
-from ansm_fast.errors import InputError
+from ansm_fast.data.attacked_set import Work, write_attacked_set
+from ansm_fast.errors import InputError, LocalizerError
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig
 
 SIZES = [(32, 40), (32, 40), (24, 24), (32, 40)]
@@ -140,3 +140,23 @@ def test_other_files_are_not_written_over(dataset, localizer, tmp_path, name) ->
     with pytest.raises(InputError, match="give another output folder"):
         attacked(dataset, localizer, tmp_path / "out")
     assert mine.read_text() == "mine" and not (tmp_path / "out" / "attack.json").exists()
+
+
+def test_an_image_without_a_gradient_is_counted_and_noted(dataset, localizer, tmp_path) -> None:
+    """And the victim is left in train mode, as it was; a first batch without one is an error."""
+
+    def victim(image):
+        logits = localizer(image)
+        return logits if image.shape[2] == 32 else logits.detach() + 0 * image.sum()
+
+    localizer.train()
+    work = Work()
+    attack = Attack("bim", 3 / 255, steps=2)
+    attacked(dataset, victim, tmp_path / "out", attack, work=work)
+    assert localizer.training and localizer.body.training
+    localizer.eval()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
+    assert [line.get("gradient") for line in lines] == [None, None, "0 at every step", None]
+    assert (work.stuck, work.images) == (1, 4)
+    with pytest.raises(LocalizerError, match=r"gradient of 0 everywhere.* \(images sub/0 to sub/1"):
+        attacked(dataset, lambda image: (9 * localizer(image)).round(), tmp_path / "other", attack)

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 from ansm_fast.cli.evaluate import command
 from ansm_fast.data import FolderDataset
-from ansm_fast.errors import InputError
+from ansm_fast.errors import InputError, LocalizerError
 from ansm_fast.evaluation import (
     ATTACKS,
     CATALOGUE,
     DEFENCES,
+    Defence,
     Protocol,
     evaluate,
     markdown,
@@ -222,3 +223,20 @@ def test_a_localizer_that_gives_no_numbers_is_named(small_set, checkpoints, tmp_
     dataset = FolderDataset(small_set / "images", small_set / "masks")
     with pytest.raises(InputError, match=r"no finite mask for .*0\.png behind no defence"):
         evaluate(dataset, broken, None, Protocol(("none",), (0.1,), defences=("none",)), tmp_path)
+
+
+def test_probabilities_and_defences_of_another_kind_are_named(small_set, tmp_path) -> None:
+    dataset = FolderDataset(small_set / "images", small_set / "masks")
+    network = torch.nn.Conv2d(3, 1, 1).train()
+    protocol = Protocol(("none",), (0.1,), defences=("none",))
+    squeezed = torch.nn.Sequential(network, torch.nn.Sigmoid())
+    with pytest.raises(LocalizerError, match="look like probabilities"):
+        evaluate(dataset, squeezed, None, protocol, tmp_path)
+    for apply, words in (
+        (lambda image: image / 255, r"the defence mine must give 8-bit images .*got float64"),
+        (lambda image: image[:-1], r"the defence mine must keep the shape \(\d+, \d+, 3\), got"),
+    ):
+        mine = Defence("mine", apply, f"mine {words}")
+        with pytest.raises(InputError, match=words):
+            evaluate(dataset, network, None, protocol, tmp_path, own_defences=[mine])
+    assert network.training

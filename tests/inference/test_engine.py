@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ansm_fast.errors import LocalizerError
 from ansm_fast.inference.engine import Engine
 from ansm_fast.inference.images import Photograph
 from ansm_fast.inference.optimize import for_inference
@@ -140,3 +141,14 @@ def test_engine_without_localizer_makes_no_mask(ansm: ANSM) -> None:
         Engine(ansm).mask(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="multiple of 16"):
         Engine(ansm, tile=100)
+
+
+def test_pixels_and_localizers_of_another_kind(ansm: ANSM, rng: np.random.Generator) -> None:
+    image = photograph(rng, 16, 24, 3)
+    with pytest.raises(TypeError, match=r"uint8 or uint16, got float64 \(16, 24, 3\); bring"):
+        Engine(ansm).defend([Photograph(image.pixels / 255)])
+    squeezed = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.Sigmoid())
+    with pytest.raises(LocalizerError, match="look like probabilities"):
+        Engine(ansm, squeezed).defend([image])
+    with pytest.raises(LocalizerError, match=r"got \(1, 2, 16, 24\); give WrappedLocalizer"):
+        Engine(ansm, torch.nn.Conv2d(3, 2, 1)).mask(image.pixels)

@@ -1,0 +1,34 @@
+"""Where attacked images are kept, and how many are still to be made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from ansm_fast.attacks import Attack
+from ansm_fast.data import FolderDataset
+from ansm_fast.evaluation.judged import EDITION
+
+
+def cache_folder(
+    cache: Path, label: str, attack: Attack, dataset: FolderDataset, identity: str
+) -> Path:
+    """Where the attacked images are kept: one folder for each attack, target and image set.
+
+    The set is told by names and file sizes; that the images are the same too is seen to when the
+    folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
+    """
+    sizes = [
+        (one, image.stat().st_size, mask.stat().st_size)
+        for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
+    ]
+    key = json.dumps([EDITION, attack.settings(), identity, sizes], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+
+
+def still_to_make(folder: Path, count: int) -> int:
+    """How many of ``count`` attacked images a folder lacks."""
+    done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
+    return max(0, count - done)
