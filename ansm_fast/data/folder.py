@@ -103,6 +103,7 @@ class FolderDataset:
         self.pairs = [(image_paths[stem], mask_paths[stem]) for stem in self.names]
         self._lock = threading.Lock()
         self._only_levels: dict[Level, Path | None] = {}
+        self._pixels: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -166,7 +167,14 @@ class FolderDataset:
                 f"{image.shape[1]}x{image.shape[0]}{_turned(self.pairs[index], contents)}; "
                 "masks must have their image's size"
             )
+        self._pixels[index] = mask.size
         return {"name": self.names[index], "image": image, "mask": mask}
+
+    def pixels(self, index: int) -> int:
+        """How many an image has; one that was read before isn't read again."""
+        if index not in self._pixels:
+            self[index]
+        return self._pixels[index]
 
     def __getitem__(self, index: int) -> Sample:
         return self._sample(index, self._contents(index))

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from PIL import Image as PillowImage
-
 from ansm_fast.attacks import Attack, CountedLocalizer, as_found
 from ansm_fast.attacks.objectives import make_goal
 from ansm_fast.attacks.query import Victim
@@ -28,11 +26,6 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _pixels(path: Path) -> int:
-    with PillowImage.open(path) as image:
-        return image.width * image.height
-
-
 def _steps(attack: Attack) -> float:
     """Gradient steps; a query of a black-box attack, a forward pass alone, is a third of one."""
     if attack.name == "square":
@@ -50,7 +43,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
     first = dataset[0]
     image = to_tensor(first["image"][None]).to(systems.device)
     mask = mask_to_tensor(first["mask"][None]).to(systems.device)
-    shares = [_pixels(pair[0]) / first["mask"].size for pair in dataset.pairs[:count]]
+    shares = [dataset.pixels(index) / first["mask"].size for index in range(count)]
     share = sum(shares) / count
 
     def step(target: Target) -> None:

@@ -74,6 +74,9 @@ ACCEPTED: dict[str, tuple[str, bytes, bytes]] = {
     "grey": ("bmp", pil(PHOTO[:, :, 0], "BMP"), GOOD_MASK),
     "deep": ("png", cv2.imencode(".png", PHOTO[:, :, :3].astype(np.uint16) * 257)[1].tobytes(),
              GOOD_MASK),
+    # Pillow opens no such file.
+    "deep_with_alpha": ("tif", tiff(PHOTO[:, :, :2].astype(np.uint16), photometric="minisblack",
+                                    planarconfig="contig", extrasamples=["unassalpha"]), GOOD_MASK),
     "cmyk": ("jpeg", pil(Image.fromarray(PHOTO[:, :, :3]).convert("CMYK"), "JPEG"), GOOD_MASK),
     "palette": ("png", pil(Image.fromarray(PHOTO[:, :, :3]).quantize(9)), GOOD_MASK),
     "mask_of_ones": ("png", GOOD_IMAGE, pil(PART.astype(np.uint8))),
