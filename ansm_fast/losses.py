@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ansm_fast.ops import bce_dice_loss, channelwise_kl, dual_mask_loss
 from ansm_fast.ops.channelwise_kl import DIRECTIONS, REDUCTIONS
 from ansm_fast.ops.checks import check_choice
-from ansm_fast.ops.dual_mask import REDUCTIONS as MASK_REDUCTIONS
+from ansm_fast.ops.mask_checks import check_finite, check_options
 
 __all__ = ["BCEDice", "ChannelwiseKL", "DualMask", "FeatureAlignment"]
 
@@ -26,10 +26,11 @@ class ChannelwiseKL(nn.Module):
 
     Args:
         temperature, alpha, direction, reduction: as in ``ops.channelwise_kl``.
-        loss_weight: factor on the result; CWD takes ``temperature ** 2``.
+        loss_weight: factor on the result; CWD takes ``temperature ** 2``. With 0 the loss and its
+            gradients are 0, whatever the maps.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range. TypeError: one that is no number.
     """
 
     def __init__(
@@ -43,24 +44,31 @@ class ChannelwiseKL(nn.Module):
         super().__init__()
         check_choice("direction", direction, DIRECTIONS)
         check_choice("reduction", reduction, REDUCTIONS)
-        if not temperature > 0:
+        if not check_finite("temperature", temperature) > 0:
             raise ValueError(f"temperature must be > 0, got {temperature}")
-        if not alpha >= 0:
-            raise ValueError(f"alpha must be >= 0, got {alpha}")
-        self.temperature, self.alpha = temperature, alpha
-        self.direction, self.reduction, self.loss_weight = direction, reduction, loss_weight
+        self.temperature, self.alpha = temperature, check_finite("alpha", alpha, 0)
+        self.direction, self.reduction = direction, reduction
+        self.loss_weight = check_finite("loss_weight", loss_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of two (B, C, *space) maps: a scalar, or (B, C) for reduction "none"."""
+        return self.weighted(self.loss_weight, input, target)
+
+    def weighted(self, weight: float, input: Tensor, target: Tensor) -> Tensor:
+        """The loss times ``weight``, in place of ``loss_weight``."""
+        # A weight of 0 leaves the loss out, as 0 * NaN would be NaN: only its checks and its shape
+        # are wanted then.
+        pair = (input, target) if weight else (input.detach(), target.detach())
         loss = channelwise_kl(
-            input,
-            target,
+            *pair,
             temperature=self.temperature,
             alpha=self.alpha,
             direction=self.direction,
             reduction=self.reduction,
         )
-        return loss if self.loss_weight == 1 else loss * self.loss_weight
+        if weight == 0:
+            return loss.new_zeros(loss.shape) + (input[:0].sum() + target[:0].sum()).to(loss.dtype)
+        return loss if weight == 1 else loss * weight
 
     def extra_repr(self) -> str:
         return (
@@ -75,7 +83,8 @@ class FeatureAlignment(nn.Module):
         1/n * sum_i w_i * KLC(softmax(defended_i) || softmax(original_i))
 
     Args:
-        weights: one factor a tap; None for 1 each.
+        weights: one factor a tap; None for 1 each. A tap of weight 0 adds nothing to the loss and
+            its gradients, whatever its maps, but counts in n.
         alpha, temperature, reduction: as in ``ops.channelwise_kl``; reduction "none" isn't offered,
             the taps having different numbers of channels.
 
@@ -92,7 +101,10 @@ class FeatureAlignment(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("reduction", reduction, REDUCTIONS[:-1])
-        self.weights = None if weights is None else tuple(float(weight) for weight in weights)
+        self.weights = None
+        if weights is not None:
+            named = enumerate(weights)
+            self.weights = tuple(float(check_finite(f"weights[{i}]", w)) for i, w in named)
         self.divergence = ChannelwiseKL(temperature, alpha, "input_target", reduction)
 
     def forward(self, defended: Sequence[Tensor], original: Sequence[Tensor]) -> Tensor:
@@ -108,7 +120,7 @@ class FeatureAlignment(nn.Module):
                 f"{len(defended)}, {len(original)} and {len(weights)}"
             )
         terms = [
-            weight * self.divergence(one, other)
+            self.divergence.weighted(weight, one, other)
             for weight, one, other in zip(weights, defended, original, strict=True)
         ]
         total = terms[0]
@@ -123,6 +135,9 @@ class BCEDice(nn.Module):
     Args:
         bce_weight, dice_weight, pos_weight, smooth, ignore_index, reduction: as there; a tensor
             ``pos_weight`` becomes a buffer and moves with the module.
+
+    Raises:
+        ValueError: an option out of range. TypeError: one of a wrong type.
     """
 
     pos_weight: Tensor | float | None
@@ -137,7 +152,15 @@ class BCEDice(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_choice("reduction", reduction, MASK_REDUCTIONS)
+        options = {
+            "bce_weight": bce_weight,
+            "dice_weight": dice_weight,
+            "pos_weight": pos_weight,
+            "smooth": smooth,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+        }
+        check_options(options)
         if isinstance(pos_weight, Tensor):
             self.register_buffer("pos_weight", pos_weight)
         else:
@@ -182,7 +205,8 @@ class DualMask(BCEDice):
         reduction: str = "mean",
     ) -> None:
         super().__init__(bce_weight, dice_weight, pos_weight, smooth, ignore_index, reduction)
-        self.weight_adv, self.weight_orig = weight_adv, weight_orig
+        self.weight_adv = check_finite("weight_adv", weight_adv)
+        self.weight_orig = check_finite("weight_orig", weight_orig)
 
     def _options(self) -> dict:
         weights = {"weight_adv": self.weight_adv, "weight_orig": self.weight_orig}

@@ -1,6 +1,7 @@
 // BCE + Dice on the CPU: checks, allocation, threads, and the sums' arithmetic. The pixels':
 // kernels/dual_mask.
 #include <array>
+#include <cmath>
 #include <tuple>
 #include <vector>
 
@@ -24,7 +25,9 @@ DualMaskCall call_of(const Tensor& first, const OptionalTensor& second, const Te
                      const OptionalTensor& target_orig, const OptionalTensor& pos_weight,
                      const DualMaskWeights& weights, std::optional<int64_t> ignore) {
   DualMaskCall call(first, second, mask, mask_orig, target, target_orig, ignore);
-  call.in.pos_weight = PerSample(weights.positive, pos_weight, 1, "pos_weight")[0];
+  const double positive = PerSample(weights.positive, pos_weight, 1, "pos_weight")[0];
+  // A negative weight would make of the loss what training takes for a gain.
+  call.in.pos_weight = positive >= 0 ? positive : NAN;
   return call;
 }
 
@@ -72,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& first, const OptionalTe
       const double values[kSums] = {s.bce, s.overlap, s.probability, s.area, s.count};
       for (int k = 0; k < kSums; ++k) set_element(saved, (b * batch + i) * kSums + k, values[k]);
       const double bce = dual_mask::bce_of(s), dice = dual_mask::dice_of(s, weights.smooth);
-      per_sample[size_t(i)] += weights.branch[b] * (weights.bce * bce + weights.dice * dice);
+      per_sample[size_t(i)] += dual_mask::loss_of(bce, dice, weights.branch[b], weights);
       mean[size_t(2 * b)] += bce;
       mean[size_t(2 * b + 1)] += dice;
       if (each) {
@@ -117,8 +120,9 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& giv
       const int64_t at = (b * batch + i) * kSums;
       const Sums sums{element(saved, at), element(saved, at + 1), element(saved, at + 2),
                       element(saved, at + 3), element(saved, at + 4)};
-      const double g = weights.branch[b] * share * element(factors, factors.numel() == 1 ? 0 : i);
-      coefficients[size_t(i)][size_t(b)] = dual_mask::coefficients_of(sums, g, weights);
+      const double outer = share * element(factors, factors.numel() == 1 ? 0 : i);
+      coefficients[size_t(i)][size_t(b)] =
+          dual_mask::coefficients_of(sums, outer, weights.branch[b], weights);
     }
   }
 

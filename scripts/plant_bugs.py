@@ -63,7 +63,7 @@ BUGS = (
     ),
     Bug(
         "wrong mask", "dual_mask", "dual_mask/cuda_forward.cuh",
-        "keep[i] = tile.has(i) && !", "keep[i] = !", ("dual_mask",),
+        "keep[i] = tile.has(i) && ", "keep[i] = ", ("dual_mask",),
     ),
     Bug(
         "divergent barrier", KL, f"{KL}/cuda_rows.cuh",
@@ -101,7 +101,7 @@ BUGS = (
     ),
     Bug(
         "a branch's weight forgotten", "dual_mask", "dual_mask/cuda_backward.cuh",
-        "(b == 0 ? batch.weights.branch[0] : batch.weights.branch[1]) * share", "share",
+        "share * factor, branch, batch.weights", "share * factor, 1.0, batch.weights",
         ("dual_mask_backward",),
     ),
     Bug(

@@ -7,6 +7,7 @@ import numbers
 import torch
 from torch import Tensor
 
+_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Asked for here, since the compiler of torch 2.11 cannot trace the question (2.13's can).
 _AUTOCAST_DEVICES = frozenset(
@@ -16,7 +17,20 @@ _AUTOCAST_DEVICES = frozenset(
 
 def check_tensor(name: str, tensor: object) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        hint = "" if tensor is None else f"; convert it with torch.as_tensor({name})"
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}{hint}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {tensor.layout}")
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether reading its values costs nothing: on the CPU, eagerly, not within a transform."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in _PLAIN
+        and tensor.is_cpu
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 
 def check_floating(name: str, tensor: Tensor) -> None:

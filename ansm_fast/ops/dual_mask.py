@@ -7,31 +7,14 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import backends, reference
-from ansm_fast.ops.checks import (
-    FLOATING,
-    autocasting,
-    check_batch,
-    check_choice,
-    check_floating,
-    check_same,
-    check_shape,
+from ansm_fast.ops import backends, reference_masks
+from ansm_fast.ops.checks import autocasting, check_batch, check_floating, check_same, check_tensor
+from ansm_fast.ops.mask_checks import (
+    check_mask,
+    check_options,
+    check_pos_weight_device,
+    explain_nan,
 )
-
-REDUCTIONS = ("mean", "sum", "none")
-
-
-def _check_mask(name: str, mask: Tensor | None, logits: Tensor) -> None:
-    if mask is None:
-        return
-    check_shape(name, mask, "the logits", logits)
-    if mask.dtype not in (torch.bool, torch.uint8, *FLOATING):
-        raise TypeError(
-            f"{name} must be bool, uint8 (0 or 1) or floating in [0, 1], got {mask.dtype}; "
-            f"convert it with {name}.bool()"
-        )
-    if mask.requires_grad:
-        raise ValueError(f"{name} is a constant of this loss; pass {name}.detach()")
 
 
 def _run(
@@ -49,19 +32,18 @@ def _run(
     check_batch(name, logits)
     if logits_orig is not None:
         check_same("logits_orig", logits_orig, name, logits)
-    for mask_name, tensor in (
-        ("mask", mask), ("mask_orig", mask_orig), ("bce_target", options["bce_target"]),
-        ("bce_target_orig", options["bce_target_orig"]),
-    ):  # fmt: skip
-        _check_mask(mask_name, tensor, logits)
-    check_choice("reduction", options["reduction"], REDUCTIONS)
-    if not options["smooth"] >= 0:
-        raise ValueError(f"smooth must be >= 0, got {options['smooth']}")
-    weight = options["pos_weight"]
-    if isinstance(weight, Tensor) and weight.numel() != 1:
-        raise ValueError(
-            f"pos_weight must be a number or a tensor of one element, got {tuple(weight.shape)}"
-        )
+    options = check_options(options)
+    ignore_index = options["ignore_index"]
+    check_tensor("mask", mask)
+    second = mask if mask_orig is None else mask_orig
+    masks = {
+        "mask": (mask, mask), "mask_orig": (mask_orig, second),
+        "bce_target": (options["bce_target"], mask),
+        "bce_target_orig": (options["bce_target_orig"], second),
+    }  # fmt: skip
+    for mask_name, (tensor, _) in masks.items():
+        check_mask(mask_name, tensor, logits, ignore_index if "mask" in mask_name else None)
+    check_pos_weight_device(options["pos_weight"], logits)
     wide = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
     chosen = backends.choose(op, (logits, mask), backend)
     if chosen != "reference":
@@ -70,11 +52,12 @@ def _run(
         )
     elif logits_orig is None:
         single = {k: v for k, v in options.items() if not k.endswith(("_adv", "_orig"))}
-        loss, components = reference.bce_dice_loss(logits, mask, **single)
+        loss, components = reference_masks.bce_dice_loss(logits, mask, **single)
     else:
-        loss, components = reference.dual_mask_loss(
+        loss, components = reference_masks.dual_mask_loss(
             logits, logits_orig, mask, mask_orig=mask_orig, **options
         )
+    explain_nan(loss, masks, ignore_index)
     loss = loss.to(wide)
     return (loss, components) if return_components else loss
 
@@ -134,13 +117,19 @@ def bce_dice_loss(
 
     Args:
         logits: (B, ...), float32, float16, bfloat16 or float64; usually (B, 1, H, W).
-        mask: same shape; bool, uint8 holding 0 or 1, or floating in [0, 1] (a soft mask). Constant.
-        bce_weight, dice_weight: weights of the terms.
-        bce_target: another, soft target for the cross-entropy, same shape. As BCE is linear in
-            its target, a blend of two targets is one target.
-        pos_weight: a number, or a tensor of one element, on the positive part.
-        smooth: >= 0.
-        ignore_index: pixels whose mask has this value count nowhere.
+        mask: same shape, constant. bool or uint8: 0 is pristine, every other value forged, so
+            that 0 and 1, and 0 and 255 mean the same. Floating: in [0, 1], a soft mask; up to
+            1/128 outside, as resizing and blurring leave it, counts as 0 or 1. See below.
+        bce_weight, dice_weight: finite numbers. With 0 a term adds nothing to the loss and its
+            gradient, even where it is NaN or infinite.
+        bce_target: another, soft target for the cross-entropy, of the shape and the values of a
+            mask. As BCE is linear in its target, a blend of two targets is one target.
+        pos_weight: on the positive part: a number >= 0, or a tensor of one element, which is a
+            constant. On the CPU its value is checked; a negative one on a GPU gives NaN.
+        smooth: a number >= 0. With 0, a Dice loss of neither mask nor prediction is 0.
+        ignore_index: an integer; pixels whose mask has this value, also if that is 0 or 1, count
+            nowhere, whatever their logit and target. With 255, a mask of 0 and 255 is one of
+            pristine and ignored pixels: nothing tells 255 for "forged" from 255 for "ignored".
         reduction: over samples: "mean", "sum", or "none" for (B,).
         return_components: also return [bce, dice], detached.
         backend: "cpu", "reference", ...; by default the first that can run.
@@ -149,12 +138,28 @@ def bce_dice_loss(
         The loss in the dtype of ``logits`` (float32 under autocast); with ``return_components``
         also a float32 (float64 for float64) tensor (2,), or (2, B) for reduction "none".
 
+    A sample whose pixels are all ignored has loss 0 and gradient 0, and "mean" counts it as a
+    sample. ``F.cross_entropy`` averages over the pixels of the whole batch instead, so that such a
+    sample counts for nothing there, and a batch of nothing else gives NaN. The mean over an empty
+    batch is NaN.
+
+    A sample whose floating mask has another value, for example 255, has the loss NaN, and NaN
+    gradients; of a ``bce_target`` that holds for the cross-entropy and the pixels concerned. The
+    kernels find it in the pass that they make anyway. Where the loss can be read without waiting
+    for a device (on the CPU, but not in a graph of ``torch.compile``) a NaN is looked into, and
+    ValueError names the argument and its range.
+
+    A sample whose gradient of the loss is 0 has gradient 0, also if its loss is NaN, as when
+    ``losses[losses.isfinite()].mean()`` leaves it out (backend "reference": 0 * NaN is NaN).
+
     Every tensor is read once forward and once backward; only five sums a sample are kept between.
     Differentiable once in ``logits``.
 
     Raises:
-        TypeError: wrong dtype. ValueError: shapes or devices differ, a mask that requires grad,
-            an unknown reduction. BackendError: the forced backend cannot run.
+        TypeError: wrong dtype or type. ValueError: shapes or devices differ, a mask or pos_weight
+            that requires grad, a mask outside [0, 1] (see above), an option out of range, an
+            ``ignore_index`` that the mask's dtype cannot hold. BackendError: the forced backend
+            cannot run.
     """
     return _run(
         "bce_dice_loss", logits, None, mask, None, backend, return_components,
@@ -237,7 +242,7 @@ def dual_mask_loss(
         logits_adv, logits_orig: (B, ...), same shape and dtype.
         mask: the truth, as in ``bce_dice_loss``.
         mask_orig: another mask for the original branch; by default ``mask``, read only once.
-        weight_adv, weight_orig: weights of the branches.
+        weight_adv, weight_orig: finite numbers; a branch of weight 0 adds nothing, even NaN.
         bce_target, bce_target_orig: soft targets of the cross-entropies, for example a blend of
             the truth and the localizer's own mask of the original image.
 

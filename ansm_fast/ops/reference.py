@@ -1,14 +1,14 @@
-"""Every op in plain PyTorch: the truth of the tests, the peer of the benchmarks, the fallback.
+"""The ops in plain PyTorch: the truth of the tests, the peer of the benchmarks, the fallback.
 
 Written for clarity. Losses accumulate in float32 (float64 for float64 input), as the kernels do,
-and return that accumulation dtype; the public ops bring it to the input's.
+and return that accumulation dtype; the public ops bring it to the input's. The losses of masks are
+in ``reference_masks``.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Budget = float | Tensor
 
@@ -53,101 +53,6 @@ def channelwise_kl(
         "mean": batch * channels * pixels,
     }[reduction]
     return rows.sum() / divisor
-
-
-# --- dual_mask_loss ---------------------------------------------------------------------------
-
-
-def branch_terms(
-    logits: Tensor,
-    mask: Tensor,
-    *,
-    bce_target: Tensor | None,
-    pos_weight: Tensor | float | None,
-    smooth: float,
-    ignore_index: int | None,
-) -> tuple[Tensor, Tensor]:
-    """Per-sample BCE (mean over valid pixels) and Dice loss of one branch, each (B,)."""
-    wide = accumulation_dtype(logits.dtype)
-    z = logits.to(wide).flatten(1)
-    y = mask.to(wide).flatten(1)
-    valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).to(wide)
-    y = torch.where(valid > 0, y, torch.zeros_like(y))
-    t = y if bce_target is None else bce_target.to(wide).flatten(1)
-    weight = None if pos_weight is None else torch.as_tensor(pos_weight, dtype=wide).to(z.device)
-    pixel = F.binary_cross_entropy_with_logits(z, t, pos_weight=weight, reduction="none")
-    bce = torch.where(valid > 0, pixel, torch.zeros_like(pixel)).sum(1) / valid.sum(1)
-    p = torch.where(valid > 0, torch.sigmoid(z), torch.zeros_like(z))
-    dice = 1 - (2 * (p * y).sum(1) + smooth) / (p.sum(1) + y.sum(1) + smooth)
-    return bce, dice
-
-
-def _reduce(per_sample: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
-        return per_sample
-    return per_sample.sum() if reduction == "sum" else per_sample.mean()
-
-
-def bce_dice_loss(
-    logits: Tensor,
-    mask: Tensor,
-    *,
-    bce_weight: float = 1.0,
-    dice_weight: float = 1.0,
-    bce_target: Tensor | None = None,
-    pos_weight: Tensor | float | None = None,
-    smooth: float = 1.0,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> tuple[Tensor, Tensor]:
-    """Loss and its components [bce, dice] (detached); see ansm_fast.ops."""
-    bce, dice = branch_terms(
-        logits,
-        mask,
-        bce_target=bce_target,
-        pos_weight=pos_weight,
-        smooth=smooth,
-        ignore_index=ignore_index,
-    )
-    loss = _reduce(bce_weight * bce + dice_weight * dice, reduction)
-    components = torch.stack([_reduce(bce, reduction), _reduce(dice, reduction)]).detach()
-    return loss, components
-
-
-def dual_mask_loss(
-    logits_adv: Tensor,
-    logits_orig: Tensor,
-    mask: Tensor,
-    *,
-    mask_orig: Tensor | None = None,
-    weight_adv: float = 1.0,
-    weight_orig: float = 1.0,
-    bce_weight: float = 1.0,
-    dice_weight: float = 1.0,
-    bce_target: Tensor | None = None,
-    bce_target_orig: Tensor | None = None,
-    pos_weight: Tensor | float | None = None,
-    smooth: float = 1.0,
-    ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> tuple[Tensor, Tensor]:
-    """Loss and components [bce_adv, dice_adv, bce_orig, dice_orig]; see ansm_fast.ops."""
-    common = {
-        "bce_weight": bce_weight,
-        "dice_weight": dice_weight,
-        "pos_weight": pos_weight,
-        "smooth": smooth,
-        "ignore_index": ignore_index,
-        "reduction": reduction,
-    }
-    adv, parts_adv = bce_dice_loss(logits_adv, mask, bce_target=bce_target, **common)  # type: ignore[arg-type]
-    orig, parts_orig = bce_dice_loss(
-        logits_orig,
-        mask if mask_orig is None else mask_orig,
-        bce_target=bce_target_orig,
-        **common,  # type: ignore[arg-type]
-    )
-    return weight_adv * adv + weight_orig * orig, torch.cat([parts_adv, parts_orig])
 
 
 # --- perturbation -----------------------------------------------------------------------------

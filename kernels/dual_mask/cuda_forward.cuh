@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
   using A = accumulate_t<T>;
   constexpr int kRoom = kSums * kRoomPerSum;  // of one branch
   ANSM_FAST_SHARED(A, room, (kMaxBranches * kRoom));
-  const A weight = A(pos_weight[0]), ignore = A(in.ignore);
+  const A weight = pos_weight_of<A>(pos_weight), ignore = ignored_value<A>(in);
   const bool two = in.branches == 2;
   const int64_t begin = int64_t(blockIdx.x) * kPieceElements, stop = begin + kPieceElements;
   const int64_t end = stop < samples.elements ? stop : samples.elements;
@@ -77,11 +77,11 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
       for (int b = 0; b < kMaxBranches; ++b) {
         if (b > 0 && !two) continue;
         const Vector<T, V> stored = tile.template load<T>(in.logits[b].data);
-        load_targets(in.mask[b], in.target[b], tile, mask, target);
+        load_targets(in.mask[b], in.target[b], tile, ignore, mask, target);
 #pragma unroll
         for (int i = 0; i < V; ++i) {
           logits[i] = to<A>(stored.value[i]);
-          keep[i] = tile.has(i) && !(in.has_ignore && mask[i] == ignore);
+          keep[i] = tile.has(i) && mask[i] != A(kIgnored);
         }
         sums[b].add(logits, mask, target, keep, weighted, weight);
       }
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kTileThreads)
     for (int b = 0; b < kMaxBranches; ++b) {
       if (b >= branches) continue;
       const double bce = terms[2 * b * samples + i], dice = terms[(2 * b + 1) * samples + i];
-      value += weights.branch[b] * (weights.bce * bce + weights.dice * dice);
+      value += loss_of(bce, dice, weights.branch[b], weights);
       totals[1 + 2 * b] += bce;
       totals[2 + 2 * b] += dice;
       if (each) {

@@ -17,6 +17,10 @@ from ansm_fast.kernels.common.triton_numbers import (
     widen,
 )
 
+IGNORED = tl.constexpr(2.0)  # what the pixel of a mask becomes that counts nowhere
+SLACK = tl.constexpr(1 / 128)  # kSlack and kNothing of args.h
+NOTHING = tl.constexpr(1e-28)
+
 SUMS = 5  # of BCE, probability * mask, probability, mask, and the number of valid pixels
 NUMBERS = ["positive_high", "positive_low", "ignore_high", "ignore_low"]
 WEIGHTS = [
@@ -32,6 +36,38 @@ def decay_of(z, A: tl.constexpr):
     lowest: tl.constexpr = -708.0 if A == tl.float64 else -87.0
     x = tl.where(z < 0.0, z, -z)
     return exp_nonpositive(tl.where(x < lowest, lowest, x), A)
+
+
+@triton.jit
+def target_of(raw, A: tl.constexpr):
+    """A mask or target in [0, 1]; NaN for what is no probability."""
+    value = widen(raw, A)
+    if raw.dtype == tl.uint8 or raw.dtype == tl.int1 or raw.dtype == tl.int8:
+        value = tl.where(value != 0.0, 1.0, 0.0).to(A)
+    else:
+        inside = tl.where(value < 0.0, 0.0, tl.where(value > 1.0, 1.0, value))
+        sound = (value >= -SLACK) & (value <= 1.0 + SLACK)
+        value = tl.where(sound, inside, float("nan")).to(A)
+    return value
+
+
+@triton.jit
+def mask_of(raw, ignore_high, ignore_low, IGNORE: tl.constexpr, A: tl.constexpr):
+    """The same with IGNORED for the ignored value."""
+    value = target_of(raw, A)
+    if IGNORE:
+        value = tl.where(widen(raw, A) == real(ignore_high, ignore_low, A), IGNORED, value).to(A)
+    return value
+
+
+@triton.jit
+def pos_weight_of(tensor, high, low, IS_TENSOR: tl.constexpr, A: tl.constexpr):
+    """NaN for a negative one, which would make of the loss what training takes for a gain."""
+    if IS_TENSOR:
+        weight = tl.load(tensor).to(A)
+    else:
+        weight = real(high, low, A)
+    return tl.where(weight >= 0.0, weight, float("nan")).to(A)
 
 
 @triton.jit
@@ -92,18 +128,13 @@ def parts_kernel(
     place = (program % pieces) * BLOCK + tl.arange(0, BLOCK)
     there = place < elements
     at = (program // pieces) * elements + place
-    if WEIGHT_TENSOR:
-        weight = tl.load(pos_weight).to(A)
-    else:
-        weight = real(positive_high, positive_low, A)
+    weight = pos_weight_of(pos_weight, positive_high, positive_low, WEIGHT_TENSOR, A)
     z = widen(tl.load(logits + at, mask=there, other=0.0), A)
-    y = widen(tl.load(mask + at, mask=there, other=0), A)
+    y = mask_of(tl.load(mask + at, mask=there, other=0), ignore_high, ignore_low, IGNORE, A)
     t = y
     if TARGET:
-        t = widen(tl.load(target + at, mask=there, other=0), A)
-    keep = there
-    if IGNORE:
-        keep = there & (y != real(ignore_high, ignore_low, A))
+        t = target_of(tl.load(target + at, mask=there, other=0), A)
+    keep = there & (y != IGNORED)
     step = tl.full((), samples, tl.int64) * pieces
     to = parts + program
     bce, overlap, probability, area, count = branch_sums(z, y, t, keep, weight, A)
@@ -111,14 +142,20 @@ def parts_kernel(
     if TWO:
         z = widen(tl.load(logits_orig + at, mask=there, other=0.0), A)
         if OWN_MASK:
-            y = widen(tl.load(mask_orig + at, mask=there, other=0), A)
-            if IGNORE:
-                keep = there & (y != real(ignore_high, ignore_low, A))
+            raw = tl.load(mask_orig + at, mask=there, other=0)
+            y = mask_of(raw, ignore_high, ignore_low, IGNORE, A)
+            keep = there & (y != IGNORED)
         t = y
         if TARGET_ORIG:
-            t = widen(tl.load(target_orig + at, mask=there, other=0), A)
+            t = target_of(tl.load(target_orig + at, mask=there, other=0), A)
         bce, overlap, probability, area, count = branch_sums(z, y, t, keep, weight, A)
         store_sums(to + 5 * step, step, bce, overlap, probability, area, count)
+
+
+@triton.jit
+def weighted(weight, value):
+    """The product, and 0 where the weight is 0: 0 * NaN would be NaN."""
+    return tl.where(weight == 0.0, 0.0, weight * value)
 
 
 @triton.jit(do_not_specialize=WEIGHTS)
@@ -156,16 +193,21 @@ def combine_kernel(
         count = sum_of_parts(parts, start + 4 * step, pieces, BLOCK)
         branch_samples = tl.full((), samples, tl.int64) * branch
         store_sums(sums + (branch_samples + sample) * 5, 1, bce, overlap, probability, area, count)
-        bce = bce / count
-        dice = 1.0 - (2.0 * overlap + smooth) / (probability + area + smooth)
+        # As in terms.h: no pixel, no loss; no mask, no loss either, but NaN; never below 0.
+        bce = tl.where(count == 0.0, 0.0, bce / tl.where(count == 0.0, 1.0, count))
+        bce = tl.where(area == area, bce, area)
+        total_area = probability + area + smooth
+        empty = (count == 0.0) | (total_area <= NOTHING)
+        dice = 1.0 - (2.0 * overlap + smooth) / tl.where(empty, 1.0, total_area)
+        dice = tl.where(empty | (dice < 0.0), 0.0, dice)
         tl.store(components + 2 * branch_samples + sample, bce)
         tl.store(components + 2 * branch_samples + samples + sample, dice)
-        value = real(bce_high, bce_low, tl.float64) * bce
-        value += real(dice_high, dice_low, tl.float64) * dice
+        value = weighted(real(bce_high, bce_low, tl.float64), bce)
+        value += weighted(real(dice_high, dice_low, tl.float64), dice)
         if branch == 0:
-            total += real(weight_high, weight_low, tl.float64) * value
+            total += weighted(real(weight_high, weight_low, tl.float64), value)
         else:
-            total += real(weight_orig_high, weight_orig_low, tl.float64) * value
+            total += weighted(real(weight_orig_high, weight_orig_low, tl.float64), value)
     tl.store(loss + sample, total)
 
 
@@ -176,21 +218,39 @@ def branch_gradient(z, y, t, keep, weight, bce, base, slope, A: tl.constexpr):
     smaller = e * larger
     p = tl.where(z >= 0.0, larger, smaller)
     complement = tl.where(z >= 0.0, smaller, larger)
+    # Without a BCE its weight and its target say nothing, even where they are NaN.
+    positive = weighted(bce, weight)
+    t = tl.where(bce == 0.0, 0.0, t)
     # p [bce (1 - t) + (1 - p) (base - slope y)] - (1 - p) bce pos_weight t
     g = bce - bce * t + complement * (base - slope * y)
-    return tl.where(keep, p * g - weight * bce * t * complement, 0.0)
+    g = p * g - positive * t * complement
+    # Without any coefficient the gradient is 0, also where the logits are NaN.
+    size = tl.abs(bce) + tl.abs(base) + tl.abs(slope)
+    return tl.where(keep, tl.where(size == 0.0, 0.0, g), 0.0)
 
 
 @triton.jit
 def coefficients(sums, factor, bce_weight, dice_weight, smooth, A: tl.constexpr):
     """What one sample's gradient multiplies by: bce, dice_base and dice_slope."""
     overlap = tl.load(sums + 1)
-    total = tl.load(sums + 2) + tl.load(sums + 3)
-    count = tl.load(sums + 4).to(A)
-    denominator = (total + smooth).to(A)
-    dice = factor * dice_weight / denominator
-    base = dice * (2.0 * overlap + smooth).to(A) / denominator
-    return factor * bce_weight / count, base, 2.0 * dice
+    area = tl.load(sums + 3)
+    total = tl.load(sums + 2) + area + smooth
+    count = tl.load(sums + 4)
+    # As in terms.h: what is weighted by 0 is 0, and where the mask is none, all is NaN.
+    nothing = (count == 0.0) | (factor == 0.0)
+    empty = nothing | (total <= NOTHING)
+    denominator = tl.where(empty, 1.0, total).to(A)
+    dice = tl.where(empty, 0.0, weighted(dice_weight, factor) / denominator)
+    base = weighted(dice, (2.0 * overlap + smooth).to(A)) / denominator
+    bce = weighted(bce_weight, factor) / tl.where(nothing, 1.0, count).to(A)
+    bce = tl.where(nothing, 0.0, bce)
+    spoilt = (area != area) & (factor != 0.0)
+    none = float("nan")
+    return (
+        tl.where(spoilt, none, bce).to(A),
+        tl.where(spoilt, none, base).to(A),
+        tl.where(spoilt, none, 2.0 * dice).to(A),
+    )
 
 
 @triton.jit(do_not_specialize=NUMBERS + WEIGHTS)
@@ -242,10 +302,7 @@ def gradient_kernel(
     place = (program % pieces) * BLOCK + tl.arange(0, BLOCK)
     there = place < elements
     at = sample * elements + place
-    if WEIGHT_TENSOR:
-        weight = tl.load(pos_weight).to(A)
-    else:
-        weight = real(positive_high, positive_low, A)
+    weight = pos_weight_of(pos_weight, positive_high, positive_low, WEIGHT_TENSOR, A)
     if EACH:
         factor = tl.load(grad_output + sample).to(A) / divisor
     else:
@@ -254,30 +311,27 @@ def gradient_kernel(
     dice_weight = real(dice_high, dice_low, A)
     smooth = real(smooth_high, smooth_low, tl.float64)
     if GRAD or not OWN_MASK:
-        y = widen(tl.load(mask + at, mask=there, other=0), A)
-        keep = there
-        if IGNORE:
-            keep = there & (y != real(ignore_high, ignore_low, A))
+        y = mask_of(tl.load(mask + at, mask=there, other=0), ignore_high, ignore_low, IGNORE, A)
+        keep = there & (y != IGNORED)
     if GRAD:
         z = widen(tl.load(logits + at, mask=there, other=0.0), A)
         t = y
         if TARGET:
-            t = widen(tl.load(target + at, mask=there, other=0), A)
-        own = factor * real(weight_high, weight_low, A)
+            t = target_of(tl.load(target + at, mask=there, other=0), A)
+        own = weighted(real(weight_high, weight_low, A), factor)
         bce, base, slope = coefficients(sums + sample * 5, own, bce_weight, dice_weight, smooth, A)
         g = branch_gradient(z, y, t, keep, weight, bce, base, slope, A)
         tl.store(grad_logits + at, narrow(g, grad_logits.dtype.element_ty), mask=there)
     if GRAD_ORIG:
         z = widen(tl.load(logits_orig + at, mask=there, other=0.0), A)
         if OWN_MASK:
-            y = widen(tl.load(mask_orig + at, mask=there, other=0), A)
-            keep = there
-            if IGNORE:
-                keep = there & (y != real(ignore_high, ignore_low, A))
+            raw = tl.load(mask_orig + at, mask=there, other=0)
+            y = mask_of(raw, ignore_high, ignore_low, IGNORE, A)
+            keep = there & (y != IGNORED)
         t = y
         if TARGET_ORIG:
-            t = widen(tl.load(target_orig + at, mask=there, other=0), A)
-        own = factor * real(weight_orig_high, weight_orig_low, A)
+            t = target_of(tl.load(target_orig + at, mask=there, other=0), A)
+        own = weighted(real(weight_orig_high, weight_orig_low, A), factor)
         from_sums = sums + (sample + samples) * 5
         bce, base, slope = coefficients(from_sums, own, bce_weight, dice_weight, smooth, A)
         g = branch_gradient(z, y, t, keep, weight, bce, base, slope, A)

@@ -140,6 +140,75 @@ void special_values(ElementType type) {
   CHECK(std::isnan(bce(NAN, 0)) && std::isnan(bce(NAN, 1)));
 }
 
+// What a mask of these values gives.
+struct Found {
+  Sums sums;
+  Numbers slope;
+};
+
+template <class A>
+Found found_of(ElementType mask_type, const Numbers& mask_values, double ignore = NAN,
+               const Coefficients& c = kCoefficients[0]) {
+  const size_t n = mask_values.size();
+  constexpr auto kType = sizeof(A) == 4 ? ElementType::kFloat32 : ElementType::kFloat64;
+  Typed logits(kType, normal(n, 5)), mask(mask_type, mask_values), gradient(kType, Numbers(n, 9.0));
+  Inputs in;
+  in.logits[0] = logits.field();
+  in.mask[0] = mask.field();
+  in.has_ignore = !std::isnan(ignore);
+  in.ignore = in.has_ignore ? ignore : 0;
+  Found found;
+  Sums sums[kMaxBranches];
+  const Field out[kMaxBranches] = {gradient.field(), {}};
+  const Coefficients coefficients[kMaxBranches] = {c, {}};
+  kernel::forward_chunk<A>(in, 0, int64_t(n), sums);
+  kernel::backward_chunk<A>(in, coefficients, out, 0, int64_t(n));
+  return {sums[0], gradient.values()};
+}
+
+template <class A>
+void odd_masks() {
+  Numbers labels(1500, 0.0), hard(1500, 0.0), ignored(1500, 0.0);
+  for (size_t i = 0; i < labels.size(); i += 3) {
+    labels[i] = i % 2 ? 255 : 7;
+    hard[i] = 1;
+    ignored[i] = i % 2 ? -100 : 1;
+  }
+  const Found plain = found_of<A>(ElementType::kUInt8, hard);
+  // Every label but 0 is forged, unless it is the ignored one.
+  const Found any = found_of<A>(ElementType::kUInt8, labels);
+  CHECK(any.sums.area == 500 && any.sums.bce == plain.sums.bce && any.slope == plain.slope);
+  const Found fewer = found_of<A>(ElementType::kUInt8, labels, 7);
+  CHECK(fewer.sums.count == 1250 && fewer.sums.area == 250 && fewer.slope[0] == 0);
+  const Found none = found_of<A>(ElementType::kUInt8, labels, -1);
+  CHECK(none.sums.count == 1500 && none.sums.area == 500);
+  const Found soft = found_of<A>(ElementType::kFloat32, ignored, -100);
+  CHECK(soft.sums.count == 1250 && soft.sums.area == 250 && soft.slope[3] == 0);
+  const Found ones = found_of<A>(ElementType::kFloat32, hard, 1);
+  CHECK(ones.sums.count == 1000 && ones.sums.area == 0 && ones.slope[0] == 0);
+  // Rounded numbers are 0 or 1.
+  Numbers rounded = hard;
+  for (double& y : rounded) y = y > 0 ? 1 + kSlack / 2 : -kSlack / 2;
+  const Found near = found_of<A>(ElementType::kFloat32, rounded);
+  CHECK(near.sums.area == 500 && near.sums.bce == plain.sums.bce && near.slope == plain.slope);
+  Numbers negative_zero = hard;
+  for (double& y : negative_zero) y = y > 0 ? 1.0 : -0.0;
+  CHECK(found_of<A>(ElementType::kFloat32, negative_zero).slope == plain.slope);
+  // What is no probability is no number in any sum, wherever it stands.
+  for (const size_t at : {size_t(0), size_t(1023), size_t(1300), size_t(1499)})
+    for (const double wrong : {255.0, -1.0, double(INFINITY), double(NAN)}) {
+      Numbers broken = hard;
+      broken[at] = wrong;
+      const Found found = found_of<A>(ElementType::kFloat32, broken);
+      CHECK(std::isnan(found.sums.bce) && std::isnan(found.sums.area));
+      CHECK(std::isnan(found.sums.overlap) && std::isnan(found.slope[at]));
+      CHECK(found.sums.count == 1500 && !std::isnan(found.sums.probability));
+    }
+  // Without coefficients the gradient is 0, whatever the logits.
+  const Found zero = found_of<A>(ElementType::kUInt8, hard, NAN, Coefficients{});
+  CHECK(zero.slope == Numbers(1500, 0.0));
+}
+
 }  // namespace
 
 void test_dual_mask() {
@@ -155,4 +224,6 @@ void test_dual_mask() {
   one_gradient_of_two();
   special_values<float>(ElementType::kFloat32);
   special_values<double>(ElementType::kFloat64);
+  odd_masks<float>();
+  odd_masks<double>();
 }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import reference
+from ansm_fast.ops import reference, reference_masks
 from ansm_fast.ops.triton.channelwise_kl import PARTS, STATISTICS, tiles_of
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -112,20 +112,25 @@ def branches_of(*tensors: Any) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]
 
 def dual_mask_truth(*arguments: Any) -> list[Tensor]:
     *tensors, pos_weight, weights, ignore_index, reduction = arguments
-    weight, weight_orig, bce_weight, dice_weight, positive, smooth = weights
-    total, components, sums = 0.0, [], []
-    for factor, (z, y, t) in zip((weight, weight_orig), branches_of(*tensors), strict=False):
-        z, y = z.flatten(1), y.flatten(1).double()
-        valid = torch.ones_like(z) if ignore_index is None else (y != ignore_index).double()
-        bce, dice = reference.branch_terms(
-            z, y, bce_target=t, smooth=smooth, ignore_index=ignore_index,
+    *factors, bce_weight, dice_weight, positive, smooth = weights
+    losses, leaves, components, sums = [], [], [], []
+    for z, mask, t in branches_of(*tensors):
+        bce, dice = reference_masks.branch_terms(
+            z, mask, bce_target=t, smooth=smooth, ignore_index=ignore_index,
             pos_weight=positive if pos_weight is None else pos_weight,
         )  # fmt: skip
-        p = z.sigmoid() * valid
-        parts = (bce * valid.sum(1), (p * y).sum(1), p.sum(1), (y * valid).sum(1), valid.sum(1))
+        y, p = mask.flatten(1).double(), z.flatten(1).sigmoid()
+        valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).double()
+        y = reference_masks.values_of(mask, torch.float64).flatten(1)
+        p, y = (torch.where(valid > 0, x, 0.0) for x in (p, y))
+        parts = (bce * valid.sum(1), (p * y).sum(1), p.sum(1), y.sum(1), valid.sum(1))
         sums.append(torch.stack(parts, 1))
-        total = total + factor * (bce_weight * bce + dice_weight * dice)
-        components += [bce, dice]
+        terms = (bce_weight, dice_weight), (bce, dice)
+        losses.append(reference_masks.weighted_sum(*terms, z))
+        leaves.append(z)
+        components += [bce.detach(), dice.detach()]
+    factors = factors[: len(losses)]
+    total = reference_masks.weighted_sum(tuple(factors), tuple(losses), *leaves)
     rows = torch.stack([total, *components])
     rows = rows if reduction == 0 else rows.sum(1) if reduction == 1 else rows.mean(1)
     return [rows[0], rows[1:], torch.stack(sums)]
@@ -281,6 +286,40 @@ def kl_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
         yield Case("channelwise_kl_scale_", label, arguments, in_place, floor, (0,))
 
 
+def left_out_truth(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
+    """As for a sound mask: the gradient is 0 where ``grad_output`` is."""
+    *before, mask = arguments[:4]
+    return dual_mask_backward_truth(grad_output, *before, mask.clamp(0, 1), *arguments[4:])
+
+
+def odd_masks(dtype: torch.dtype, layout: str) -> dict[str, tuple[Any, ...]]:
+    """Masks of other values than 0 and 1, and what a weight of 0 or an ignored pixel hides."""
+    shape = (3, 2, 37, 31)
+    z, z_orig, hidden = (torch.randn(shape).to(dtype) for _ in range(3))
+    labels = (torch.rand(shape) > 0.5).byte() * 255
+    labels[0], labels[1], labels[2, 0, 5] = 7, 0, 7  # 0: all is ignored; 1: nothing is forged
+    hidden[2, 0, 5] = torch.nan  # where it is ignored
+    soft, spoilt, wrong = (torch.rand(shape).to(dtype) for _ in range(3))
+    spoilt[1, 0, 4, 4], wrong[2, 1, 3, 3] = 255.0, -2.0
+    spoilt[0, 0, 0, :4] = torch.tensor([0.0, 1 + 2**-7, -0.0, -(2**-8)])  # rounded, if at all
+    infinite = z.clone()
+    infinite[0, 1, 2, 3], infinite[1, 1, 2, 3] = torch.inf, torch.nan
+    z, z_orig, hidden, infinite, labels, soft, spoilt, wrong = (
+        laid_out(x, layout) for x in (z, z_orig, hidden, infinite, labels, soft, spoilt, wrong)
+    )
+    negative = torch.tensor([-1.0], dtype=torch.float64)
+    ones, no_bce, no_branch = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0), list(WEIGHTS), list(WEIGHTS)
+    no_bce[2], no_branch[0], no_branch[3] = 0.0, 0.0, 0.0
+    return {
+        "0, 255 and ignored": (hidden, None, labels, None, None, None, None, ones, 7, 0),
+        "no mask": (z, z_orig, spoilt, None, None, None, None, WEIGHTS, None, 0),
+        "no BCE": (z, z_orig, soft, labels, None, wrong, None, tuple(no_bce), 7, 0),
+        "no target": (z, z_orig, soft, None, wrong, None, None, WEIGHTS, None, 0),
+        "negative weight": (z, None, soft, None, None, None, negative, WEIGHTS, None, 0),
+        "no branch": (infinite, z_orig, soft, None, None, None, None, tuple(no_branch), None, 2),
+    }
+
+
 def dual_mask_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
     wide = WIDE.get(dtype, torch.float32)
     for shape in ((2, 1, 48, 64), (3, 2, 37, 31)):
@@ -289,10 +328,12 @@ def dual_mask_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
         hard = laid_out(torch.rand(shape) > 0.5, layout)
         ignored = laid_out((torch.rand(shape) * 3).byte(), layout)
         weight = torch.tensor([3.0], dtype=torch.float64)
+        odd = odd_masks(dtype, layout) if shape[0] == 3 else {}
         calls = {
             "shared mask": (z, z_orig, hard, None, None, None, None, WEIGHTS, None, 2),
             "one branch": (z, None, ignored, None, soft, None, weight, WEIGHTS, 2, 0),
             "everything": (z, z_orig, soft, hard, None, blend, None, WEIGHTS, None, 1),
+            **odd,
         }  # fmt: skip
         batch = shape[0]
         elements = z.numel() // batch
@@ -309,16 +350,24 @@ def dual_mask_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
             if reduction:
                 floor += rows * (8 * batch + wide.itemsize)
             label = f"{'x'.join(map(str, shape))} {name}"
+            uncounted = name in odd  # what a weight of 0 leaves out is not read
+            floor = None if uncounted else floor
             yield Case("dual_mask", label, arguments, dual_mask_truth, floor)
             saved = dual_mask_truth(*in_double(arguments))[2]
             grad = torch.randn(batch) if reduction == 0 else torch.tensor(1.7)
             grads = (True, branches == 2)
             floor = once + size_of(pos_weight, grad) + branches * size_of(z)
             floor += branches * batch * 4 * 8  # the sum of BCE is not needed
+            floor = None if uncounted else floor
             yield Case(
                 "dual_mask_backward", label, (grad, saved, *arguments, *grads),
                 dual_mask_backward_truth, floor,
             )  # fmt: skip
+            if name == "no mask":  # its loss is NaN, but nothing follows from it
+                grad = grad.clone()
+                grad[1] = 0.0
+                arguments = (grad, saved, *arguments, *grads)
+                yield Case("dual_mask_backward", f"{label}, left out", arguments, left_out_truth)
 
 
 def perturbation_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
