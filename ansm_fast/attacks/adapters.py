@@ -49,6 +49,10 @@ class TwoClassModel(nn.Module):
         half = self._victim[0].observed(image) / 2
         return torch.cat([-half, half], dim=1)
 
+    def finish(self) -> None:
+        """As ``Victim.finish``."""
+        self._victim[0].finish()
+
 
 def _load(module: str, name: str) -> Any:
     library = module.partition(".")[0]
@@ -140,6 +144,7 @@ class _LibraryAttack(ConfiguredAttack):
                     f"{self.name} of {self.library} failed on a model with logits (B, 2, H, W) "
                     f"({error}); use an attack that is not made for classifiers alone"
                 ) from error
+            model.finish()
         attacked = attacked.detach().to(image).clamp(0, 1)
         return finish(attacked, given, self.eps, self.norm, counted, started)
 

@@ -154,6 +154,12 @@ def finish(
             f"{float(spent.max()):.3g}/255 away; give images of 8 bits or a larger eps",
             stacklevel=4,
         )
+    if norm == "linf" and 0 < eps * 255 < 1 - _SLACK and shift.numel() and not bool(shift.any()):
+        warnings.warn(
+            f"eps {eps * 255:.3g}/255 is less than one grey level, which 8 bits cannot hold: what "
+            "the attack gives is the image; give eps of 1/255 or more",
+            stacklevel=4,
+        )
     stuck = counted.stuck if counted.stuck is not None else torch.zeros_like(within)
     return AttackResult(
         rounded.to(image.dtype),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ansm_fast.attacks.graph import may_be_probabilities
+from ansm_fast.attacks.objectives import MASK_WAY_OUT
 from ansm_fast.attacks.victim import find_modules
 from ansm_fast.errors import LocalizerError
 from ansm_fast.ops.value_range import check_image_range, check_unit_range, value_range
@@ -82,9 +83,7 @@ def check_mask(name: str, mask: Tensor, image: Tensor) -> Tensor:
         )
     if not mask.is_floating_point():
         return (mask != 0).to(image.dtype)
-    check_unit_range(
-        name, mask, "divide it by 255, or give it as bool or uint8, where all but 0 is forged"
-    )
+    check_unit_range(name, mask, MASK_WAY_OUT)
     return mask.detach().clamp(0, 1)
 
 

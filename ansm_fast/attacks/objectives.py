@@ -8,8 +8,11 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
+from ansm_fast.ops.value_range import check_unit_range
+
 Objective = Literal["untargeted", "hide", "wrong-mask", "own-prediction"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+MASK_WAY_OUT = "divide it by 255, or give it as bool or uint8, where all but 0 is forged"
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,20 @@ def attack_loss(
       localizer said anyway.
 
     Args:
-        logits, mask, wrong_mask, own_mask: (B, 1, H, W); masks in [0, 1].
+        logits: (B, 1, H, W).
+        mask, wrong_mask, own_mask: the same shape; floats in [0, 1], or bool or whole numbers, of
+            which all but 0 is forged. The range of floats is looked at on a CPU, not on a GPU,
+            which the caller's loop would have to wait for.
 
     Raises:
-        ValueError: an unknown objective, or its mask is missing or of another shape.
+        ValueError: an unknown objective, or a mask is missing, of another shape or out of range.
     """
-    return make_goal(objective, mask, wrong_mask, own_mask).losses(logits).sum()
+    masks = {"mask": mask, "wrong_mask": wrong_mask, "own_mask": own_mask}
+    for name, one in masks.items():
+        if one is not None and not one.is_floating_point():
+            masks[name] = (one != 0).to(logits.dtype)
+        elif one is not None and one.device.type == "cpu":
+            check_unit_range(name, one, MASK_WAY_OUT)
+    assert masks["mask"] is not None
+    goal = make_goal(objective, masks["mask"], masks["wrong_mask"], masks["own_mask"])
+    return goal.losses(logits).sum()

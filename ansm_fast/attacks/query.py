@@ -170,7 +170,11 @@ class Victim:
         largest, self._sweep = torch.cat(self._sweep), []
         moved, broken = largest > 0, ~largest.isfinite()
         if self._moved is None or self._broken is None:
-            self._asked, self._moved, self._broken = torch.cat(self._wanted), moved, broken
+            self._asked, self._moved, self._broken = (
+                torch.cat(self._wanted)[-len(moved) :],
+                moved,
+                broken,
+            )
             self._complain_of_broken()
             self._complain_of_nothing()
         elif len(moved) == len(self._moved):  # a library may go on with a part of the batch

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -93,8 +94,8 @@ def evaluating(*victims: object) -> Iterator[None]:
     asking = [
         parameter
         for part in parts
-        for parameter in part._parameters.values()
-        if parameter is not None and parameter.requires_grad and parameter.is_leaf
+        for parameter in part.parameters(recurse=False)
+        if parameter.requires_grad and parameter.is_leaf and not is_lazy(parameter)
     ]
     try:
         for part in training:
@@ -119,8 +120,8 @@ def as_found(*victims: object) -> Iterator[None]:
     kept = [
         (part, name, buffer, _version(buffer), buffer.detach().clone())
         for part in parts
-        for name, buffer in part._buffers.items()
-        if buffer is not None
+        for name, buffer in part.named_buffers(recurse=False)
+        if not is_lazy(buffer)
     ]
     try:
         with evaluating(*parts):
@@ -128,8 +129,8 @@ def as_found(*victims: object) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for part, name, buffer, version, values in kept:
-                if part._buffers.get(name) is not buffer:
-                    part._buffers[name] = buffer
+                if getattr(part, name, None) is not buffer:
+                    setattr(part, name, buffer)
                 if _version(buffer) != version:
                     buffer.copy_(values)
 

@@ -62,7 +62,10 @@ def _checked(name: str, image: Tensor, logits: Any) -> Tensor:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         hint = "pass postprocess= to ansm_fast.localizers.WrappedLocalizer"
         if isinstance(logits, Tensor) and logits.shape == (wanted[0], 2, *wanted[2:]):
-            hint = "of two classes give the difference of the logits, out[:, 1:] - out[:, :1]"
+            hint = (
+                "of two classes give the difference of the logits, out[:, 1:] - out[:, :1], or "
+                "WrappedLocalizer(model, logits_from='two_class')"
+            )
         raise UserCodeError(
             f"localizer {name}: it must give logits of shape {wanted}, got {got}; {hint}"
         )

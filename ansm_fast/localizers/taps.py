@@ -111,6 +111,9 @@ class FeatureTaps:
         self._kept = [None] * len(self.names)
         image = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
         self._image_shape = None if image is None else image.shape
+        size = getattr(self._module, "size", None)
+        if self._image_shape is not None and isinstance(size, tuple):  # a wrapper that resizes
+            self._image_shape = torch.Size((*self._image_shape[:2], *size))
         self._inside = True
 
     def _end(self, *_ignored: object) -> None:

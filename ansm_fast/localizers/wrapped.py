@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ from ansm_fast.models.unet import check_image, pad_to_stride
 _WAY_OUT = (
     "if it takes some sizes alone, give WrappedLocalizer stride=32 (pads to a multiple) or "
     "size=(512, 512) (resizes there and back)"
+)
+# What torch says of tensors of two dtypes or on two devices.
+_OF_TENSORS = re.compile(r"bias type|weight type|same dtype|same device|different dtype|mat2 to")
+_OTHER_TENSORS = (
+    "give the model its own dtype and device: preprocess=lambda image: image.half(), for one, or "
+    "model.to(device)"
 )
 
 
@@ -145,9 +152,10 @@ class WrappedLocalizer(nn.Module):
             raise
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
+            way_out = _OTHER_TENSORS if _OF_TENSORS.search(reason) else _WAY_OUT
             raise LocalizerError(
                 f"{type(self.module).__name__} failed on images of {image.shape[2]} x "
-                f"{image.shape[3]} ({type(error).__name__}: {reason[:200]}); {_WAY_OUT}"
+                f"{image.shape[3]} ({type(error).__name__}: {reason[:200]}); {way_out}"
             ) from error
 
 

@@ -13,6 +13,7 @@ from ansm_fast.attacks import (
     CountedLocalizer,
     TorchattacksAttack,
     ZeroGradientWarning,
+    attack_loss,
     fgsm,
     pgd,
     universal_noise,
@@ -220,3 +221,29 @@ def test_masks_of_every_kind_mean_the_same(network, batch_of_two, name) -> None:
 def test_budgets_in_grey_levels_are_named(network, batch_of_two) -> None:
     with pytest.raises(ValueError, match=r"eps must be in \[0, 1\], got 4; four grey levels"):
         fgsm(network, *batch_of_two, eps=4)
+
+
+@pytest.mark.parametrize("objective", ["untargeted", "wrong-mask", "own-prediction"])
+def test_the_loss_takes_the_same_masks(batch_of_two, objective) -> None:
+    _, mask = batch_of_two
+    logits = torch.randn(mask.shape)
+    expected = attack_loss(logits, mask, objective, mask, mask)
+    for same in (mask.bool(), mask.byte() * 255, mask.long()):
+        assert torch.equal(attack_loss(logits, same, objective, same, same), expected)
+    with pytest.raises(ValueError, match=r"mask must be in \[0, 1\], got values from 0 to 255"):
+        attack_loss(logits, mask * 255, objective, mask * 255, mask * 255)
+
+
+def test_images_that_are_leaves_of_a_graph_stay_leaves(network, batch_of_two) -> None:
+    image, mask = batch_of_two
+    leaf = image.clone().requires_grad_(True)
+    for name in ("pgd", "mifgsm", "cw"):
+        attack = Attack(name, EPS, steps=2)
+        found = attack(network, leaf, mask)
+        assert torch.equal(found, attack(network, image, mask)) and not found.requires_grad
+    assert leaf.grad is None and torch.equal(leaf, image)
+
+
+def test_a_budget_below_one_level_is_said(network, batch_of_two) -> None:
+    with pytest.warns(UserWarning, match=r"eps 0.3/255 is less than one grey level"):
+        Attack("pgd", 0.3 / 255, steps=1)(network, *batch_of_two)
