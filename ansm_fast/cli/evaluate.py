@@ -194,7 +194,7 @@ def command(
     from ansm_fast.progress import Progress
 
     columns, notes = _defence_names(defences)
-    budgets = eps or (QUICK_EPS if quick else DEFAULT_EPS)
+    budgets = eps if eps is not None else (QUICK_EPS if quick else DEFAULT_EPS)
     protocol = Protocol(
         attacks=split_names(attacks, ATTACKS, "--attacks")
         if attacks is not None

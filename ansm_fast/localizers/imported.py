@@ -23,6 +23,19 @@ def is_import_name(name: str) -> bool:
     return bool(colon) and all(part.isidentifier() for part in parts) and not Path(name).exists()
 
 
+def meant_import_name(name: str) -> str | None:
+    """What ``module.py``, ``module.py:function`` or ``module.function`` was meant to be; None if it
+    may be a checkpoint."""
+    file, _, function = name.partition(":")
+    if file.endswith(".py"):
+        module = file.removesuffix(".py").removeprefix("./").replace("/", ".").strip(".")
+        return f"{module}:{function or 'make'}"
+    module, _, function = name.rpartition(".")
+    if module and not Path(name).exists() and Path(*module.split(".")).with_suffix(".py").is_file():
+        return f"{module}:{function}"
+    return None
+
+
 def _parents(module: str) -> list[str]:
     """``module`` and the packages that it is in."""
     parts = module.split(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,30 @@ def test_full_disks(forgeries, run, monkeypatch) -> None:
     result = run(COMMANDS["attack"].format("attacked"))
     assert result.code == 2
     assert "No space left on device); what is complete is intact" in result.err[-1]
+
+
+def test_a_budget_that_is_empty_is_not_the_default(forgeries, run) -> None:
+    result = run("evaluate set --eps ''")
+    assert result.code == 2 and "eps must be a number like 4/255 or 0.0157" in result.err[-1]
+
+
+def test_a_damaged_card_of_a_set(forgeries, run) -> None:
+    Path("out").mkdir()
+    Path("out/synthesis.json").write_text("{")
+    result = run(COMMANDS["synthesize"].format("out"))
+    assert result.code == 2
+    assert result.err[-1].endswith(
+        "synthesis.json is damaged; give another output folder or remove out"
+    )
+
+
+def test_processes_of_a_synthesis_that_are_ended(forgeries, run, monkeypatch) -> None:
+    """Its processes are forked: they see what is patched here."""
+    monkeypatch.setattr("ansm_fast.data.synthesis.writer.make_forgery", die)
+    result = run(COMMANDS["synthesize"].format("out") + " --workers 2")
+    assert result.code == 2
+    assert "one of the 2 processes was ended by the system; was the memory full?" in result.err[-1]
+
+
+def die(*_arguments: object) -> None:
+    os._exit(9)

@@ -63,3 +63,16 @@ def test_what_is_no_localizer_is_explained(module, name, words) -> None:
 def test_other_names_are_files(name) -> None:
     with pytest.raises(InputError, match="no such checkpoint"):
         load_localizer(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("their_model.py", "their_model:make"),
+        ("./their_model.py:number", "their_model:number"),
+        ("their_model.make", "their_model:make"),
+    ],
+)
+def test_names_of_code_are_told_from_names_of_files(module, name, meant) -> None:
+    with pytest.raises(InputError, match=f"is Python code; give module:function, e.g. {meant}$"):
+        load_localizer(name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,6 +84,15 @@ def _make_chunk(
     return len(indices)
 
 
+def _read_card(card: Path) -> Any:
+    try:
+        return json.loads(card.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{card} is damaged; give another output folder or remove {card.parent}"
+        ) from error
+
+
 def synthesize(
     photographs: str | Path,
     out: str | Path,
@@ -115,7 +127,7 @@ def synthesize(
     settings = {"seed": seed, "size": size, "mix": asdict(mix)}
     settings = json.loads(json.dumps(settings))
     card = out / "synthesis.json"
-    if card.exists() and json.loads(card.read_text(encoding="utf-8")) != settings:
+    if card.exists() and _read_card(card) != settings:
         raise InputError(
             f"{out} holds forgeries made with other settings (see {card}); "
             "give another output folder or the same settings"
@@ -128,15 +140,38 @@ def synthesize(
 
     chunks = [list(range(i, min(i + _CHUNK, count))) for i in range(0, count, _CHUNK)]
     report = on_progress or (lambda done: None)
+    make = partial(_make_chunk, source, out, seed=seed, size=size, mix=mix)
     if workers <= 1:
         for chunk in chunks:
-            report(_make_chunk(source, out, chunk, seed, size, mix))
+            report(make(chunk))
     else:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_make_chunk, source, out, c, seed, size, mix) for c in chunks]
-            for job in jobs:
-                report(job.result())
+        _make_in_processes(workers, make, chunks, report)
     _join_metadata(out)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C reaches every process of a terminal: the first one alone says where it was."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _make_in_processes(
+    workers: int,
+    make: Callable[[list[int]], int],
+    chunks: list[list[int]],
+    report: Callable[[int], None],
+) -> None:
+    pool = ProcessPoolExecutor(workers, initializer=_leave_signals)
+    try:
+        for job in [pool.submit(make, chunk) for chunk in chunks]:
+            report(job.result())
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of the {workers} processes was ended by the system; was the memory full? give "
+            "fewer --workers; what is complete is intact"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _join_metadata(out: Path) -> None:
