@@ -229,7 +229,7 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         begin_from(ansm, run.initial)
     ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = ANSMValidation(run, localizer, accelerator)
-    for line in [*training_set.lines, *validation.data.lines]:
+    for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
     pool = _prepare_pool(run, made_of, localizer, training_set, accelerator)

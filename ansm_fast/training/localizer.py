@@ -125,7 +125,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     batches = LocalizerBatches(run, training_set)
 
     accelerator = make_accelerator(run.accumulate)
-    for line in [*training_set.lines, *validation.data.lines]:
+    for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
 
     def localize(images: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class LocalizerValidation:
 
     def __init__(self, run: LocalizerRun) -> None:
         self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.lines = self.data.lines
         self.attacks: dict[str, ValidationAttack] = {}
         for config in run.validation_attacks:
             self.attacks[attack_name(config, self.attacks)] = config
@@ -111,9 +112,11 @@ class ANSMValidation:
         self.localizer, self.device = localizer, accelerator.device
         self.adaptive: dict[str, ValidationAttack] = {}
         self.sets: dict[str, Image] = {}
+        self.lines: list[str] = []
         if not accelerator.is_main_process:
             return
         self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.lines = self.data.lines
         self.sets["clean"] = self.data.images
         attacks = run.validation_attacks
         with Progress("attack validation set", len(attacks), unit="attacks") as progress:
