@@ -87,6 +87,8 @@ def _run(
         torch.set_num_threads(run.threads)
     settings = run.model_dump(mode="json")
     output.mkdir(parents=True, exist_ok=True)  # an unusable one shows now, not after the data
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {output}; give another folder to -o")
     if isinstance(run, LocalizerRun):
         from ansm_fast.training.localizer import train_localizer
 

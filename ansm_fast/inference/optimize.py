@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ansm_fast.errors import InputError
+
 
 def _fold(module: nn.Module) -> None:
     for child in module.children():
@@ -24,7 +26,13 @@ def _fold(module: nn.Module) -> None:
 def for_inference(module: nn.Module) -> nn.Module:
     """A frozen copy in eval mode: batch normalization folded into the convolutions before it,
     weights in channels_last order. ``module`` itself stays as it is."""
-    optimized = copy.deepcopy(module).requires_grad_(False)
+    try:
+        optimized = copy.deepcopy(module).requires_grad_(False)
+    except (TypeError, RuntimeError) as error:  # a lock, a file, a feature map in it
+        raise InputError(
+            f"the module {type(module).__name__} cannot be copied ({' '.join(str(error).split())}); "
+            "let it hold nothing that copy.deepcopy refuses"
+        ) from error
     for part in optimized.modules():  # not eval(), which a wrapper need not hand down
         part.training = False
     _fold(optimized)

@@ -79,6 +79,13 @@ def test_a_device_that_is_not_there_is_one_line(forgeries, run, command, device)
     assert result.err[-1].endswith("; try cpu") and not Path("out").exists()
 
 
+def test_a_training_folder_that_cannot_be_written_to(forgeries, run, monkeypatch) -> None:
+    monkeypatch.setattr("ansm_fast.cli.train.os.access", lambda *_arguments: False)
+    result = run(COMMANDS["train"].format("out"))
+    assert result.code == 2
+    assert result.err == ["ansm-fast: error: cannot write to out; give another folder to -o"]
+
+
 def test_full_disks(forgeries, run, monkeypatch) -> None:
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")

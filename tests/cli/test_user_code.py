@@ -95,6 +95,13 @@ def make():
     return Base()
 
 
+def locked():
+    import threading
+    localizer = Base()
+    localizer.lock = threading.Lock()
+    return localizer
+
+
 def fails():
     return undefined_name
 
@@ -181,6 +188,13 @@ def test_every_command_says_it(code, run, line) -> None:
     assert result.code == 2, result.err
     where = f"mine.py:{line_of('such thing')}: RuntimeError: no such thing"
     assert where in result.err[-1] and "localizer mine:Raises" in result.err[-1]
+
+
+def test_a_localizer_that_cannot_be_copied(code, run) -> None:
+    result = run("defend --batch set/images -o out --localizer mine:locked --weights tiny")
+    assert result.code == 2
+    words = "the module Base cannot be copied (cannot pickle '_thread.lock' object); let it hold"
+    assert words in result.err[-1]
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
