@@ -29,9 +29,10 @@ def for_inference(module: nn.Module) -> nn.Module:
     try:
         optimized = copy.deepcopy(module).requires_grad_(False)
     except (TypeError, RuntimeError) as error:  # a lock, a file, a feature map in it
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"the module {type(module).__name__} cannot be copied ({' '.join(str(error).split())}); "
-            "let it hold nothing that copy.deepcopy refuses"
+            f"the module {type(module).__name__} cannot be copied ({reason}); let it hold nothing "
+            "that copy.deepcopy refuses"
         ) from error
     for part in optimized.modules():  # not eval(), which a wrapper need not hand down
         part.training = False
