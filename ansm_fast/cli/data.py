@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+_ANEW = "remove {} and give the same command again"
+
 
 @click.group()
 def command() -> None:
@@ -76,7 +78,7 @@ def pack(folder: Path, output: Path, samples: int) -> None:
     from ansm_fast.data.shards import pack as write
     from ansm_fast.progress import Progress
 
-    with Progress("pack", advice="give the same command again") as progress:
+    with Progress("pack", advice=_ANEW.format(output)) as progress:
         shards = write(folder, output, samples, progress.advance)
     click.echo(f"{len(shards)} shards in {output}")
 
@@ -89,6 +91,6 @@ def unpack(folder: Path, output: Path) -> None:
     from ansm_fast.data.shards import unpack as write
     from ansm_fast.progress import Progress
 
-    with Progress("unpack", advice="give the same command again") as progress:
+    with Progress("unpack", advice=_ANEW.format(output)) as progress:
         count = write(folder, output, progress.advance)
     click.echo(f"{count} images in {output}")

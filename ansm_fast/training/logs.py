@@ -45,8 +45,22 @@ class MetricsLog:
     def _rows(self) -> list[dict[str, float]]:
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        return [
+            self._row(number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")
+        ]
+
+    def _row(self, number: int, line: bytes) -> dict[str, float]:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise InputError(
+                f"{self.path} is damaged in line {number}; take that line out and give the same "
+                "command again"
+            )
+        return row
 
     def start(self, step: int) -> None:
         """Drop rows after ``step``, the steps that a resumed run takes again."""

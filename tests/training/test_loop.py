@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ansm_fast.errors import InputError
+from ansm_fast.training.logs import MetricsLog
 from ansm_fast.training.loop import Loop, Task, learning_rate
 from ansm_fast.training.run_config import OptimizerConfig
 from ansm_fast.training.state import read_state, write_tensors
@@ -131,3 +132,16 @@ def test_learning_rate_warms_up_and_decays():
     assert learning_rate(config, 99, 100) == pytest.approx(0.1, abs=1e-3)
     rates = [learning_rate(config, step, 100) for step in range(10, 100)]
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("line", [b"\0\0\n", b'{"loss": 1.0}\n', b"\xff\n", b"[1]\n"])
+def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 2.0}\n' + line)
+    with pytest.raises(InputError, match=r"metrics\.jsonl is damaged in line 2; take that line"):
+        MetricsLog(tmp_path).start(1)
+
+
+def test_a_line_of_metrics_that_was_cut_short_is_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    MetricsLog(tmp_path).start(1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'
