@@ -63,7 +63,7 @@ BUGS = (
     ),
     Bug(
         "wrong mask", "dual_mask", "dual_mask/cuda_forward.cuh",
-        "keep[i] = tile.has(i) && ", "keep[i] = ", ("dual_mask",),
+        "keep[i] = tile.has(i) && !", "keep[i] = !", ("dual_mask",),
     ),
     Bug(
         "divergent barrier", KL, f"{KL}/cuda_rows.cuh",

@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
         const bool lends = b == 0 && gradient.out[1].data && !in.mask[1].data;
         if (!place && !lends) continue;
         const A* const c = shared + b * kNumbers;
+        // Also where the logits are NaN.
         const bool is_zero = c[0] == A(0) && c[1] == A(0) && c[2] == A(0);
         Vector<T, V> stored = {};
         if (place) stored = tile.template load<T>(b == 0 ? in.logits[0].data : in.logits[1].data);
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
         for (int i = 0; i < V; ++i) {
           const A z = to<A>(stored.value[i]), y = mask[i];
           const A g = pixel_gradient(z, y, target[i], c);
-          out.value[i] = from<T>(is_zero || y == A(kIgnored) ? A(0) : g);
+          out.value[i] = from<T>(is_zero || (in.has_ignore && y == A(kIgnored)) ? A(0) : g);
         }
         tile.store(place, out);
       }

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
 #pragma unroll
         for (int i = 0; i < V; ++i) {
           logits[i] = to<A>(stored.value[i]);
-          keep[i] = tile.has(i) && mask[i] != A(kIgnored);
+          keep[i] = tile.has(i) && !(in.has_ignore && mask[i] == A(kIgnored));
         }
         sums[b].add(logits, mask, target, keep, weighted, weight);
       }

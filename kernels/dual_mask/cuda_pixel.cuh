@@ -92,7 +92,7 @@ template <class A>
 __device__ __forceinline__ A checked(A value, A ignore, bool is_label) {
   const A inside = fmin(fmax(value, A(0)), A(1));
   const A soft = fabs(value - A(0.5)) <= A(0.5 + kSlack) ? inside : A(NAN);
-  const A label = value != A(0) ? A(1) : A(0);
+  const A label = fmin(value, A(1));
   return value == ignore ? A(kIgnored) : is_label ? label : soft;
 }
 
