@@ -6,6 +6,7 @@ Whoever interrupts it is told where it was.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -61,7 +62,9 @@ class Progress:
         silent = silent or os.environ.get("RANK", "0") != "0"
         self.silent, self.advice, self.unit = silent, advice, unit
         self._bar: Bar | None = None
-        if self.console.is_terminal and not silent:
+        # Not the console's word alone: FORCE_COLOR makes a log file look like a terminal to it.
+        terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        if terminal and sys.stderr.isatty() and not silent:
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -93,6 +93,7 @@ def test_a_command_on_the_reference_says_so_in_one_line(forgeries, run, monkeypa
     missing = backends.Backend(("cpu",), None, "gone missing")
     monkeypatch.setitem(backends._BACKENDS, "cpu", missing)
     monkeypatch.setattr(slow, "_told", set())
+    monkeypatch.setattr(backends, "FORCED", None)
     result = run("defend --batch set/images -o out --weights tiny")
     assert result.code == 0
     (line,) = [line for line in result.err if "gone missing" in line]

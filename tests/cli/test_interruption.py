@@ -70,7 +70,9 @@ def terminate() -> None:
 WAYS = [(interrupt, 130, "interrupted"), (terminate, 143, "terminated")]
 
 
-def test_without_a_terminal_a_line_now_and_then(clock, capsys) -> None:
+def test_without_a_terminal_a_line_now_and_then(clock, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a CI does whose log is no terminal
+    monkeypatch.setenv("NO_COLOR", "1")
     with Progress("attack", 100) as shown:
         for seconds in (3, 8, 5, 6, 100, 10):
             clock.now += seconds

@@ -18,6 +18,7 @@ from ansm_fast.ops import backends, bce_dice_loss, channelwise_kl, clamp_project
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow, "_told", set())
+    monkeypatch.setattr(backends, "FORCED", None)
 
 
 @pytest.fixture
