@@ -16,9 +16,9 @@ All functions of this package take a localizer, ``image`` (B, 3, H, W) in [0, 1]
 - ``eot``: evaluations whose gradient is averaged, for victims that answer at random.
 - All raise ValueError for shapes that don't fit, values outside [0, 1], eps < 0, steps < 1 or a
   missing mask; its subclass LocalizerError for a localizer that gives no logits or no gradient:
-  probabilities, other shapes, NaN or infinity, or a gradient that is 0 on a whole first batch. A
-  gradient that is 0 on single images at every step, though their loss is not flat, is a
-  ZeroGradientWarning.
+  probabilities, other shapes, NaN or infinity, or a gradient that is 0 on the whole batch and on
+  an image of noise too. A gradient that is 0 on single images at every step, though their loss is
+  not flat, is a ZeroGradientWarning.
 
 An attack by transfer is one of these on another localizer; an adaptive one is one of these on
 ``lambda image: localizer(ansm.defend(image))``.

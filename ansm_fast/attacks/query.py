@@ -36,8 +36,8 @@ class CountedLocalizer:
         localizer: image to logits.
         dtype: of the images that it takes; by default that of the images it is given.
 
-    Handed to several attacks one after the other, it also remembers what it has shown to be: a
-    single image without a gradient is an error of the localizer at first, and a remark later.
+    Handed to several attacks one after the other, it also remembers what it has shown to be, so
+    that this is looked at once.
 
     Attributes:
         forwards, backwards: numbers of images, whoever called.
@@ -84,6 +84,7 @@ class Victim:
         self._records = _records(localizer)
         self._uncounted = self._records[-1].uncounted if self._records else localizer
         self._is_checked = False
+        self._like: Tensor | None = None
         self._sweep: list[Tensor] = []
         self._wanted: list[Tensor] = []
         self._moved: Tensor | None = None
@@ -127,6 +128,7 @@ class Victim:
         """
         if not image.numel():
             return torch.zeros_like(image), image.new_zeros(len(image))
+        self._like = image[:1].detach()
         total, value = torch.zeros(()), torch.zeros(())
         for turn in range(self.eot):
             with torch.enable_grad():
@@ -154,6 +156,7 @@ class Victim:
         """Logits of an image by which others differentiate; their gradient is watched too."""
         if not (torch.is_grad_enabled() and image.requires_grad):
             return self(image)
+        self._like = image[:1].detach()
         seen = image.view_as(image)
         logits = self(seen)
         if not logits.requires_grad:
@@ -187,8 +190,23 @@ class Victim:
         if bool(self._moved.any()):
             for record in self._records:
                 record.gives_gradients = True
-        elif bool(self._asked.any()) and not any(one.gives_gradients for one in self._records):
+        elif (
+            bool(self._asked.any())
+            and not any(one.gives_gradients for one in self._records)
+            and not self._moves_noise()
+        ):
             raise LocalizerError(NO_GRADIENT.format(fact="have a gradient of 0 everywhere"))
+
+    def _moves_noise(self) -> bool:
+        """Whether the logits of an image of noise have a gradient: then it is the images, a wholly
+        white one behind a clamp for instance, that have none, and not the localizer."""
+        assert self._like is not None
+        noise = torch.rand(self._like.shape, generator=torch.Generator().manual_seed(0))
+        with torch.enable_grad():
+            leaf = noise.to(self._like).requires_grad_(True)
+            logits = self._uncounted(leaf)
+            (found,) = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+        return found is not None and bool(largest_of_each(found) > 0)
 
     def _complain_of_broken(self) -> None:
         if self._broken is not None and bool(self._broken.any()):

@@ -210,8 +210,8 @@ def write_attacked_set(
     Raises:
         InputError: ``out`` holds another set, or cannot be written; what is complete stays, and
             the same call goes on from it. LocalizerError (an InputError): the localizer gives no
-            logits or no gradient, see ``attacks.gradient``. A gradient of 0 on a whole batch is
-            one only before any image had another; later it is counted, and noted in its record.
+            logits or no gradient, see ``attacks.gradient``. A gradient that is 0 on some images
+            is counted, and noted in their records.
     """
     out, report = Path(out), on_progress or (lambda done: None)
     count = len(dataset) if limit is None else min(limit, len(dataset))

@@ -110,6 +110,18 @@ def test_one_image_without_a_gradient_stops_no_batch(network, batch_of_two) -> N
     assert torch.equal(result.attacked[1], image[1])
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_images_without_a_gradient_are_no_fault_of_a_localizer_that_has_one(
+    network, batch_of_two, norm
+) -> None:
+    """A white image behind a clamp, alone in its batch."""
+    image = torch.ones_like(batch_of_two[0])
+    attack = Attack("bim", EPS, steps=2, norm=norm)
+    with pytest.warns(ZeroGradientWarning, match="2 of 2"):
+        result = attack.run(lambda x: network((x + 0.1).clamp(0, 1)), image, batch_of_two[1])
+    assert result.stuck.all() and torch.equal(result.attacked, image)
+
+
 def test_a_victim_that_gave_gradients_before_may_give_none(network, batch_of_two) -> None:
     """The last batch of a set may be one image without a gradient."""
     image, mask = batch_of_two

@@ -130,6 +130,13 @@ def test_the_ways_out_work(victims, run, kind) -> None:
     assert run(EVALUATE + kind).code == 0
 
 
+def test_masks_of_defended_images_want_logits_too(victims, run) -> None:
+    line = "defend --batch set/images -o defended --masks marks --localizer their_victim:"
+    result = run(line + "sigmoid")
+    assert result.code == 2 and "which look like probabilities" in result.err[-1]
+    assert run(line + "fine").code == 0
+
+
 def test_tokens_are_named_before_they_are_aligned(victims, run) -> None:
     pytest.importorskip("accelerate")
     result = run(train_config(victims) + "tokens")
