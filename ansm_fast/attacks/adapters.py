@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, finish, radius
 from ansm_fast.attacks.checks import LocalizerFunction, check_image, widened
+from ansm_fast.attacks.counted import CountedLocalizer
 from ansm_fast.attacks.objectives import OBJECTIVES
-from ansm_fast.attacks.query import CountedLocalizer, Victim, find_goal
+from ansm_fast.attacks.query import Victim, find_goal
 from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.errors import LocalizerError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -13,10 +14,10 @@ from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
 from ansm_fast.attacks.carlini_wagner import cw
 from ansm_fast.attacks.checks import LocalizerFunction, check_image, check_mask, widened
+from ansm_fast.attacks.counted import CountedLocalizer
 from ansm_fast.attacks.diverse import difgsm, tifgsm
 from ansm_fast.attacks.gradient import fgsm, mifgsm, pgd
 from ansm_fast.attacks.objectives import OBJECTIVES, Objective
-from ansm_fast.attacks.query import CountedLocalizer
 from ansm_fast.attacks.randomness import uniform_start
 from ansm_fast.attacks.segmentation import segpgd
 from ansm_fast.attacks.square import square
@@ -73,9 +74,16 @@ class Attack(ConfiguredAttack):
         ):
             if value not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {value!r}")
+        for key, number in (("eps", self.eps), ("alpha", self.alpha)):
+            if number is not None and not isinstance(number, numbers.Real):
+                raise TypeError(
+                    f"{key} must be a number such as 4/255, got {type(number).__name__} {number!r}"
+                )
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must be in [0, 1], got {self.eps}; four grey levels are 4/255")
         for key, count in (("steps", self.steps), ("eot", self.eot)):
+            if not isinstance(count, numbers.Integral):
+                raise TypeError(f"{key} must be a whole number, got {count!r}")
             if count < 1:
                 raise ValueError(f"{key} must be >= 1, got {count}")
         if self.alpha is not None and not self.alpha > 0:

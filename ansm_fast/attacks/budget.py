@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ansm_fast.attacks.checks import Budget
-from ansm_fast.attacks.query import CountedLocalizer
+from ansm_fast.attacks.counted import CountedLocalizer
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[str, ...] = get_args(Norm)

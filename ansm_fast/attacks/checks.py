@@ -101,6 +101,32 @@ def check_counts(eps: Budget, steps: int, eot: int, norm: str) -> None:
             raise ValueError(f"{name} must be >= 1, got {value}")
 
 
+def check_localizer(localizer: object) -> None:
+    """Raise TypeError for what cannot be called with an image: nothing, a name, or a class."""
+    if isinstance(localizer, type) or not callable(localizer):
+        found = f"the class {localizer.__name__}" if isinstance(localizer, type) else None
+        raise TypeError(
+            "localizer must be a module or a function of an image, got "
+            f"{found or type(localizer).__name__}; give an instance, as load_localizer() gives one"
+        )
+
+
+def check_start(start: Tensor | None, image: Tensor) -> Tensor:
+    """Where an attack begins: a copy of ``start``, or of the image.
+
+    Raises:
+        ValueError: another shape than the image's, or values outside [0, 1].
+    """
+    if start is None:
+        return image.clone()
+    if start.shape != image.shape:
+        raise ValueError(
+            f"start must have the image's shape {tuple(image.shape)}, got {tuple(start.shape)}"
+        )
+    check_unit_range("start", start, "begin within the budget, as uniform_start does")
+    return start.detach().clone()
+
+
 def check_shape(logits: object, image: Tensor) -> None:
     """Raise LocalizerError unless ``logits`` are floating (B, 1, H, W) beside the image."""
     expected = (len(image), 1, *image.shape[2:])

@@ -31,7 +31,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ansm_fast.attacks.checks import Budget, LocalizerFunction
+from ansm_fast.attacks.checks import Budget, LocalizerFunction, check_start
 from ansm_fast.attacks.objectives import Objective
 from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.randomness import uniform_start
@@ -83,7 +83,7 @@ def pgd(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
     )  # fmt: skip
-    attacked = image.clone() if start is None else start.detach().clone()
+    attacked = check_start(start, image)
     for _ in range(steps):
         gradient, _ = victim.gradient(attacked, goal.losses)
         attacked = pgd_step_(attacked, gradient, image, alpha, eps, norm=norm)

@@ -15,10 +15,12 @@ from ansm_fast.attacks.checks import (
     LocalizerFunction,
     check_counts,
     check_image,
+    check_localizer,
     check_logits,
     check_mask,
     largest_of_each,
 )
+from ansm_fast.attacks.counted import counters
 from ansm_fast.attacks.objectives import Goal, Objective, make_goal
 from ansm_fast.errors import LocalizerError
 
@@ -27,44 +29,6 @@ Losses = Callable[[Tensor], Tensor]
 
 class ZeroGradientWarning(UserWarning):
     """Images on which a gradient attack could do nothing: their gradient was zero at every step."""
-
-
-class CountedLocalizer:
-    """A localizer that counts the images it has seen forwards and backwards.
-
-    Args:
-        localizer: image to logits.
-        dtype: of the images that it takes; by default that of the images it is given.
-
-    Handed to several attacks one after the other, it also remembers what it has shown to be, so
-    that this is looked at once.
-
-    Attributes:
-        forwards, backwards: numbers of images, whoever called.
-        gives_logits, gives_gradients: an attack has seen that it does.
-        stuck: (B,) bool, the images of the last attack whose gradient was zero at every step; None
-            if none was asked for.
-    """
-
-    def __init__(self, localizer: LocalizerFunction, dtype: torch.dtype | None = None) -> None:
-        self.localizer, self.dtype = localizer, dtype
-        self.forwards = self.backwards = 0
-        self.gives_logits = self.gives_gradients = False
-        self.stuck: Tensor | None = None
-
-    def __call__(self, image: Tensor) -> Tensor:
-        self.forwards += len(image)
-        logits = self.uncounted(image)
-        if isinstance(logits, Tensor) and logits.requires_grad:
-            logits.register_hook(self._count_backward)
-        return logits
-
-    def uncounted(self, image: Tensor) -> Tensor:
-        """What a call gives, without counting."""
-        return self.localizer(image if self.dtype is None else image.to(self.dtype))
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
 
 
 class Victim:
@@ -81,7 +45,8 @@ class Victim:
 
     def __init__(self, localizer: LocalizerFunction, eot: int = 1, batches: int = 1) -> None:
         self.localizer, self.eot, self._batches = localizer, eot, batches
-        self._records = _records(localizer)
+        self._records = counters(localizer)
+        check_localizer(self._records[-1].localizer if self._records else localizer)
         self._uncounted = self._records[-1].uncounted if self._records else localizer
         self._is_checked = False
         self._like: Tensor | None = None
@@ -245,14 +210,6 @@ class Victim:
                 ZeroGradientWarning,
                 stacklevel=4,
             )
-
-
-def _records(localizer: object) -> list[CountedLocalizer]:
-    found: list[CountedLocalizer] = []
-    while isinstance(localizer, CountedLocalizer):
-        found.append(localizer)
-        localizer = localizer.localizer
-    return found
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ansm_fast.attacks.checks import Budget, LocalizerFunction
+from ansm_fast.attacks.checks import Budget, LocalizerFunction, check_start
 from ansm_fast.attacks.objectives import Objective
 from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.victim import leaves_victim_as_found
@@ -43,7 +43,7 @@ def segpgd(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
     )  # fmt: skip
-    attacked = image.clone() if start is None else start.detach().clone()
+    attacked = check_start(start, image)
     for step in range(1, steps + 1):
 
         def losses(logits: Tensor, step: int = step) -> Tensor:

@@ -256,6 +256,24 @@ def test_images_that_are_leaves_of_a_graph_stay_leaves(network, batch_of_two) ->
     assert leaf.grad is None and torch.equal(leaf, image)
 
 
+def test_what_is_no_localizer_and_no_start_is_named(network, batch_of_two) -> None:
+    attack = Attack("pgd", EPS, steps=1)
+    for victim, words in ((None, "got NoneType"), (nn.Conv2d, "got the class Conv2d; give an in")):
+        with pytest.raises(TypeError, match=words):
+            attack(victim, *batch_of_two)
+    image, mask = batch_of_two
+    for start, words in ((image[:1], "the image's shape"), (image * 255, "from 0 to 255; begin")):
+        with pytest.raises(ValueError, match=f"start must .*{words}"):
+            pgd(network, image, mask, eps=EPS, alpha=EPS, steps=1, start=start)
+    for settings, words in (
+        ({"eps": "4/255"}, "eps must be a number such as 4/255, got str"),
+        ({"eps": EPS, "alpha": "1"}, "alpha must be a number"),
+        ({"eps": EPS, "steps": 2.5}, r"steps must be a whole number, got 2\.5"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            Attack("pgd", **settings)
+
+
 def test_a_budget_below_one_level_is_said(network, batch_of_two) -> None:
     with pytest.warns(UserWarning, match=r"eps 0.3/255 is less than one grey level"):
         Attack("pgd", 0.3 / 255, steps=1)(network, *batch_of_two)
