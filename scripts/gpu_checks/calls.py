@@ -77,7 +77,14 @@ def _mask(kind: str, case: Case, generator: torch.Generator) -> Tensor:
         return drawn > 0.6
     if kind == "uint8":
         return (drawn > 0.6).byte()
-    return (drawn * 3).byte() if kind == "ignored" else drawn.to(case.dtype)
+    if kind == "0 and 255":
+        return (drawn > 0.6).byte() * 255
+    if kind.startswith("ignored"):
+        mask = (drawn * 3).byte()
+        if kind == "ignored sample":
+            mask[0] = 2
+        return mask
+    return drawn.to(case.dtype)
 
 
 def _logits_and_masks(case: Case, generator: torch.Generator) -> Tensors:

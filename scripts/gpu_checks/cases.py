@@ -121,6 +121,14 @@ def _masks() -> Iterator[Case]:
         options = {"mask": mask, "reduction": reduction, "pos_weight": 2.5, "smooth": 1e-6}
         options |= {"ignore_index": 2} if mask == "ignored" else {}
         yield Case(op, (3, 1, 13, 21), options=options, quick=True)
+    for op, reduction in product((one, two), ("mean", "none")):
+        options = {"reduction": reduction}
+        yield Case(op, (3, 1, 13, 21), options=options | {"mask": "0 and 255"}, quick=True)
+        options |= {"mask": "ignored sample", "ignore_index": 2, "smooth": 0.0}
+        yield Case(op, (3, 1, 13, 21), options=options, quick=True)
+        for name in ("bce_weight", "dice_weight"):
+            options = {"reduction": reduction, "mask": "soft", name: 0.0}
+            yield Case(op, (3, 1, 13, 21), options=options, quick=True)
     for dtype in DTYPES:
         options = {"mask": "bool", "bce_target": "soft", "pos_weight": "tensor", "bce_weight": 0.9}
         yield Case(one, (2, 1, 31, 17), dtype, options=options, quick=dtype == FLOAT)
