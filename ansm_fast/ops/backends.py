@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ansm_fast.ops import library, slow, triton
+from ansm_fast.ops.checks import has_tangent
 from ansm_fast.ops.native import Native, bind
 
 OPS = (
@@ -92,11 +93,6 @@ def _tensor_reason(name: str, backend: Backend, tensors: Sequence[Tensor]) -> st
     return None
 
 
-def has_tangent(tensor: Tensor) -> bool:
-    """Whether ``tensor`` is a dual number of forward-mode differentiation."""
-    return forward_ad.unpack_dual(tensor).tangent is not None
-
-
 def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None:
     """The reason why ``backend`` cannot run ``op`` on ``tensors``; None if it can."""
     if op not in OPS:
@@ -111,7 +107,7 @@ def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None
     if not torch.compiler.is_compiling():
         if torch._C._are_functorch_transforms_active():
             return "torch.func cannot transform compiled ops"
-        if forward_ad._current_level >= 0 and any(has_tangent(t) for t in tensors):
+        if any(has_tangent(tensor) for tensor in tensors):
             return "compiled ops have no forward-mode derivative"
     return _tensor_reason(backend, found, tensors)
 

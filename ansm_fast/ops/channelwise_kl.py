@@ -14,9 +14,9 @@ from ansm_fast.ops.checks import (
     autocasting,
     check_choice,
     check_floating,
-    check_number,
     check_same,
 )
+from ansm_fast.ops.mask_checks import check_finite
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
@@ -58,8 +58,8 @@ def channelwise_kl(
         input: (B, C, *space), float32, float16, bfloat16 or float64; or a list of such tensors,
             for several layers at once.
         target: as ``input``, same shapes and dtypes (any floating dtype under autocast).
-        temperature: > 0.
-        alpha: >= 0. Above 0 it bounds the logarithm where a probability vanishes.
+        temperature: > 0, finite.
+        alpha: >= 0, finite. Above 0 it bounds the logarithm where a probability vanishes.
         direction: "input_target" or "target_input".
         reduction: what the sum over all rows (B samples of C channels) is divided by: "mean" by
             B * C * N, "channelmean" by B * C, "batchmean" by B, "sum" by 1; "none" gives (B, C).
@@ -81,7 +81,7 @@ def channelwise_kl(
     Raises:
         TypeError: not a floating tensor, dtypes differ, or temperature or alpha is no number.
         ValueError: shapes or devices differ, no dimension of space, temperature <= 0,
-            alpha < 0, an unknown direction or reduction.
+            alpha < 0, one of them infinite, an unknown direction or reduction.
         BackendError: the forced backend cannot run.
     """
     if not isinstance(input, Tensor):
@@ -117,12 +117,9 @@ def _check(
     check_same("target", target, "input", input)
     check_choice("direction", direction, DIRECTIONS)
     check_choice("reduction", reduction, REDUCTIONS)
-    check_number("temperature", temperature)
-    check_number("alpha", alpha)
-    if not temperature > 0:
+    if not check_finite("temperature", temperature) > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    if not alpha >= 0:
-        raise ValueError(f"alpha must be >= 0, got {alpha}")
+    check_finite("alpha", alpha, 0)
 
 
 def _dtype_of_loss(input: Tensor) -> torch.dtype:
@@ -140,6 +137,11 @@ def _of_pairs(
     reduction: str,
     backend: str | None,
 ) -> Tensor | list[Tensor]:
+    for name, maps in (("input", input), ("target", target)):
+        if not isinstance(maps, (Tensor, list, tuple)):
+            raise TypeError(
+                f"{name} must be a tensor or a list of tensors, got {type(maps).__name__}"
+            )
     if isinstance(target, Tensor) or len(input) != len(target) or not len(input):
         given = "a tensor" if isinstance(target, Tensor) else f"{len(target)} tensors"
         raise ValueError(

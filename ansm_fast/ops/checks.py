@@ -6,6 +6,7 @@ import numbers
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -31,6 +32,19 @@ def is_readable(tensor: Tensor) -> bool:
         and tensor.is_cpu
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is a dual number of forward-mode differentiation."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def check_constant(name: str, tensor: Tensor, of: str = "op") -> None:
+    """Raise ValueError for a tensor by which somebody differentiates, in either mode."""
+    if tensor.requires_grad or has_tangent(tensor):
+        raise ValueError(f"{name} is a constant of this {of}; pass {name}.detach()")
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
@@ -82,7 +96,7 @@ def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> N
     if tensor.device != other.device:
         raise ValueError(
             f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}; "
-            f"move it with {name}.to({other_name}.device)"
+            f"move it with {name}.to({other_name.removeprefix('the ')}.device)"
         )
 
 
@@ -133,8 +147,7 @@ def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
         if not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
         return
-    if value.requires_grad:
-        raise ValueError(f"{name} is a constant of this op; pass {name}.detach()")
+    check_constant(name, value)
     batch = like.shape[0]
     if value.dim() > 1 or (value.dim() == 1 and value.shape[0] != batch):
         raise ValueError(
@@ -142,6 +155,5 @@ def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
         )
     check_device(name, value, "image", like)
     # Reading values of a device tensor would synchronize with the host.
-    readable = value.device.type == "cpu" and not torch.compiler.is_compiling()
-    if readable and bool((~(value >= 0)).any()):
+    if is_readable(value) and bool((~(value >= 0)).any()):
         raise ValueError(f"{name} must be >= 0, got {value.tolist()}")

@@ -45,7 +45,8 @@ def _run(
         check_mask(mask_name, tensor, logits, ignore_index if "mask" in mask_name else None)
     check_pos_weight_device(options["pos_weight"], logits)
     wide = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
-    chosen = backends.choose(op, (logits, mask), backend)
+    tensors = (logits, mask) if logits_orig is None else (logits, logits_orig, mask)
+    chosen = backends.choose(op, tensors, backend)
     if chosen != "reference":
         loss, components = backends.native(chosen).dual_mask(
             logits, logits_orig, mask, mask_orig, **options

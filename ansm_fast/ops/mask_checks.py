@@ -12,6 +12,7 @@ from torch import Tensor
 from ansm_fast.ops.checks import (
     FLOATING,
     check_choice,
+    check_constant,
     check_device,
     check_number,
     check_shape,
@@ -52,8 +53,7 @@ def check_pos_weight(value: Any) -> None:
         )
     if value.dtype == torch.bool or value.is_complex():
         raise TypeError(f"pos_weight must be a real number, got a tensor of {value.dtype}")
-    if value.requires_grad:
-        raise ValueError("pos_weight is a constant of this loss; pass pos_weight.detach()")
+    check_constant("pos_weight", value, "loss")
     if is_readable(value):
         check_finite("pos_weight", value.item(), 0)
 
@@ -122,8 +122,7 @@ def check_mask(name: str, mask: Any, logits: Tensor, ignore_index: int | None) -
             f"{name} must be bool, uint8 or floating in [0, 1], got {mask.dtype}; "
             f"convert it with {name}.{how}()"
         )
-    if mask.requires_grad:
-        raise ValueError(f"{name} is a constant of this loss; pass {name}.detach()")
+    check_constant(name, mask, "loss")
     if ignore_index is not None:
         _check_label(name, mask, ignore_index)
 

@@ -10,11 +10,11 @@ from ansm_fast.ops.checks import (
     check_budget,
     check_choice,
     check_floating,
-    check_number,
     check_range,
     check_same,
     check_writable,
 )
+from ansm_fast.ops.mask_checks import check_finite
 
 Budget = float | Tensor
 NORMS = ("linf", "l2")
@@ -149,7 +149,7 @@ def momentum_step_(
 
     Args:
         momentum: (B, ...), overwritten; zeros before the first step.
-        decay: weight of the old momentum.
+        decay: weight of the old momentum, a finite number.
         adv, grad, image, alpha, eps, norm, min, max, backend: as in ``pgd_step_``.
 
     Returns:
@@ -161,7 +161,7 @@ def momentum_step_(
     check_floating("adv", adv)
     others = {"adv": adv, "momentum": momentum, "grad": grad}
     _check(image, others, {"alpha": alpha, "eps": eps}, norm, min, max)
-    check_number("decay", decay)
+    check_finite("decay", decay)
     check_writable("adv", adv)
     check_writable("momentum", momentum)
     chosen = backends.choose("momentum_step_", (adv, momentum, grad, image), backend)

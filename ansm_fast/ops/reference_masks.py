@@ -44,7 +44,7 @@ def branch_terms(
         t = torch.where(valid, values_of(bce_target, wide).flatten(1), 0.0)
     weight = None
     if pos_weight is not None:
-        weight = torch.as_tensor(pos_weight, dtype=wide).to(z.device)
+        weight = torch.as_tensor(pos_weight, dtype=wide).to(z.device).reshape(())
         weight = torch.where(weight >= 0, weight, torch.nan)
     count = valid.sum(1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.functional import jacobian
+from torch.autograd.functional import hessian, hvp, jacobian
 
 from ansm_fast.ops import (
     bce_dice_loss,
@@ -94,6 +94,78 @@ def test_batched_gradients(name, point) -> None:
     assert torch.allclose(batched.view_as(expected), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_second_derivative_is_never_silently_zero(name, dtype) -> None:
+    """Nor where it is asked for by one tensor alone: ``backward()`` of it runs the whole graph."""
+    call, point = CALLS[name], torch.randn(SHAPE, dtype=dtype)
+
+    def total(x: Tensor) -> Tensor:
+        return call(x).square().sum()
+
+    none = pytest.raises(RuntimeError, match="no second derivative; pass backend='reference'")
+    with none:
+        hessian(total, point)
+    with none:
+        hvp(total, point, point)
+    for graph in ({"create_graph": True}, {"create_graph": True, "retain_graph": False}):
+        leaf, weight = point.clone().requires_grad_(), torch.ones((), requires_grad=True)
+        (first,) = torch.autograd.grad(weight * total(leaf * 1), leaf, **graph)
+        with none:
+            torch.autograd.grad(first.sum(), leaf, allow_unused=True, retain_graph=True)
+        with none:  # the first derivative is linear in what comes before
+            torch.autograd.grad(first.sum(), weight, allow_unused=True)
+
+
+def test_links_for_second_derivatives_keep_no_memory() -> None:
+    maps = torch.randn(2, 3, 64, 64, requires_grad=True) * 1
+    alive, loss = torch.multiprocessing.reductions.StorageWeakRef(maps.untyped_storage()), None
+    loss = channelwise_kl(maps, torch.randn(2, 3, 64, 64))
+    assert not alive.expired()
+    del maps
+    assert alive.expired()
+    loss.backward()
+
+
+@pytest.mark.parametrize("backend", [None, "cpu", "reference"])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x, **k: clamp_project(other(), other(), x, **k), "eps"),
+        (lambda x, **k: pgd_step_(other(), other(), other(), x, 0.1, **k), "alpha"),
+        (lambda x, **k: pgd_step_(other(), other(), other(), 0.1, x, **k), "eps"),
+        (lambda x, **k: image_unpack(other(), other(), x, **k), "eps"),
+        (lambda x, **k: bce_dice_loss(other(), mask(), pos_weight=x[0], **k), "pos_weight"),
+        (lambda x, **k: bce_dice_loss(other(), x.view(-1, 1, 1, 1) + 0 * other(), **k), "mask"),
+        (lambda x, **k: dual_mask_loss(
+            other(), other(), mask(), bce_target=x.view(-1, 1, 1, 1) + 0 * other(), **k
+        ), "bce_target"),
+    ],
+)  # fmt: skip
+def test_constants_have_no_tangent(call, name, backend) -> None:
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(torch.full((2,), 0.5), torch.ones(2))
+        with pytest.raises(ValueError, match=rf"{name} is a constant of.*{name}\.detach\(\)"):
+            call(dual, backend=backend)
+
+
+def test_a_tangent_of_the_second_logits() -> None:
+    def call(x: Tensor) -> Tensor:
+        return dual_mask_loss(other(), x, mask())
+
+    point, direction = torch.randn(SHAPE), torch.randn(SHAPE)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(call(forward_ad.make_dual(point, direction))).tangent
+    assert torch.allclose(found, (jacobian(call, point) * direction).sum())
+
+
+def test_budgets_under_vmap() -> None:
+    image, noise, budgets = torch.rand(SHAPE), torch.randn(SHAPE), torch.tensor([0.1, 0.3])
+    found = torch.func.vmap(lambda eps: clamp_project(image, noise, eps))(budgets)
+    expected = torch.stack([clamp_project(image, noise, eps) for eps in budgets])
+    assert torch.equal(found, expected)
+
+
 def steps(adv: Tensor, momentum: Tensor | None = None) -> list:
     grad, image = torch.randn(SHAPE), torch.rand(SHAPE)
     held = torch.zeros(SHAPE) if momentum is None else momentum
@@ -161,6 +233,20 @@ def test_a_step_overwrites_no_shared_memory(backend) -> None:
          TypeError, r"temperature must be a number, got a tensor.*temperature\.item\(\)"),
         (lambda: channelwise_kl(other(), other(), alpha="0"), TypeError,
          "alpha must be a number, got str"),
+        (lambda: channelwise_kl(other(), other(), alpha=torch.inf), ValueError,
+         "alpha must be >= 0 and finite, got inf"),
+        (lambda: channelwise_kl(other(), other(), temperature=torch.inf), ValueError,
+         "temperature must be finite, got inf"),
+        (lambda: momentum_step_(other(), other(), other(), other(), 0.1, 0.1, decay=torch.nan),
+         ValueError, "decay must be finite, got nan"),
+        (lambda: channelwise_kl(None, other()), TypeError,
+         "input must be a tensor or a list of tensors, got NoneType"),
+        (lambda: channelwise_kl([other()], {"a": other()}), TypeError,
+         "target must be a tensor or a list of tensors, got dict"),
+        (lambda: channelwise_kl(map(abs, [other()]), [other()]), TypeError,
+         "input must be a tensor or a list of tensors, got map"),
+        (lambda: bce_dice_loss(other(), mask().to("meta")), ValueError,
+         r"mask must be on the device of the logits.*mask\.to\(logits\.device\)"),
     ],
 )  # fmt: skip
 def test_what_is_no_constant_number(call, kind, words) -> None:

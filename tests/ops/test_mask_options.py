@@ -142,3 +142,12 @@ def test_expanded_tensors(backend) -> None:
     assert leaf.grad is not None
     _, slope = with_gradient(logits, mask.expand(1, 1, 6, 7), backend=backend)
     torch.testing.assert_close(leaf.grad, slope)
+
+
+@each_backend
+def test_pos_weight_of_one_element_has_any_shape(backend) -> None:
+    logits, mask = drawn()
+    expected = bce_dice_loss(logits, mask, pos_weight=3.0, backend=backend)
+    for shape in ((), (1,), (1, 1, 1), (1, 1, 1, 1)):
+        found = bce_dice_loss(logits, mask, pos_weight=torch.full(shape, 3.0), backend=backend)
+        assert torch.equal(found, expected)

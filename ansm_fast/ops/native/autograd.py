@@ -20,7 +20,7 @@ class _Stop(torch.autograd.Function):
     """Identity whose backward raises: a second derivative must never be silently zero."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, op: str) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, op: str, *made_from: Tensor | None) -> Tensor:
         ctx.op = op
         return gradient.view_as(gradient)
 
@@ -29,15 +29,32 @@ class _Stop(torch.autograd.Function):
         no_second_derivative(ctx.op)
 
 
-def first_order_only(gradient: Tensor, op: str) -> Tensor:
+def first_order_only(gradient: Tensor, op: str, *made_from: Tensor | None) -> Tensor:
     """``gradient``, marked so that differentiating it again raises.
 
     Needed because the gradient is made of saved numbers: autograd would take it for a constant.
+
+    Args:
+        made_from: what it depends on, ``links`` to such, or None. Without them a derivative by
+            these alone (``autograd.grad``, ``functional.hessian``) would find no path, and be zero.
     """
     if not torch.is_grad_enabled() or type(gradient) is not Tensor:
         return gradient
-    result: Tensor = _Stop.apply(gradient.detach().requires_grad_(), op)
+    result: Tensor = _Stop.apply(gradient.detach().requires_grad_(), op, *made_from)
     return result
+
+
+def link_to_graph(loss: Tensor, *made_from: Tensor) -> None:
+    """Keep for the backward of ``loss``, as ``links``, what ``first_order_only`` wants of tensors
+    that are not saved: tensors without elements in their graphs, and none of their memory."""
+    if torch.compiler.is_compiling() or loss.grad_fn is None:
+        return
+    loss.grad_fn.links = [  # type: ignore[attr-defined]
+        torch.slice_copy(one, 0, 0, 0)
+        if one.requires_grad and type(one) in (Tensor, torch.nn.Parameter)
+        else None
+        for one in made_from
+    ]
 
 
 def raising_backward(op: str) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ansm_fast.ops.native.autograd import (
     first_order_only,
     is_batched,
+    link_to_graph,
     one_after_the_other,
     raising_backward,
 )
@@ -83,6 +84,7 @@ class ChannelwiseKL:
     ) -> Tensor:
         """The loss in the accumulation dtype."""
         input, target = in_one_dtype(self._namespace, input, target)
+        made = _made_in_forward(input, target)
         loss: Tensor = self._forward(
             input,
             target,
@@ -90,8 +92,10 @@ class ChannelwiseKL:
             alpha,
             direction == "input_target",
             REDUCTIONS.index(reduction),
-            *_made_in_forward(input, target),
+            *made,
         )[0]
+        if any(made):
+            link_to_graph(loss, input, target)
         return loss
 
     @staticmethod
@@ -114,6 +118,7 @@ class ChannelwiseKL:
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.late = not (grad_input or grad_target)
+        ctx.links = (None, None)
         ctx.save_for_backward(*((input, target) if ctx.late else output[1:]))
 
     def _backward(
@@ -125,22 +130,26 @@ class ChannelwiseKL:
             wanted = self.late(input, target, ctx.options, needed, grad_loss)
         else:
             wanted = [
-                self.times(gradient, grad_loss) if need else None
+                self.times(gradient, grad_loss, *ctx.links) if need else None
                 for gradient, need in zip(ctx.saved_tensors, needed, strict=True)
             ]
         return (*wanted, *(None,) * 7)
 
-    def times(self, gradient: Tensor, grad_output: Tensor | None) -> Tensor | None:
+    def times(
+        self, gradient: Tensor, grad_output: Tensor | None, *made_from: Tensor | None
+    ) -> Tensor | None:
         """What was made in the forward, times ``grad_output``."""
         if grad_output is None:
             return None
         # The saved buffer may be handed out only where the graph dies with this backward, and
         # only by eager PyTorch: a compiler would see a mutation of what it holds.
         keep = torch._C._autograd._get_current_graph_task_keep_graph
-        if type(gradient) is Tensor and not keep() and not is_batched(grad_output):
+        dies = not keep() and not torch.is_grad_enabled()
+        if type(gradient) is Tensor and dies and not is_batched(grad_output):
             self._scale_(gradient, grad_output)
             return gradient
-        return first_order_only(self._scaled(grad_output, gradient), "channelwise_kl")
+        scaled = self._scaled(grad_output, gradient)
+        return first_order_only(scaled, "channelwise_kl", grad_output, *made_from)
 
     def late(
         self,
@@ -164,8 +173,9 @@ class ChannelwiseKL:
                     self._scaled(grad_output, gradient).to(like.dtype) if need else gradient
                     for gradient, like, need in zip(unscaled, (input, target), needed, strict=True)
                 ]
+        made_from = (grad_output, input, target)
         return [
-            first_order_only(gradient, "channelwise_kl") if need else None
+            first_order_only(gradient, "channelwise_kl", *made_from) if need else None
             for gradient, need in zip(made, needed, strict=True)
         ]
 
@@ -219,6 +229,8 @@ class ChannelwiseKLLayers:
             [target for _, target in made],
             [],
         )[0]
+        if any(map(any, made)):
+            link_to_graph(losses[0], *(input for input, _ in pairs), *(other for _, other in pairs))
         return losses
 
     @staticmethod
@@ -249,6 +261,7 @@ class ChannelwiseKLLayers:
         ctx.mark_non_differentiable(*to_inputs, *to_targets)
         ctx.set_materialize_grads(False)
         ctx.late = not any([*inputs[6], *inputs[7]])
+        ctx.links = (None,) * 2 * len(inputs[0])
         first, second = tensors if ctx.late else (to_inputs, to_targets)
         ctx.save_for_backward(*first, *second)
 
@@ -261,11 +274,12 @@ class ChannelwiseKLLayers:
         if ctx.late:
             wanted = self._late(ctx, firsts, seconds, grad_losses)
         else:
+            pairs = list(zip(ctx.links[:layers], ctx.links[layers:], strict=True))
             wanted = [
                 [
-                    self._single.times(gradient, grad_loss) if needed else None
-                    for gradient, grad_loss, needed in zip(
-                        gradients, grad_losses, needs, strict=True
+                    self._single.times(gradient, grad_loss, *pair) if needed else None
+                    for gradient, grad_loss, needed, pair in zip(
+                        gradients, grad_losses, needs, pairs, strict=True
                     )
                 ]
                 for gradients, needs in ((firsts, needs_first), (seconds, needs_second))
@@ -298,10 +312,13 @@ class ChannelwiseKLLayers:
         factors = [zero if loss is None else loss for loss in grad_losses]
         with torch.no_grad():
             _, *made = self._forward(inputs, targets, *ctx.options, *needs, factors)
+        pairs_with_loss = list(zip(grad_losses, inputs, targets, strict=True))
         return [
             [
-                first_order_only(gradient, "channelwise_kl") if need else None
-                for gradient, need in zip(gradients, needed, strict=True)
+                first_order_only(gradient, "channelwise_kl", *made_from) if need else None
+                for gradient, need, made_from in zip(
+                    gradients, needed, pairs_with_loss, strict=True
+                )
             ]
             for gradients, needed in zip(made, needs, strict=True)
         ]

@@ -117,7 +117,7 @@ class DualMask:
         needed = ctx.needs_input_grad[:2]
         gradients = self._gradients(grad_loss, sums, *tensors, *ctx.numbers, *needed)
         wanted = [
-            first_order_only(gradient, "dual_mask_loss") if need else None
-            for gradient, need in zip(gradients, needed, strict=True)
+            first_order_only(gradient, "dual_mask_loss", grad_loss, logits) if need else None
+            for gradient, logits, need in zip(gradients, tensors[:2], needed, strict=True)
         ]
         return (*wanted, *unused)

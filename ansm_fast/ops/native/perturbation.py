@@ -72,8 +72,9 @@ class ClampProject:
         gradients = self._gradients(
             grad_output, image, perturbation, ctx.eps, sample_eps, *ctx.rest, *needed
         )
+        made_from = (grad_output, image, perturbation)
         wanted = [
-            first_order_only(gradient, "clamp_project") if need else None
+            first_order_only(gradient, "clamp_project", *made_from) if need else None
             for gradient, need in zip(gradients, needed, strict=True)
         ]
         return (*wanted, *(None,) * 5)
