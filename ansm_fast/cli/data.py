@@ -88,9 +88,15 @@ def pack(folder: Path, output: Path, samples: int) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 def unpack(folder: Path, output: Path) -> None:
     """Turn shards back into a folder with images/ and masks/, for evaluate and train."""
+    from ansm_fast.data.checksums import CHECKSUMS
     from ansm_fast.data.shards import unpack as write
     from ansm_fast.progress import Progress
+
+    complete = (folder / CHECKSUMS).is_file()  # the last that pack writes
 
     with Progress("unpack", advice=_ANEW.format(output)) as progress:
         count = write(folder, output, progress.advance)
     click.echo(f"{count} images in {output}")
+    if not complete:
+        note = f"note: {folder} has no {CHECKSUMS}: if its pack was interrupted, images are missing"
+        click.echo(note, err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,10 @@ def command(
 
     sources = inputs.from_folder(batch, output) if batch else inputs.from_files(files)
     if localizer is not None and masks is None:
-        masks = output.with_name(f"{output.resolve().name}-masks")
-    if masks is not None and masks.resolve() == output.resolve():
+        masks = output.with_name(f"{Path(os.path.realpath(output)).name}-masks")
+    if masks is not None and os.path.realpath(masks) == os.path.realpath(output):
         raise InputError(f"masks and outputs cannot share {output}; give another folder to --masks")
-    if masks is not None and batch and masks.resolve() == batch.resolve():
+    if masks is not None and batch and os.path.realpath(masks) == os.path.realpath(batch):
         raise InputError(f"masks cannot go to the input folder {batch}; give another to --masks")
 
     import torch

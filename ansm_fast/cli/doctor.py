@@ -135,8 +135,11 @@ def _print(found: dict[str, Any]) -> None:
             shown = "all" if len(names) == len(found["backends"]) else ", ".join(names)
             ops.add_row(backend, shown, state)
     console.print(ops)
-    if found["forced_backend"]:
-        console.print(f"ANSM_FAST_BACKEND forces {found['forced_backend']}")
+    forced = found["forced_backend"]
+    if forced:
+        known = next(iter(found["backends"].values()))
+        none = "" if forced in known else f", which is none of {', '.join(known)}: unset it"
+        console.print(f"ANSM_FAST_BACKEND forces {forced}{none}", markup=False)
     build, runtime = found["build"], found["runtime"]
     rows = Table(title=f"ansm_fast {found['version']}", show_header=False)
     rows.add_column()

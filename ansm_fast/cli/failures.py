@@ -58,11 +58,22 @@ def _of_memory(error: BaseException) -> str | None:
 def _of_files(error: BaseException) -> str | None:
     if not isinstance(error, OSError):
         return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        place = "" if error.filename is None else f" {error.filename}"
+        return f"cannot write{place} ({error.strerror}); make room and give the same command again"
     if error.filename is not None:
         return f"cannot use {error.filename} ({error.strerror}); give another path or mend this one"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
-        return f"cannot write ({error.strerror}); make room and give the same command again"
+    if error.errno in (errno.EIO, errno.EROFS):
+        return f"cannot write ({error.strerror}); give another path or mend this one"
     return None
+
+
+def _of_backends(error: BaseException) -> str | None:
+    backends = sys.modules.get("ansm_fast.ops.backends")
+    if backends is None or not isinstance(error, backends.BackendError):
+        return None
+    # A command names no backend itself.
+    return f"{error}; unset ANSM_FAST_BACKEND or give it another one, see ansm-fast doctor"
 
 
 def _of_users(error: BaseException) -> str | None:
@@ -119,7 +130,7 @@ def explain(error: BaseException, terminated: bool = False) -> tuple[str | None,
         # Who read the output has enough; nor shall Python complain when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return None, BROKEN_PIPE
-    for kind in (_of_memory, _of_files, _of_users):
+    for kind in (_of_memory, _of_files, _of_backends, _of_users):
         text = kind(error)
         if text is not None:
             return f"ansm-fast: error: {text}", INPUT

@@ -103,6 +103,9 @@ def main() -> None:
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    with contextlib.suppress(AttributeError):  # a stdout that somebody has replaced
+        # Names of files may hold what no text can; in JSON this is its own notation.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     received: list[int] = []
     try:
         with _process_settings() as received:

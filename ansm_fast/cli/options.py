@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from textwrap import shorten
@@ -34,7 +35,7 @@ def check_apart(output: Path, option: str, *inputs: Path) -> None:
     """Raise InputError if results below ``output`` would lie among the originals."""
     for folder in inputs:
         for place in (output, output / "images", output / "masks"):
-            if place.resolve().is_relative_to(folder.resolve()):
+            if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
                 raise InputError(
                     f"{output} holds the originals or lies among them; "
                     f"give another folder to {option}"

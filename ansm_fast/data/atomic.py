@@ -65,18 +65,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         OSError: the folder is missing, cannot be written to, or is full.
     """
     path = Path(path)
-    temporary = temporary_beside(path)
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)  # not the temporary one; a full disk tells none
         raise
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8; see ``write_bytes``."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a text file in UTF-8, names of files in it byte by byte; see ``write_bytes``."""
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
 def write_png(path: str | Path, pixels: NDArray[np.uint8]) -> None:

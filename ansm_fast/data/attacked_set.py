@@ -37,8 +37,10 @@ from ansm_fast.errors import InputError, LocalizerError
 
 Record = dict[str, Any]
 
+# The parts of a set, and the field of a record that tells what was written there.
+_PARTS = {"images": "attacked_sha256", "masks": "mask_sha256"}
 # All that is written to the folder of a set, which belongs to nothing else.
-_FILES = ("images", "masks", "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
+_FILES = (*_PARTS, "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
 
 
 @dataclass
@@ -66,6 +68,31 @@ def _digest(dataset: FolderDataset, index: int) -> str:
     for path in dataset.pairs[index]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _mark(path: Path) -> str:
+    """Of one file: SHA-256, shortened in the same way."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _written(out: Path, name: str) -> dict[str, Path]:
+    """The files of an image in ``out``, by the field of its record that holds their checksum."""
+    return {field: out / part / f"{name}.png" for part, field in _PARTS.items()}
+
+
+def _check_kept(out: Path, record: Record) -> None:
+    """See that the files of a record are as they were written; of those that are missing, and in
+    sets of versions that recorded nothing of it, there is nothing to see.
+
+    Raises:
+        InputError: one was changed.
+    """
+    for field, path in _written(out, record["name"]).items():
+        if field in record and path.exists() and _mark(path) != record[field]:
+            raise InputError(
+                f"{path} was changed since it was written; remove it to have it made again, or "
+                "give another output folder"
+            )
 
 
 def _read_records(path: Path) -> dict[str, Record]:
@@ -116,7 +143,9 @@ def _missing(
     found: list[int] = []
     for index, digest in enumerate(digests):
         name = dataset.names[index]
-        if any(not (out / part / f"{name}.png").exists() for part in ("images", "masks")):
+        if name in records:
+            _check_kept(out, records[name])
+        if not all(path.exists() for path in _written(out, name).values()):
             records.pop(name, None)
         if name not in records:
             found.append(index)
@@ -208,7 +237,8 @@ def write_attacked_set(
         work: counts what this call did.
 
     Raises:
-        InputError: ``out`` holds another set, or cannot be written; what is complete stays, and
+        InputError: ``out`` holds another set or a file of it that was changed since, or cannot be
+            written; what is complete stays, and
             the same call goes on from it. LocalizerError (an InputError): the localizer gives no
             logits or no gradient, see ``attacks.gradient``. A gradient that is 0 on some images
             is counted, and noted in their records.
@@ -247,6 +277,7 @@ def write_attacked_set(
                         "linf": round(float(result.linf[row]), 6),
                         "rms": round(float(result.rms[row]), 6),
                         "within_budget": bool(result.within_budget[row]),
+                        **{field: _mark(path) for field, path in _written(out, name).items()},
                     }
                     if result.stuck[row]:
                         records[name]["gradient"] = "0 at every step"

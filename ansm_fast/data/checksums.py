@@ -59,6 +59,25 @@ def write_checksums(folder: str | Path) -> Path:
     return folder / CHECKSUMS
 
 
+def listed(folder: str | Path) -> dict[str, str] | None:
+    """Digests by name, as ``folder/SHA256SUMS`` has them; None if there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    listing = Path(folder) / CHECKSUMS
+    if not listing.is_file():
+        return None
+    expected: dict[str, str] = {}
+    text = listing.read_text(encoding="utf-8", errors="surrogateescape")
+    for line in text.removesuffix("\n").split("\n"):
+        entry = _read(line)
+        if entry is None or entry[1].startswith("/") or ".." in entry[1].split("/"):
+            raise InputError(f"{listing} is damaged at {line[:80]!r}; make or copy the set again")
+        expected[entry[1]] = entry[0]
+    return expected
+
+
 def verify_checksums(folder: str | Path) -> int:
     """Check every file that ``folder/SHA256SUMS`` names; returns how many there are.
 
@@ -67,18 +86,11 @@ def verify_checksums(folder: str | Path) -> int:
             one that it doesn't name.
     """
     folder = Path(folder)
-    listing = folder / CHECKSUMS
-    if not listing.is_file():
+    expected = listed(folder)
+    if expected is None:
         raise InputError(
             f"no {CHECKSUMS} in {folder}; give a set that `ansm-fast attack` completed"
         )
-    expected: dict[str, str] = {}
-    text = listing.read_text(encoding="utf-8", errors="replace")
-    for line in text.removesuffix("\n").split("\n"):
-        entry = _read(line)
-        if entry is None or entry[1].startswith("/") or ".." in entry[1].split("/"):
-            raise InputError(f"{listing} is damaged at {line[:80]!r}; make or copy the set again")
-        expected[entry[1]] = entry[0]
     wrong = [
         name
         for name, digest in expected.items()

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from ansm_fast.data.atomic import write_bytes, write_text
-from ansm_fast.data.checksums import write_checksums
+from ansm_fast.data.checksums import CHECKSUMS, listed, write_checksums
 from ansm_fast.data.files import NotAFile, check_regular
 from ansm_fast.data.universal_tile import TILE_FILE
 from ansm_fast.errors import InputError
@@ -176,6 +176,12 @@ def unpack(
     folder, out, report = Path(folder), Path(out), on_progress or (lambda done: None)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; give another output folder")
+    absent = [name for name in listed(folder) or () if not (folder / name).is_file()]
+    if absent:
+        raise InputError(
+            f"{len(absent)} files that {folder / CHECKSUMS} names are missing (first: "
+            f"{absent[0]}); copy them as well, or remove {CHECKSUMS} to unpack what is there"
+        )
     lines: list[str] = []
     with _writing(out):
         for sample in read_shards(folder):

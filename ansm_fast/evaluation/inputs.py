@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +33,12 @@ def image_sets(
         raise InputError(f"Missing option '{option}'; {way_out}, the same number of times")
     if not folders and not images:
         raise InputError(f"no image set; {way_out}")
-    found = [(folder.resolve().name, folder / "images", folder / "masks") for folder in folders]
+    found = [
+        (Path(os.path.realpath(folder)).name, folder / "images", folder / "masks")
+        for folder in folders
+    ]
     for one, other in zip(images, masks, strict=True):
-        place = one.resolve()
+        place = Path(os.path.realpath(one))
         found.append((place.parent.name if place.name == "images" else place.name, one, other))
     if names:
         if len(names) != len(found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ansm_fast.data import FolderDataset
+from ansm_fast.data.atomic import write_bytes
 from ansm_fast.data.images import Image, read_rgb
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.catalogue import CATALOGUE
@@ -43,13 +45,19 @@ def check_plots() -> None:
 
 def _file_name(*parts: str) -> str:
     words = "-".join(part for part in parts if part)
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_.") + ".png"
+    return re.sub(r"[^\w.-]+", "_", words).strip("_.") + ".png"
 
 
-def _save(figure: Any, path: Path) -> Path:
+def _save(figure: Any, path: Path, written: Sequence[Path]) -> Path:
+    """Write a picture whole or not at all, and over none of those that this call has written."""
+    own, number = path, 2
+    while path in written:  # names of two sets that differ in what a file's name doesn't hold
+        path, number = own.with_stem(f"{own.stem}-{number}"), number + 1
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110, format="png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        write_bytes(path, content.getvalue())
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({error.strerror}); give another folder to --plots"
@@ -94,7 +102,7 @@ def robustness(rows: Sequence[Row], folder: Path) -> list[Path]:
         figure.supylabel("F1 at 0.5", fontsize=9)
         handles, labels = panels.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
-        written.append(_save(figure, folder / _file_name("robustness", name)))
+        written.append(_save(figure, folder / _file_name("robustness", name), written))
     return written
 
 
@@ -153,5 +161,5 @@ def strips(
             figure = _strip(cell, defence, dataset, systems, forged)
             budget = f"{round(cell.eps * 255, 3):g}"
             name = _file_name("strip", measured.name, defence.name, cell.attack, budget)
-            written.append(_save(figure, folder / name))
+            written.append(_save(figure, folder / name, written))
     return written

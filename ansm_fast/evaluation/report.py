@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ansm_fast import __version__
 from ansm_fast.data.atomic import write_text
+from ansm_fast.data.files import NotAFile, read_regular
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.protocol import Protocol
 from ansm_fast.evaluation.provenance import Training
@@ -27,6 +28,7 @@ from ansm_fast.evaluation.tables import (
     terminal_tables,
     write_markdown,
 )
+from ansm_fast.evaluation.tables.latex import MADE_BY
 from ansm_fast.evaluation.tables.terminal import WIDTH
 from ansm_fast.evaluation.targets import Systems, fingerprint
 
@@ -72,15 +74,33 @@ def device_name(device: torch.device | str) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
+# How the files begin that an evaluation wrote: nothing else is written over.
+_BEGINNINGS = {"json": '{\n  "rows": [', "csv": "set,attack,eps,", "latex": MADE_BY}
+
+
 def _check_writable(path: Path, option: str) -> None:
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write {path}; give {option} a file in a writable folder")
+        raise InputError(f"cannot write {path}; give --{option} a file in a writable folder")
+    try:
+        content = read_regular(path)
+    except FileNotFoundError:
+        return
+    except NotAFile as error:  # which a new file would take the place of
+        raise InputError(f"cannot write {path}: it is {error}; give --{option} a file") from error
+    except OSError as error:
+        raise InputError(f"cannot use {path} ({error.strerror}); give another file") from error
+    beginning = _BEGINNINGS.get(option, "").encode()
+    if content.strip() and not content.startswith(beginning):
+        raise InputError(
+            f"{path} is no --{option} file of an earlier evaluation, and is not written over; "
+            "give another file or remove this one"
+        )
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_text(path, text)
+        write_text(os.path.realpath(path), text)  # a link stays one
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error
 
@@ -105,8 +125,8 @@ class Files:
             path = getattr(self, option)
             if path is None:
                 continue
-            _check_writable(path, f"--{option}")
-            other = options.setdefault(path.resolve(), option)
+            _check_writable(path, option)
+            other = options.setdefault(Path(os.path.realpath(path)), option)
             if other != option:
                 raise InputError(f"--{other} and --{option} name one file; give two: {path}")
         if self.markdown is not None:

@@ -40,7 +40,7 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give an existing folder to --batch")
-    if output.resolve() == folder.resolve():
+    if os.path.realpath(output) == os.path.realpath(folder):
         raise InputError(f"output {output} is the input folder; give another folder to -o")
     excluded = os.path.realpath(output)
     found: list[Source] = []

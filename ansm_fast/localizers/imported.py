@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.errors import InputError, UserCodeError
-from ansm_fast.localizers.user_code import remember, user_code
+from ansm_fast.localizers.user_code import remember, same_folder, user_code
 from ansm_fast.models.checkpoint import fingerprint
 
 
@@ -48,7 +48,7 @@ def _import(name: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
-        with user_code(name):
+        with same_folder(), user_code(name):
             found = importlib.import_module(module)
     except UserCodeError as error:
         missing = getattr(error.__cause__, "name", None)
@@ -140,7 +140,8 @@ def import_localizer(name: str) -> nn.Module:
 
     The working directory is searched as well, so that ``mine.py`` in it is the module ``mine``. A
     localizer without a fingerprint of its own gets one of its weights: caches and attacked sets are
-    told apart by it. Its code may fail later, in any call: that too is a UserCodeError.
+    told apart by it. Its code may fail later, in any call: that too is a UserCodeError. What it
+    prints goes to stderr, and the working directory stays what it was.
 
     Raises:
         InputError: there is no such module or function, or it gives no localizer.
@@ -153,7 +154,7 @@ def import_localizer(name: str) -> nn.Module:
             f"localizer {name}: {function} is {_kind(make)}; give a function without arguments "
             "that makes a localizer"
         )
-    with user_code(name):
+    with same_folder(), user_code(name):
         localizer = make()
     if not isinstance(localizer, nn.Module) or not isinstance(
         getattr(localizer, "taps", None), tuple

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
+from typing import TextIO
 
 import torch
 
@@ -94,11 +97,49 @@ def _named(name: str, error: LocalizerError) -> LocalizerError:
     return LocalizerError(f"localizer {name}: {text}{where}")
 
 
+class _Aside:
+    """What is printed meanwhile goes to stderr: stdout belongs to the results.
+
+    One swap for all threads inside, which the last one takes back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: TextIO | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before, sys.stdout = sys.stdout, sys.stderr
+            self._inside += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._before is not None:
+                sys.stdout = self._before
+
+
+_aside = _Aside()
+
+
 @contextmanager
-def user_code(name: str) -> Iterator[None]:
-    """Whatever fails inside is the fault of the code of localizer ``name``; memory is not."""
+def same_folder() -> Iterator[None]:
+    """Code that changes the working directory changes it for itself alone."""
+    before = os.getcwd()
     try:
         yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def user_code(name: str) -> Iterator[None]:
+    """Whatever fails inside is the fault of the code of localizer ``name``; memory is not. What it
+    prints goes to stderr."""
+    try:
+        with _aside:
+            yield
     except LocalizerError as error:
         raise _named(name, error) from error.__cause__
     except (InputError, torch.OutOfMemoryError):

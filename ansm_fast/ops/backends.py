@@ -125,6 +125,10 @@ def can_run(
 def choose(op: str, tensors: Sequence[Tensor], backend: str | None = None) -> str:
     """The backend for this call: the forced one, or the first of BACKENDS that can run it."""
     forced = backend if backend is not None else FORCED
+    if backend is None and FORCED is not None and FORCED not in BACKENDS:
+        raise BackendError(
+            f"ANSM_FAST_BACKEND must be one of {', '.join(BACKENDS)}, got {FORCED!r}"
+        )
     if forced is not None:
         can_run(op, forced, tensors, raise_error=True)
         return forced

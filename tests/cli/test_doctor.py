@@ -98,3 +98,26 @@ def test_a_command_on_the_reference_says_so_in_one_line(forgeries, run, monkeypa
     assert result.code == 0
     (line,) = [line for line in result.err if "gone missing" in line]
     assert line.startswith("ansm-fast: warning: image_pack runs as plain PyTorch on 'cpu'")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "nonsense",
+            "must be one of cuda, triton, cpu, reference, got 'nonsense'; unset",
+        ),
+        ("cuda", "backend 'cuda' cannot run clamp_project: no GPU; unset ANSM_FAST_BACKEND or"),
+    ],
+)
+def test_a_backend_that_cannot_be_forced_is_no_fault_of_ours(
+    forgeries, run, monkeypatch, name, words
+) -> None:
+    monkeypatch.setattr(backends, "FORCED", name)
+    absent = {"cuda": backends.Backend(why_not="no GPU")}
+    monkeypatch.setattr(backends, "_BACKENDS", backends._BACKENDS | absent)
+    result = run("attack set -o out --localizer builtin --steps 1")
+    assert result.code == 2 and words in result.err[-1]
+    shown = " ".join(run("doctor").out.split())
+    assert f"ANSM_FAST_BACKEND forces {name}" in shown
+    assert ("which is none of cuda, triton, cpu, reference: unset it" in shown) == (name != "cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from ansm_fast.errors import UserCodeError
 from ansm_fast.localizers import load_localizer
+from ansm_fast.localizers.user_code import user_code
 
 CODE = """\
 import torch
@@ -226,6 +228,54 @@ def test_a_localizer_that_works_is_as_it_was(code) -> None:
         "network.weight",
         "network.bias",
     }
+
+
+ASIDE = """\
+import os
+from mine import Base
+print("loading")
+
+
+class Prints(Base):
+    def forward(self, image):
+        print("forward")
+        return self.network(image)
+
+
+def talks():
+    return Prints()
+
+
+def moves():
+    os.chdir("/")
+    return Base()
+"""
+
+
+def test_what_user_code_prints_is_no_result(code, run) -> None:
+    Path("aside.py").write_text(ASIDE)
+    result = run("defend --batch set/images -o out --localizer aside:talks --weights tiny --json")
+    assert result.code == 0 and json.loads(result.out)["defended"] == 2
+    assert "loading" in result.err and "forward" in result.err
+
+
+def test_a_working_directory_that_user_code_changes(code, run) -> None:
+    Path("aside.py").write_text(ASIDE)
+    here = Path.cwd()
+    result = run(f"{ATTACK} aside:moves")
+    assert result.code == 0 and Path.cwd() == here
+    assert (here / "out/SHA256SUMS").exists()
+
+
+def test_threads_share_one_place_aside(capsys) -> None:
+    first, second = user_code("one"), user_code("two")
+    shown = sys.stdout
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    print("aside")
+    second.__exit__(None, None, None)
+    assert sys.stdout is shown and capsys.readouterr().err == "aside\n"
 
 
 def test_a_fault_of_ours_asks_for_a_report(forgeries, run, monkeypatch) -> None:

@@ -68,7 +68,7 @@ def _write_one(out: Path, name: str, forgery: Forgery, index: int, seed: int) ->
         "area": round(float(forgery.mask.mean()), 5),
     }
     part = out / "metadata" / f"{name}.json"
-    part.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_text(part, json.dumps(record) + "\n")
     _save_png(out / "images" / f"{name}.png", forgery.image[:, :, ::-1])
 
 
@@ -136,7 +136,8 @@ def synthesize(
         check_unused(out, (*_PARTS, "metadata.jsonl"))
     for part in _PARTS:
         (out / part).mkdir(parents=True, exist_ok=True)
-    card.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if not card.exists():  # never rewritten: a run that is killed meanwhile would leave it cut
+        write_text(card, json.dumps(settings, indent=2) + "\n")
 
     chunks = [list(range(i, min(i + _CHUNK, count))) for i in range(0, count, _CHUNK)]
     report = on_progress or (lambda done: None)

@@ -18,6 +18,8 @@ from ansm_fast.evaluation.tables.layout import (
     sets,
 )
 
+# The beginning of every file.
+MADE_BY = "% Made by: "
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -74,7 +76,7 @@ def _table(name: str, rows: Sequence[Row]) -> list[str]:
 
 def latex(rows: Sequence[Row], command: str) -> str:
     """Tables that need ``\\usepackage{booktabs}``: F1, attack by defence; intervals for ANSMs."""
-    parts = [f"% Made by: {' '.join(command.split())}", "% Needs \\usepackage{booktabs}."]
+    parts = [f"{MADE_BY}{' '.join(command.split())}", "% Needs \\usepackage{booktabs}."]
     for name, found in sets(rows).items():
         parts += ["", *_table(name, found)]
     return "\n".join(parts) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -150,6 +151,6 @@ def write_markdown(path: str | Path, text: str, name: str = "evaluation") -> Non
     """
     path = Path(path)
     try:
-        write_text(path, _place(path, text, name))
+        write_text(os.path.realpath(path), _place(path, text, name))  # a link stays one
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}); give another file") from error

@@ -1,0 +1,164 @@
+"""Files of the user's, and devices, where an output was to go: they stay what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin"
+ATTACK = "attack set --attack fgsm --localizer builtin -o out"
+
+
+@pytest.mark.parametrize("option", ["json", "csv", "latex", "markdown"])
+def test_what_is_no_file_is_not_replaced_by_one(forgeries, run, option) -> None:
+    os.mkfifo("pipe")
+    result = run(f"{EVALUATE} --{option} pipe")
+    assert result.code == 2 and stat.S_ISFIFO(os.stat("pipe").st_mode)
+    expected = f"cannot write pipe: it is a named pipe; give --{option} a file"
+    assert result.err == [f"ansm-fast: error: {expected}"]
+
+
+@pytest.mark.parametrize("option", ["json", "csv", "latex"])
+@pytest.mark.parametrize("content", [b"my own", b'{"rows": 1}', b"\x89PNG\r\n"])
+def test_a_file_that_no_evaluation_wrote_is_not_written_over(
+    forgeries, run, option, content
+) -> None:
+    Path("own").write_bytes(content)
+    result = run(f"{EVALUATE} --{option} own")
+    assert result.code == 2 and Path("own").read_bytes() == content
+    expected = f"own is no --{option} file of an earlier evaluation, and is not written over; give"
+    assert expected in result.err[-1]
+
+
+def test_links_stay_links(forgeries, run) -> None:
+    Path("real").mkdir()
+    for name in ("e.json", "e.md"):
+        Path(name).symlink_to(Path("real") / name)
+    for _ in range(2):
+        assert run(f"{EVALUATE} --json e.json --markdown e.md").code == 0
+    assert Path("e.json").is_symlink() and Path("e.md").is_symlink()
+    assert json.loads(Path("real/e.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{EVALUATE} --json loop",
+        f"{EVALUATE} --cache loop",
+        "attack set -o loop --localizer builtin",
+        "defend --batch set/images -o loop --weights tiny",
+        "defend --batch set/images -o d --masks loop --weights tiny",
+        "evaluate loop --attacks none",
+    ],
+)
+def test_a_link_to_itself_is_one_line(forgeries, run, line) -> None:
+    Path("loop").symlink_to("loop")
+    result = run(line)
+    assert result.code == 2 and "loop" in result.err[-1]
+    assert "fault of ansm_fast" not in result.err[-1]
+
+
+def test_pictures_of_sets_with_similar_names_are_all_there(forgeries, run) -> None:
+    pytest.importorskip("matplotlib")
+    shutil.copytree("set", "other")
+    options = "--attacks none,fgsm --eps 4/255 --defences none --localizer builtin --plots plots"
+    for names, files in (
+        (("ü", "漢"), ["robustness-ü.png", "robustness-漢.png"]),
+        (("a b", "a+b"), ["robustness-a_b-2.png", "robustness-a_b.png"]),
+    ):
+        shutil.rmtree("plots", ignore_errors=True)
+        result = run(f"evaluate set other --name '{names[0]}' --name '{names[1]}' {options}")
+        assert result.code == 0 and sorted(os.listdir("plots")) == files
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_changed_file_of_a_set_is_told_and_not_certified(forgeries, run, part) -> None:
+    assert run(ATTACK).code == 0
+    whole = Path(f"out/{part}/a.png").read_bytes()
+    Path(f"out/{part}/a.png").write_bytes(Path("set/images/a.png").read_bytes())
+    result = run(ATTACK)
+    assert result.code == 2
+    assert f"out/{part}/a.png was changed since it was written; remove it to" in result.err[-1]
+    assert run("data verify out").code == 2
+    Path(f"out/{part}/a.png").unlink()
+    assert run(ATTACK).code == 0 and run("data verify out").code == 0
+    assert Path(f"out/{part}/a.png").read_bytes() == whole
+
+
+def test_a_changed_file_of_a_cache_gives_no_figures(forgeries, run) -> None:
+    line = "evaluate set --attacks fgsm --eps 4/255 --defences none --localizer builtin --cache c"
+    assert run(line).code == 0
+    attacked = next(Path("c").glob("fgsm*/images/a.png"))
+    attacked.write_bytes(Path("set/images/a.png").read_bytes())
+    result = run(line)
+    assert result.code == 2 and f"{attacked} was changed since it was written" in result.err[-1]
+
+
+def test_names_that_are_no_utf_8(forgeries, run) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    for part in ("images", "masks"):
+        shutil.copy(f"set/{part}/a.png", f"set/{part}/{name}")
+    assert run(ATTACK).code == 0 and run("data verify out").code == 0
+    checked = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd="out", check=False)
+    assert checked.returncode == 0
+    line = "defend --batch set/images --weights tiny --json -o"
+    result = run(f"{line} {os.fsdecode(b'd%c' % 0xE9)}")
+    assert result.code == 0 and json.loads(result.out)["output"] == "d\udce9"
+    pytest.importorskip("webdataset")
+    assert run("data pack out -o shards").code == 0
+    assert run("data unpack shards -o back").code == 0
+    assert Path("back/images", name).read_bytes() == Path("out/images", name).read_bytes()
+
+
+def test_shards_that_are_not_all_there(forgeries, run) -> None:
+    pytest.importorskip("webdataset")
+    assert run(ATTACK).code == 0
+    assert run("data pack out -o shards --samples 1").code == 0
+    Path("shards/000001.tar").unlink()
+    result = run("data unpack shards -o back")
+    assert result.code == 2 and not Path("back").exists()
+    assert "1 files that shards/SHA256SUMS names are missing (first: 000001.tar)" in result.err[-1]
+    Path("shards/SHA256SUMS").unlink()  # as a pack that was killed leaves it
+    result = run("data unpack shards -o back")
+    assert result.code == 0
+    assert result.err == [
+        "note: shards has no SHA256SUMS: if its pack was interrupted, images are missing"
+    ]
+
+
+def test_the_card_of_a_synthesis_is_written_once(forgeries, run, monkeypatch) -> None:
+    """A run that is killed while it writes the card anew would leave it cut short."""
+    line = "data synthesize set/images -n 2 --size 64 -o out"
+    assert run(line).code == 0
+    before = os.stat("out/synthesis.json")
+    assert run(line).code == 0
+    assert os.stat("out/synthesis.json").st_mtime_ns == before.st_mtime_ns
+    shutil.rmtree("out")
+
+    def killed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, "replace", killed)
+        assert run(line).code == 130
+    assert not Path("out/synthesis.json").exists() and run(line).code == 0
+
+
+def test_a_full_disk_names_the_file(forgeries, run, monkeypatch) -> None:
+    def full(self: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = run("data synthesize set/images -n 1 --size 64 -o out")
+    assert result.err == [
+        "ansm-fast: error: cannot write out/synthesis.json (No space left on device); make room "
+        "and give the same command again"
+    ]
+    result = run(f"{EVALUATE} --plots plots --attacks none,fgsm --eps 4/255")
+    assert result.code == 2 and not list(Path("plots").iterdir())
