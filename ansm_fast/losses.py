@@ -5,7 +5,7 @@ Formulas, dtypes, layouts and errors are those of the op that each module names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -56,6 +56,12 @@ class ChannelwiseKL(nn.Module):
 
     def weighted(self, weight: float, input: Tensor, target: Tensor) -> Tensor:
         """The loss times ``weight``, in place of ``loss_weight``."""
+        for name, maps in (("input", input), ("target", target)):
+            if not isinstance(maps, Tensor):
+                raise TypeError(
+                    f"{name} must be a tensor, got {type(maps).__name__}; of several maps "
+                    "FeatureAlignment or ops.channelwise_kl make one loss"
+                )
         # A weight of 0 leaves the loss out, as 0 * NaN would be NaN: only its checks and its shape
         # are wanted then.
         pair = (input, target) if weight else (input.detach(), target.detach())
@@ -83,13 +89,13 @@ class FeatureAlignment(nn.Module):
         1/n * sum_i w_i * KLC(softmax(defended_i) || softmax(original_i))
 
     Args:
-        weights: one factor a tap; None for 1 each. A tap of weight 0 adds nothing to the loss and
-            its gradients, whatever its maps, but counts in n.
+        weights: a list of one factor a tap; None for 1 each. A tap of weight 0 adds nothing to the
+            loss and its gradients, whatever its maps, but counts in n.
         alpha, temperature, reduction: as in ``ops.channelwise_kl``; reduction "none" isn't offered,
             the taps having different numbers of channels.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range. TypeError: one of a wrong type.
     """
 
     def __init__(
@@ -103,6 +109,8 @@ class FeatureAlignment(nn.Module):
         check_choice("reduction", reduction, REDUCTIONS[:-1])
         self.weights = None
         if weights is not None:
+            if not hasattr(weights, "__len__") or isinstance(weights, str | Mapping):
+                raise TypeError(f"weights must be a list of numbers, got {type(weights).__name__}")
             named = enumerate(weights)
             self.weights = tuple(float(check_finite(f"weights[{i}]", w)) for i, w in named)
         self.divergence = ChannelwiseKL(temperature, alpha, "input_target", reduction)
@@ -111,8 +119,15 @@ class FeatureAlignment(nn.Module):
         """Loss of lists of tapped features; gradients reach both, so detach what is fixed.
 
         Raises:
-            ValueError: lists of different or zero length, or not one weight a tap.
+            TypeError: one is no list of tensors. ValueError: lists of different or zero length, or
+            not one weight a tap.
         """
+        for name, maps in (("defended", defended), ("original", original)):
+            if not isinstance(maps, list | tuple):
+                hint = f"; write [{name}] for a single tap" if isinstance(maps, Tensor) else ""
+                raise TypeError(
+                    f"{name} must be a list of tensors, one a tap, got {type(maps).__name__}{hint}"
+                )
         weights = self.weights if self.weights is not None else (1.0,) * len(defended)
         if not len(defended) or not len(defended) == len(original) == len(weights):
             raise ValueError(

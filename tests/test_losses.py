@@ -62,6 +62,25 @@ def test_bad_options_are_refused_at_once(make) -> None:
         make()
 
 
+def test_a_tensor_is_no_list_of_taps() -> None:
+    """Its samples would be taken for taps, and another number would come out."""
+    a, b = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    for first, second, words in (
+        (a, b, r"defended must be a list of tensors, one a tap, got Tensor; write \[defended\]"),
+        ([a], b, r"original must be a list of tensors, one a tap, got Tensor"),
+        ({"tap": a}, {"tap": b}, "defended must be a list of tensors, one a tap, got dict"),
+        (None, [b], "defended must be a list of tensors, one a tap, got NoneType"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            FeatureAlignment()(first, second)
+    for weights in (2.0, {"tap": 1.0}, "12"):
+        with pytest.raises(TypeError, match="weights must be a list of numbers, got"):
+            FeatureAlignment(weights)
+    for weight in (0.0, 1.0):
+        with pytest.raises(TypeError, match="input must be a tensor, got list; of several maps"):
+            ChannelwiseKL(loss_weight=weight)([a], [b])
+
+
 def test_losses_train_a_module() -> None:
     torch.manual_seed(0)
     layer, target = torch.nn.Conv2d(3, 5, 3, padding=1), torch.randn(4, 5, 8, 8)

@@ -27,6 +27,7 @@ from ansm_fast.attacks.objectives import OBJECTIVES
 from ansm_fast.attacks.query import Victim, find_goal
 from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.errors import LocalizerError
+from ansm_fast.ops.checks import check_number
 
 LibraryCall = Callable[[Tensor, Tensor], Tensor]
 
@@ -94,6 +95,7 @@ class _LibraryAttack(ConfiguredAttack):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        check_number("eps", eps)
         if not 0 <= eps <= 1:
             raise ValueError(f"eps must be in [0, 1], got {eps}; four grey levels are 4/255")
         for key, value, known in (("objective", objective, OBJECTIVES), ("norm", norm, NORMS)):

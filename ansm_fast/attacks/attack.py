@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import time
 from collections.abc import Sequence
@@ -81,13 +82,13 @@ class Attack(ConfiguredAttack):
                 )
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must be in [0, 1], got {self.eps}; four grey levels are 4/255")
-        for key, count in (("steps", self.steps), ("eot", self.eot)):
+        for key, count in (("steps", self.steps), ("eot", self.eot), ("seed", self.seed)):
             if not isinstance(count, numbers.Integral):
                 raise TypeError(f"{key} must be a whole number, got {count!r}")
-            if count < 1:
+            if count < 1 and key != "seed":
                 raise ValueError(f"{key} must be >= 1, got {count}")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha must be > 0, got {self.alpha}")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha must be > 0 and finite, got {self.alpha}")
         if self.name == "square" and self.norm != "linf":
             raise ValueError(f"norm must be 'linf' for the attack 'square', got {self.norm!r}")
         if self.tile is not None and self.name != "universal":
@@ -116,6 +117,10 @@ class Attack(ConfiguredAttack):
         image = check_image(image)
         mask = check_mask("mask", mask, image)
         ids = range(len(image)) if sample_ids is None else sample_ids
+        if len(ids) != len(image):
+            raise ValueError(
+                f"sample_ids must hold a number for each of {len(image)} images, got {len(ids)}"
+            )
         seeds = [(self.seed, int(i)) for i in ids]
         counted = CountedLocalizer(localizer, image.dtype)
         attacked = self._attack(counted, widened(image), mask, wrong_mask, seeds)
@@ -175,5 +180,15 @@ class Attack(ConfiguredAttack):
 
 
 def make_attack(name: str, **settings: Any) -> Attack:
-    """An ``Attack`` by name; the keywords are its attributes."""
+    """An ``Attack`` by name; the keywords are its attributes.
+
+    Raises:
+        TypeError: an unknown keyword, none for ``eps``, or one of a wrong type. ValueError: one out
+            of range.
+    """
+    known = [one.name for one in fields(Attack)[1:]]
+    unknown = [key for key in settings if key not in known]
+    if unknown or "eps" not in settings:
+        wrong = f"got {', '.join(unknown)}" if unknown else "got no eps, such as eps=4/255"
+        raise TypeError(f"make_attack takes eps and {', '.join(known[1:])}; {wrong}")
     return Attack(name, **settings)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ansm_fast.attacks.checks import Budget
 from ansm_fast.attacks.counted import CountedLocalizer
+from ansm_fast.ops.checks import check_budget, check_choice, check_floating, check_shape
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -99,7 +100,16 @@ def round_to_levels(attacked: Tensor, image: Tensor, eps: Budget, norm: str = "l
 
     Returns:
         In the dtype of ``attacked``.
+
+    Raises:
+        TypeError: no floating-point tensors. ValueError: shapes or devices differ, an unknown norm,
+            or eps < 0.
     """
+    check_floating("image", image)
+    check_floating("attacked", attacked)
+    check_shape("attacked", attacked, "image", image)
+    check_choice("norm", norm, NORMS)
+    check_budget("eps", eps, image)
     base, off = _levels_of(image)
     shift = whole_levels(attacked.double() * 255 - base, eps, norm, off)
     return ((base + shift).clamp(0, 255) / 255).to(attacked.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,13 @@ from ansm_fast.attacks.graph import may_be_probabilities
 from ansm_fast.attacks.objectives import MASK_WAY_OUT
 from ansm_fast.attacks.victim import find_modules
 from ansm_fast.errors import LocalizerError
+from ansm_fast.ops.checks import (
+    check_budget,
+    check_choice,
+    check_number,
+    check_same,
+    check_tensor,
+)
 from ansm_fast.ops.value_range import check_image_range, check_unit_range, value_range
 
 Budget = float | Tensor
@@ -34,7 +42,9 @@ def check_image(image: Tensor) -> Tensor:
     Raises:
         TypeError: no tensor. ValueError: anything else.
     """
-    if not isinstance(image, Tensor):
+    if not isinstance(image, list | tuple):
+        check_tensor("image", image)
+    else:
         raise TypeError(
             f"image must be a tensor (B, 3, H, W), got {type(image).__name__}; attack images of "
             "different sizes one by one, each as image.unsqueeze(0)"
@@ -69,8 +79,7 @@ def check_mask(name: str, mask: Tensor, image: Tensor) -> Tensor:
         TypeError: no tensor. ValueError: another shape or device, or real numbers outside [0, 1].
     """
     expected = (image.shape[0], 1, *image.shape[2:])
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"{name} must be a tensor {expected}, got {type(mask).__name__}")
+    check_tensor(name, mask)
     if tuple(mask.shape) != expected:
         hint = ""
         if tuple(mask.shape) == (expected[0], *expected[2:]):
@@ -87,9 +96,15 @@ def check_mask(name: str, mask: Tensor, image: Tensor) -> Tensor:
     return mask.detach().clamp(0, 1)
 
 
-def check_counts(eps: Budget, steps: int, eot: int, norm: str) -> None:
-    """Raise ValueError for a budget, a number of steps or of evaluations that cannot be."""
+def check_counts(eps: Budget, steps: int, eot: int, norm: str, image: Tensor | None = None) -> None:
+    """Raise ValueError or TypeError for a norm, a budget, a number of steps or of evaluations that
+    cannot be; only beside an ``image`` may there be a budget a sample."""
+    check_choice("norm", norm, ("linf", "l2"))
     lowest, highest = eps, eps
+    if isinstance(eps, Tensor) and image is not None:
+        check_budget("eps", eps, image)
+    else:
+        check_number("eps", eps)
     if isinstance(eps, Tensor):
         lowest, highest = (float(v) for v in (eps.min(), eps.max())) if eps.numel() else (0.0, 0.0)
     if not lowest >= 0:
@@ -97,6 +112,8 @@ def check_counts(eps: Budget, steps: int, eot: int, norm: str) -> None:
     if norm == "linf" and not highest <= 1:
         raise ValueError(f"eps must be in [0, 1], got {highest}; four grey levels are 4/255")
     for name, value in (("steps", steps), ("eot", eot)):
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}")
 
@@ -115,14 +132,17 @@ def check_start(start: Tensor | None, image: Tensor) -> Tensor:
     """Where an attack begins: a copy of ``start``, or of the image.
 
     Raises:
-        ValueError: another shape than the image's, or values outside [0, 1].
+        TypeError: no tensor, or of another dtype than the image's. ValueError: another shape or
+            device, or values outside [0, 1].
     """
     if start is None:
         return image.clone()
+    check_tensor("start", start)
     if start.shape != image.shape:
         raise ValueError(
             f"start must have the image's shape {tuple(image.shape)}, got {tuple(start.shape)}"
         )
+    check_same("start", start, "image", image)
     check_unit_range("start", start, "begin within the budget, as uniform_start does")
     return start.detach().clone()
 

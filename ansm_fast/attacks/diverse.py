@@ -125,8 +125,8 @@ def gaussian_kernel(size: int = 15, sigma: float = 3.0) -> Tensor:
     As in the authors' code: ``sigma`` says where the kernel is cut off, not how many pixels wide it
     is; with the defaults a standard deviation is 7 / 3 pixels.
     """
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be odd and >= 1, got {size}")
+    if not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"the kernel's size must be an odd whole number >= 1, got {size!r}")
     points = torch.linspace(-sigma, sigma, size) if size > 1 else torch.zeros(1)
     density = torch.exp(-points.square() / 2)
     return density / density.sum()
@@ -134,6 +134,8 @@ def gaussian_kernel(size: int = 15, sigma: float = 3.0) -> Tensor:
 
 def smooth(gradient: Tensor, kernel: Tensor) -> Tensor:
     """Convolve every channel of (B, C, H, W) with ``kernel`` along both axes, zeros outside."""
+    if not gradient.numel():
+        return gradient
     channels, half = gradient.shape[1], len(kernel) // 2
     weight = kernel.to(gradient).expand(channels, 1, 1, -1)
     along_x = F.conv2d(gradient, weight, padding=(0, half), groups=channels)
@@ -161,7 +163,7 @@ def tifgsm(
     Convolving the gradient stands for averaging it over translated images.
 
     Args:
-        kernel_size: 1 leaves the gradient as it is; see ``gaussian_kernel``.
+        kernel_size: odd; 1 leaves the gradient as it is; see ``gaussian_kernel``.
         eps, alpha, steps, decay, objective, wrong_mask, norm, eot: as of ``mifgsm``.
     """
     victim, image, goal = prepare(

@@ -12,7 +12,8 @@ from torch import Tensor
 # What squeezes any number into a range. Layers with weights end the search: what is before them
 # says nothing about the range of what they give.
 _BOUNDED = re.compile(
-    r"^(Hard)?(Sigmoid|Tanh)|^(Safe)?Softmax|^Clamp|^Exp(?!and)|^A?m(ax|in)|^M(ax|in)"
+    r"^(Hard)?([Ss]igmoid|[Tt]anh)|^(Safe)?Softmax|^Erf|^Atan|^Clamp|^Exp(?!and)|^A?m(ax|in)"
+    r"|^M(ax|in)"
 )
 _WEIGHTED = re.compile(r"^(\w*Convolution|Addmm|A?Mm|Bmm|Baddbmm|Linear|\w*Norm)\w*Backward")
 _OPAQUE = re.compile(r"Compiled|torch::jit")

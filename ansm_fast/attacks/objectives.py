@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
+from ansm_fast.ops.checks import check_floating, check_shape, check_tensor
 from ansm_fast.ops.value_range import check_unit_range
 
 Objective = Literal["untargeted", "hide", "wrong-mask", "own-prediction"]
@@ -99,13 +100,18 @@ def attack_loss(
 
     Raises:
         ValueError: an unknown objective, or a mask is missing, of another shape or out of range.
+        TypeError: no tensors, or logits that are not floating.
     """
     masks = {"mask": mask, "wrong_mask": wrong_mask, "own_mask": own_mask}
+    check_floating("logits", logits)
+    check_tensor("mask", mask)
     for name, one in masks.items():
+        if one is not None:
+            check_shape(name, one, "the logits", logits)
         if one is not None and not one.is_floating_point():
             masks[name] = (one != 0).to(logits.dtype)
         elif one is not None and one.device.type == "cpu":
             check_unit_range(name, one, MASK_WAY_OUT)
-    assert masks["mask"] is not None
+    assert masks["mask"] is not None  # for mypy
     goal = make_goal(objective, masks["mask"], masks["wrong_mask"], masks["own_mask"])
     return goal.losses(logits).sum()

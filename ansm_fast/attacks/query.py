@@ -69,6 +69,8 @@ class Victim:
 
     def scores(self, image: Tensor, losses: Losses) -> Tensor:
         """(B,), the losses of the logits, averaged over ``eot`` evaluations; without gradient."""
+        if not image.numel():
+            return image.new_zeros(len(image))
         with torch.no_grad():
             found = torch.stack([losses(self(image)) for _ in range(self.eot)]).mean(0)
         broken = ~found.isfinite()
@@ -231,9 +233,9 @@ def prepare(
     Raises:
         ValueError, TypeError: what an attack was given is of a wrong kind; it names the argument.
     """
-    check_counts(eps, steps, eot, norm)
-    victim = Victim(localizer, eot)
     image = check_image(image)
+    check_counts(eps, steps, eot, norm, image)
+    victim = Victim(localizer, eot)
     return victim, image, find_goal(victim, image, mask, objective, wrong_mask)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ansm_fast.attacks.checks import Budget, check_image
 from ansm_fast.ops import clamp_project
+from ansm_fast.ops.checks import check_budget
 
 Seeds = Sequence[Sequence[int]]
 
@@ -23,9 +24,19 @@ def sample_generators(
 ) -> list[torch.Generator]:
     """One generator a sample; without seeds, of the samples' positions."""
     seeds = [(0, index) for index in range(len(image))] if seeds is None else seeds
+    if not isinstance(seeds, Sequence):
+        raise TypeError(
+            "seeds must be a list with a tuple of whole numbers for each image, got "
+            f"{type(seeds).__name__}"
+        )
     if len(seeds) != len(image):
         raise ValueError(
             f"seeds must hold one seed for each of {len(image)} images, got {len(seeds)}"
+        )
+    if not all(isinstance(seed, Sequence | Tensor) for seed in seeds):
+        raise TypeError(
+            "seeds must hold a tuple of whole numbers for each image, such as (seed, index), got "
+            f"{list(seeds)[:4]!r}"
         )
     return [sample_generator(seed, device) for seed in seeds]
 
@@ -37,6 +48,7 @@ def uniform_start(image: Tensor, eps: Budget, seeds: Seeds, norm: str = "linf") 
     a GPU's numbers are others than a CPU's.
     """
     image = check_image(image)
+    check_budget("eps", eps, image)
     noise = torch.empty(image.shape, device=image.device)
     generators = sample_generators(image, seeds, image.device)
     for row, generator in zip(noise, generators, strict=True):

@@ -13,6 +13,8 @@ from ansm_fast.attacks.objectives import Objective
 from ansm_fast.attacks.query import Victim, find_goal
 from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import clamp_project, pgd_step_
+from ansm_fast.ops.checks import check_floating
+from ansm_fast.ops.value_range import value_range
 
 TILE = 64
 
@@ -30,6 +32,8 @@ def spread(tile: Tensor, size: Sequence[int]) -> Tensor:
 def _gather(gradient: Tensor, side: int) -> Tensor:
     """The transpose of ``spread``, summed over the batch: (B, C, H, W) to (C, side, side)."""
     height, width = gradient.shape[2:]
+    if not gradient.numel():
+        return gradient.new_zeros((gradient.shape[1], side, side))
     whole = torch.nn.functional.pad(gradient.sum(0), (0, -width % side, 0, -height % side))
     channels = whole.shape[0]
     return whole.view(channels, -1, side, whole.shape[-1] // side, side).sum((1, 3))
@@ -64,11 +68,13 @@ def universal_noise(
         objective, norm, eot: as of ``pgd``.
 
     Raises:
-        ValueError: no image, size < 1, or as ``pgd``.
+        ValueError: no image, size < 1, or as ``pgd``. TypeError: eps is no number.
     """
     batches = _pairs(images, masks, wrong_masks)
-    if not batches or size < 1:
-        raise ValueError(f"images must hold an image and size be >= 1, got size={size}")
+    if not batches:
+        raise ValueError("images must hold an image, got none")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a whole number >= 1, got {size!r}")
     check_counts(eps, steps, eot, norm)
     victim = Victim(localizer, eot, len(batches))
     pictures = [check_image(one) for one, *_ in batches]
@@ -98,10 +104,22 @@ def universal_noise(
 
 
 def apply_universal(image: Tensor, tile: Tensor) -> Tensor:
-    """``image`` (B, C, H, W) in [0, 1] plus the repeated tile (C, S, S), clamped to [0, 1]."""
+    """``image`` (B, C, H, W) in [0, 1] plus the repeated tile (C, S, S), clamped to [0, 1].
+
+    Raises:
+        TypeError: the tile is no floating-point tensor. ValueError: it has another shape, or values
+            outside [-1, 1].
+    """
     image = check_image(image)
+    check_floating("tile", tile)
     if tile.dim() != 3 or tile.shape[0] != image.shape[1] or tile.shape[1] != tile.shape[2]:
         raise ValueError(f"tile must be ({image.shape[1]}, S, S), got {tuple(tile.shape)}")
+    found = value_range(tile)
+    if found is not None and not (found[0] >= -1 and found[1] <= 1):
+        raise ValueError(
+            f"tile must be in [-1, 1], got values from {found[0]:.6g} to {found[1]:.6g}; noise of "
+            "8 bits is divided by 255"
+        )
     return (image + spread(tile.to(image), image.shape[2:])).clamp(0, 1)
 
 

@@ -22,11 +22,18 @@ def _flat(probability: Tensor, mask: Tensor) -> tuple[NDArray[np.float32], NDArr
             f"probability and mask must have one shape, got {tuple(probability.shape)} "
             f"and {tuple(mask.shape)}"
         )
-    scores = probability.detach().float().cpu().numpy().ravel()
+    truth = mask.cpu().numpy().ravel()
+    if mask.is_floating_point() and not ((truth == 0) | (truth == 1) | (truth == 255)).all():
+        raise ValueError("mask must be 0 or 1 at every pixel; give mask > 0.5 of a soft one")
+    return _scores(probability), truth.astype(bool)
+
+
+def _scores(probability: Tensor) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = probability.detach().float().cpu().numpy().ravel()
     # Written so that NaN fails as well.
     if not (scores.size and scores.min() >= 0 and scores.max() <= 1):
         raise ValueError("probability must hold numbers in [0, 1]; apply a sigmoid to logits")
-    return scores, mask.cpu().numpy().ravel().astype(bool)
+    return scores
 
 
 def _ranked(
@@ -55,10 +62,11 @@ def image_scores(probability: Tensor, mask: Tensor) -> Scores:
 
     Args:
         probability: (H, W) in [0, 1], compared as float32.
-        mask: (H, W), true where forged; not empty.
+        mask: (H, W), true where forged; not empty. Whole numbers are forged where not 0, floats
+            must be 0 and 1 (or 255).
 
     Raises:
-        ValueError: different shapes, or a probability outside [0, 1].
+        ValueError: different shapes, a probability outside [0, 1], or a soft mask.
     """
     scores, truth = _flat(probability, mask)
     positives, negatives = int(truth.sum()), int((~truth).sum())
@@ -85,12 +93,16 @@ def image_scores(probability: Tensor, mask: Tensor) -> Scores:
 
 
 def predicted_area(probability: Tensor) -> float:
-    """Share of the pixels whose probability is above 0.5."""
-    return float((probability > THRESHOLD).float().mean())
+    """Share of the pixels whose probability is above 0.5.
+
+    Raises:
+        ValueError: a probability outside [0, 1].
+    """
+    return float((_scores(probability) > THRESHOLD).mean())
 
 
 def judge(probability: Tensor, mask: Tensor) -> Scores:
     """``image_scores`` of a forged image, ``area_pristine`` of one whose mask is empty."""
-    if bool(mask.any()):
+    if bool(mask.any()):  # NaN too, which is then refused
         return image_scores(probability, mask)
     return {"area_pristine": predicted_area(probability)}

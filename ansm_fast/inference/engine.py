@@ -61,6 +61,8 @@ class Engine:
         device: str | torch.device = "cpu",
         tile: int = 1536,
     ) -> None:
+        if not isinstance(ansm, ANSM):
+            raise TypeError(f"ansm must be an ANSM, got {type(ansm).__name__}; see load_ansm")
         if tile <= 0 or tile % ansm.stride:
             raise ValueError(f"tile must be a positive multiple of {ansm.stride}, got {tile}")
         self.device = torch.device(device)
@@ -86,6 +88,15 @@ class Engine:
             ValueError: they don't agree. TypeError: pixels of another type. LocalizerError: as
             ``mask``.
         """
+        if not isinstance(images, Sequence):
+            raise TypeError(f"images must be a list of Photograph, got {type(images).__name__}")
+        for image in images:
+            if not isinstance(image, Photograph):
+                raise TypeError(
+                    f"images must be a list of Photograph, got one of {type(image).__name__}; "
+                    "write Photograph(pixels) with pixels (H, W, 3) of uint8, or use ansm.defend "
+                    "for a tensor"
+                )
         if not images:
             return []
         if len({(self.padded(image), image.depth) for image in images}) > 1:

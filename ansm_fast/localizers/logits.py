@@ -64,6 +64,11 @@ def as_logits(output: Tensor, kind: LogitsFrom | None) -> Tensor:
     if kind is None or kind == "logits":
         return output
     if kind == "probabilities":
+        if output.dim() == 4 and output.shape[1] == 2:
+            raise LocalizerError(
+                "logits_from='probabilities' needs an output (B, 1, H, W), got "
+                f"{tuple(output.shape)}; of two classes write logits_from='two_class_probabilities'"
+            )
         return logits_of_probabilities(output)
     if output.dim() != 4 or output.shape[1] != 2:
         raise LocalizerError(
@@ -85,9 +90,11 @@ def check_kind(output: Tensor, kind: LogitsFrom | None) -> None:
     low, high = found
     slack = 4 * torch.finfo(output.dtype).eps
     in_unit = -slack <= low and high <= 1 + slack
+    two = kind.startswith("two") and in_unit and output.dim() > 1
+    sums = value_range(output.detach().sum(1)) if two else None
+    add_up = sums is not None and abs(sums[0] - 1) < _NEAR_ONE and abs(sums[1] - 1) < _NEAR_ONE
     if kind == "two_class":
-        sums = value_range(output.detach().sum(1)) if in_unit else None
-        if sums is not None and abs(sums[0] - 1) < _NEAR_ONE and abs(sums[1] - 1) < _NEAR_ONE:
+        if add_up:
             raise LocalizerError(
                 "logits_from='two_class' needs logits, got two channels in [0, 1] that add up to "
                 "1: these are probabilities, write logits_from='two_class_probabilities'"
@@ -97,4 +104,10 @@ def check_kind(output: Tensor, kind: LogitsFrom | None) -> None:
         raise LocalizerError(
             f"logits_from={kind!r} needs values in [0, 1], got {low:.6g} to {high:.6g}; if the "
             f"model gives logits, write logits_from={other!r}"
+        )
+    elif sums is not None and not add_up:
+        raise LocalizerError(
+            "logits_from='two_class_probabilities' needs two channels that add up to 1, got sums "
+            f"from {sums[0]:.6g} to {sums[1]:.6g}; of independent probabilities pick the forged "
+            "class with postprocess=lambda out: out[:, 1:] and write logits_from='probabilities'"
         )

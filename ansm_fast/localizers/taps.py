@@ -19,10 +19,14 @@ def tap_names(module: nn.Module, taps: Sequence[str]) -> tuple[str, ...]:
     """The names, once each of them is known to be a submodule's.
 
     Raises:
-        ValueError: no names, or the module has no such submodule.
+        TypeError: no module, or no tuple. ValueError: the module has no such submodule.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if isinstance(taps, str):
         raise ValueError(f"taps must be a tuple of names, got {taps!r}; write ({taps!r},)")
+    if not isinstance(taps, list | tuple):
+        raise TypeError(f"taps must be a tuple of names, got {type(taps).__name__}")
     known = dict(module.named_modules())
     unknown = [tap for tap in taps if tap not in known or not tap]
     if unknown:
@@ -51,8 +55,8 @@ class FeatureTaps:
             are tokens nobody can see.
 
     Raises:
-        ValueError: an unknown tap. LocalizerError (a ValueError), which names the tap: in the
-        forward, for an output of another kind, for a second output in one forward, or for maps
+        ValueError: an unknown tap or layout. LocalizerError (a ValueError), which names the tap: in
+        the forward, for an output of another kind, for a second output in one forward, or for maps
         whose last dimension seems to be the channels; on reading ``features``, for a tap that did
         not run.
     """
@@ -60,12 +64,14 @@ class FeatureTaps:
     def __init__(
         self, module: nn.Module, taps: tuple[str, ...], layout: TapLayout | None = None
     ) -> None:
+        if layout is not None and layout not in TAP_LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(TAP_LAYOUTS)}, got {layout!r}")
         self.names = tap_names(module, taps)
         self.layout = layout if layout is not None else getattr(module, "tap_layout", None)
         self._module, modules = module, dict(module.named_modules())
         self._tapped = [modules[tap] for tap in taps]
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._kept: list[_Kept | None] = []
+        self._kept: list[_Kept | None] = [None] * len(self.names)
         # Per tap: None until a forward has shown whether its output is overwritten.
         self._overwritten: list[bool | None] = []
         self._image_shape: torch.Size | None = None

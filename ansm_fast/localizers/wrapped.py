@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +23,9 @@ _WAY_OUT = (
     "size=(512, 512) (resizes there and back)"
 )
 # What torch says of tensors of two dtypes or on two devices.
-_OF_TENSORS = re.compile(r"bias type|weight type|same dtype|same device|different dtype|mat2 to")
+_OF_TENSORS = re.compile(
+    r"bias type|weight type|same dtype|same device|different dtype|mat2 to|expected device"
+)
 _OTHER_TENSORS = (
     "give the model its own dtype and device: preprocess=lambda image: image.half(), for one, or "
     "model.to(device)"
@@ -89,6 +92,12 @@ class WrappedLocalizer(nn.Module):
         ):
             if value is not None and value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        for name, function in (("preprocess", preprocess), ("postprocess", postprocess)):
+            if function is not None and not callable(function):
+                raise TypeError(
+                    f"{name} must be a function of a tensor, got {function!r}; to pick an output "
+                    "write postprocess=lambda out: out['mask']"
+                )
         self.taps = tuple(f"module.{tap}" for tap in tap_names(module, taps))
         self.module = module
         self.preprocess, self.postprocess = preprocess, postprocess
@@ -164,10 +173,16 @@ def _checked_size(
 ) -> tuple[tuple[int, int] | None, int | None]:
     if size is not None and stride is not None:
         raise ValueError(f"give size or stride, not both, got size={size} and stride={stride}")
-    if isinstance(size, int):
-        size = (size, size)
-    if size is not None and (len(size) != 2 or not all(type(s) is int and s >= 1 for s in size)):
+    if isinstance(size, numbers.Real):
+        size = (size, size)  # type: ignore[assignment]
+    pair = isinstance(size, list | tuple) and len(size) == 2
+    if size is not None and not (pair and all(_is_whole(side) for side in size)):
         raise ValueError(f"size must be (height, width), each >= 1, got {size!r}")
     if stride is not None and (type(stride) is not int or stride < 1):
         raise ValueError(f"stride must be a whole number >= 1, got {stride!r}")
-    return (None if size is None else (size[0], size[1])), stride
+    return (None if size is None else (int(size[0]), int(size[1]))), stride
+
+
+def _is_whole(side: object) -> bool:
+    """A whole number >= 1; may be one of NumPy's."""
+    return isinstance(side, numbers.Integral) and not isinstance(side, bool) and int(side) >= 1

@@ -19,6 +19,7 @@ from ansm_fast.models.unet import (
     pad_to_stride,
 )
 from ansm_fast.ops import clamp_project
+from ansm_fast.ops.checks import check_number
 
 VARIANTS: dict[str, tuple[int, int, int, int]] = {
     "tiny": (24, 40, 72, 112),
@@ -71,6 +72,7 @@ class ANSMConfig:
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
+        check_number("eps_d", self.eps_d)
         if not 0 < self.eps_d <= 1:
             raise ValueError(f"eps_d must be in (0, 1], got {self.eps_d}")
         check_sizes("detail", self.detail, LARGEST_WIDTH, least=0)
@@ -104,6 +106,11 @@ class ANSM(nn.Module):
 
     def __init__(self, config: ANSMConfig | None = None) -> None:
         super().__init__()
+        if config is not None and not isinstance(config, ANSMConfig):
+            raise TypeError(
+                f"config must be an ANSMConfig, got {type(config).__name__}; write "
+                'ANSM(ANSMConfig(variant="tiny"))'
+            )
         self.config = config or ANSMConfig()
         self.fingerprint = ""
         self.trained_for = ""

@@ -6,6 +6,7 @@ has would ask for all memory, or build layers for hours, before a single weight 
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 LARGEST_WIDTH = 1024
@@ -14,8 +15,8 @@ LARGEST_DEPTH = 64
 
 def check_blur(name: str, value: float) -> None:
     """Raise ValueError unless ``value`` is from 0 to 1/3, where all three weights are equal."""
-    if not 0 <= value <= 1 / 3:
-        raise ValueError(f"{name} must be in [0, 1/3], got {value}")
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1 / 3:
+        raise ValueError(f"{name} must be in [0, 1/3], got {value!r}")
 
 
 def check_sizes(

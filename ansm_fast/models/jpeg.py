@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ansm_fast.models.bounds import check_blur
+from ansm_fast.models.unet import without_autocast
 
 # Annex K of the JPEG standard (ITU-T T.81), rows of eight.
 _LUMINANCE = (
@@ -78,17 +80,31 @@ class JPEGResidual(nn.Module):
         if not 1 <= quality <= 100:
             raise ValueError(f"quality must be in 1 to 100, got {quality}")
         check_blur("blur", blur)
-        self.blur = blur
-        weights = torch.tensor([blur, 1 - 2 * blur, blur])
-        for name, value in (
-            ("cosines", _cosines()),
-            ("luminance", _table(_LUMINANCE, quality)),
-            ("chrominance", _table(_CHROMINANCE, quality)),
-            ("to_ycbcr", torch.tensor(_TO_YCBCR).view(3, 3, 1, 1)),
-            ("to_rgb", torch.tensor(_TO_RGB).view(3, 3, 1, 1)),
-            ("kernel", torch.outer(weights, weights).expand(3, 1, 3, 3).contiguous()),
-        ):
+        self.quality, self.blur = quality, blur
+        for name, value in self._constants().items():
             self.register_buffer(name, value, persistent=False)
+
+    def _constants(self) -> dict[str, Tensor]:
+        weights = torch.tensor([self.blur, 1 - 2 * self.blur, self.blur])
+        constants = {
+            "cosines": _cosines(),
+            "luminance": _table(_LUMINANCE, self.quality),
+            "chrominance": _table(_CHROMINANCE, self.quality),
+            "to_ycbcr": torch.tensor(_TO_YCBCR).view(3, 3, 1, 1),
+            "to_rgb": torch.tensor(_TO_RGB).view(3, 3, 1, 1),
+            "kernel": torch.outer(weights, weights).expand(3, 1, 3, 3).contiguous(),
+        }
+        return {name: value.float() for name, value in constants.items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JPEGResidual:
+        """Moves with the module and stays float32, in which levels are computed whatever the
+        weights are: ``half()`` would round the constants."""
+        super()._apply(fn, recurse)
+        for name, value in self._constants().items():
+            now = getattr(self, name)
+            if now.dtype != torch.float32:
+                setattr(self, name, value.to(now.device))
+        return self
 
     def _quantized(self, planes: Tensor, steps: Tensor) -> Tensor:
         """(N, 1, H, W), in grey levels about 0, after its coefficients were rounded."""
@@ -97,7 +113,7 @@ class JPEGResidual(nn.Module):
         return _rounded(F.pixel_shuffle(blocks, 8))
 
     def forward(self, image: Tensor) -> Tensor:
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image.device):
             levels = image.float() * 255
             if self.blur > 0:
                 padded = F.pad(levels, (1, 1, 1, 1), mode="replicate")

@@ -6,10 +6,13 @@ and find no more, since the 2x2 neighbourhood is kept in the channels.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.ops.checks import AUTOCAST_DEVICES
 from ansm_fast.ops.value_range import check_image_range
 
 BODY_CHANNELS = 16
@@ -36,6 +39,13 @@ _SRM = (
 )
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, autocast is off on ``device``; some, such as "meta", know none."""
+    if device.type not in AUTOCAST_DEVICES:
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 class NoiseResidualFrontEnd(nn.Module):
     """RGB in [0, 1] and six clipped SRM residuals, pixel-unshuffled by 2: (B, 36, H/2, W/2).
 
@@ -52,7 +62,7 @@ class NoiseResidualFrontEnd(nn.Module):
         self.register_buffer("kernels", kernels.repeat(3, 1, 1).unsqueeze(1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image.device):
             padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
             residual = F.conv2d(padded, self.kernels.to(image.dtype), groups=3)
         # 3 grey levels to 1, cut at 3: strong edges say nothing about the noise.

@@ -11,14 +11,15 @@ from torch.autograd import forward_ad
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Asked for here, since the compiler of torch 2.11 cannot trace the question (2.13's can).
-_AUTOCAST_DEVICES = frozenset(
+AUTOCAST_DEVICES = frozenset(
     kind for kind in ("cpu", "cuda", "xpu", "mps", "mtia") if torch.amp.is_autocast_available(kind)
 )
 
 
 def check_tensor(name: str, tensor: object) -> None:
     if not isinstance(tensor, Tensor):
-        hint = "" if tensor is None else f"; convert it with torch.as_tensor({name})"
+        numbers_in_it = isinstance(tensor, (list, tuple)) or hasattr(tensor, "__array__")
+        hint = f"; convert it with torch.as_tensor({name})" if numbers_in_it else ""
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}{hint}")
     if tensor.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got {tensor.layout}")
@@ -67,7 +68,7 @@ def check_batch(name: str, tensor: Tensor) -> None:
 def autocasting(tensor: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
     kind = tensor.device.type
-    return kind in _AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
+    return kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
 
 
 def check_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

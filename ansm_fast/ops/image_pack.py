@@ -12,6 +12,12 @@ Budget = float | Tensor
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
+def _check_order(bgr: object) -> None:
+    # Any other object is true: "rgb" would mean BGR.
+    if not isinstance(bgr, bool):
+        raise TypeError(f"bgr must be True or False, got {bgr!r}; False is for RGB")
+
+
 def image_pack(
     images: Tensor,
     *,
@@ -30,14 +36,15 @@ def image_pack(
         backend: "cpu", "reference", ...; by default the first that can run.
 
     Raises:
-        TypeError: not uint8, or a dtype that isn't floating. ValueError: wrong shape or memory
-            format. BackendError: the forced backend cannot run.
+        TypeError: not uint8, a dtype that isn't floating, or bgr is no bool. ValueError: wrong
+            shape or memory format. BackendError: the forced backend cannot run.
     """
     check_tensor("images", images)
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}")
     if images.dim() != 4 or images.shape[3] != 3:
         raise ValueError(f"images must have shape (N, H, W, 3), got {tuple(images.shape)}")
+    _check_order(bgr)
     if memory_format not in MEMORY_FORMATS:
         raise ValueError(
             f"memory_format must be torch.contiguous_format or torch.channels_last, "
@@ -77,12 +84,13 @@ def image_unpack(
         backend: "cpu", "reference", ...; by default the first that can run.
 
     Raises:
-        TypeError: wrong dtype. ValueError: wrong shape, devices differ, eps < 0, eps without a
-            perturbation. BackendError: the forced backend cannot run.
+        TypeError: wrong dtype, or bgr is no bool. ValueError: wrong shape, devices differ, eps < 0,
+            eps without a perturbation. BackendError: the forced backend cannot run.
     """
     check_floating("image", image)
     if image.dim() != 4 or image.shape[1] != 3:
         raise ValueError(f"image must have shape (N, 3, H, W), got {tuple(image.shape)}")
+    _check_order(bgr)
     if perturbation is not None:
         check_same("perturbation", perturbation, "image", image)
     elif eps is not None:

@@ -65,7 +65,8 @@ def per_sample(value: Budget, like: Tensor) -> Tensor:
 
 
 def _norm(delta: Tensor) -> Tensor:
-    length = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    # The square of a float32 may be more or less than float32 holds.
+    length = torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64).to(delta.dtype)
     return length.reshape(-1, *(1,) * (delta.dim() - 1))
 
 

@@ -83,3 +83,15 @@ def test_what_is_no_probability(value) -> None:
         image_scores(probability, mask[:1])
     with pytest.raises(ValueError, match="must hold a forged pixel"):
         image_scores(torch.zeros(2), torch.zeros(2).bool())
+
+
+def test_soft_masks_and_logits_are_refused() -> None:
+    probability, mask = torch.rand(4, 4), torch.eye(4)
+    for same in (mask.bool(), mask.byte() * 255, mask * 255, mask.double()):
+        assert judge(probability, same) == judge(probability, mask)
+    for soft in (mask * 0.4, mask - 1, mask / 0):
+        with pytest.raises(ValueError, match=r"mask must be 0 or 1 at every pixel; give mask"):
+            judge(probability, soft)
+    for wrong in (8 * (probability - 0.5), probability / 0):
+        with pytest.raises(ValueError, match=r"probability must hold numbers in \[0, 1\]; apply a"):
+            judge(wrong, torch.zeros(4, 4).bool())

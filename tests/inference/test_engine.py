@@ -152,3 +152,16 @@ def test_pixels_and_localizers_of_another_kind(ansm: ANSM, rng: np.random.Genera
         Engine(ansm, squeezed).defend([image])
     with pytest.raises(LocalizerError, match=r"got \(1, 2, 16, 24\); give WrappedLocalizer"):
         Engine(ansm, torch.nn.Conv2d(3, 2, 1)).mask(image.pixels)
+
+
+def test_what_is_no_ansm_and_no_photograph_is_named() -> None:
+    with pytest.raises(TypeError, match="ansm must be an ANSM, got Conv2d"):
+        Engine(torch.nn.Conv2d(3, 3, 1))
+    engine = Engine(ANSM())
+    for given, words in (
+        ([np.zeros((4, 4, 3), np.uint8)], r"got one of ndarray; write Photograph\(pixels\)"),
+        (torch.zeros(1, 3, 4, 4), "images must be a list of Photograph, got Tensor"),
+        (Photograph(np.zeros((4, 4, 3), np.uint8)), "must be a list of Photograph, got Photograph"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            engine.defend(given)

@@ -158,3 +158,20 @@ def test_hooks_go_away_after_an_exception(image) -> None:
         network(image)
     network(image)
     assert not network._forward_hooks and not network.inner._forward_hooks
+
+
+def test_arguments_of_taps_are_named(image) -> None:
+    network = overwriting()
+    for arguments, kind, words in (
+        (
+            (network, ("0",), "nhwc"),
+            ValueError,
+            "layout must be one of channels_first, chan.*'nhwc'",
+        ),
+        ((network, None), TypeError, "taps must be a tuple of names, got NoneType"),
+        ((lambda image: network(image), ("0",)), TypeError, "module must be a torch.nn.Module"),
+    ):
+        with pytest.raises(kind, match=words):
+            FeatureTaps(*arguments)
+    with pytest.raises(LocalizerError, match="the tap 0 did not run"):
+        _ = FeatureTaps(network, ("0",)).features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -211,3 +212,48 @@ def test_only_modules_are_wrapped() -> None:
 def test_images_out_of_range_never_reach_the_model(image) -> None:
     with pytest.raises(ValueError, match=r"image must be in \[0, 1\], got values from .* to 2"):
         WrappedLocalizer(Network())(image * 255)
+
+
+def test_probabilities_of_two_classes_are_told_from_others(image) -> None:
+    two = Network(2)
+    with pytest.raises(LocalizerError, match=r"'probabilities' needs .*'two_class_probabilities'"):
+        WrappedLocalizer(nn.Sequential(two, nn.Softmax(1)), logits_from="probabilities")(image)
+    independent = WrappedLocalizer(
+        nn.Sequential(two, nn.Sigmoid()), logits_from="two_class_probabilities"
+    )
+    with pytest.raises(LocalizerError, match=r"add up to 1, got sums from .*out\[:, 1:\]"):
+        independent(image)
+    WrappedLocalizer(nn.Sequential(two, nn.Softmax(1)), logits_from="two_class_probabilities")(
+        image
+    )
+
+
+@pytest.mark.parametrize("bounded", [nn.Hardsigmoid(), nn.Sigmoid(), nn.Hardtanh(0, 1)])
+def test_every_kind_of_probability_is_seen(image, bounded) -> None:
+    network = Network()
+    nn.init.constant_(network.out.bias, 0.5)
+    network.out.weight.data *= 0.01
+    with pytest.raises(LocalizerError, match="look like probabilities"):
+        WrappedLocalizer(nn.Sequential(network, bounded))(image)
+
+
+def test_a_model_on_another_device_is_told_of_its_device(image) -> None:
+    with pytest.raises(LocalizerError, match=r"or model\.to\(device\)"):
+        WrappedLocalizer(Network().to("meta"))(image)
+
+
+def test_options_that_are_no_functions_or_sizes_are_named() -> None:
+    for options, kind, words in (
+        (
+            {"postprocess": "out"},
+            TypeError,
+            r"postprocess must be a function of a tensor, got 'out'",
+        ),
+        ({"preprocess": 3}, TypeError, "preprocess must be a function"),
+        ({"size": 512.0}, ValueError, r"size must be \(height, width\), each >= 1"),
+        ({"size": "512"}, ValueError, r"size must be \(height, width\), each >= 1, got '512'"),
+        ({"size": True}, ValueError, r"size must be \(height, width\)"),
+    ):
+        with pytest.raises(kind, match=words):
+            WrappedLocalizer(Network(), **options)
+    assert WrappedLocalizer(Network(), size=np.int64(8)).size == (8, 8)

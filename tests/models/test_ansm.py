@@ -269,3 +269,36 @@ def test_sizes_that_no_network_has_ask_for_no_memory(tmp_path: Path, kind, confi
     save_checkpoint(path, kind, config, {"weight": torch.zeros(1)})
     with pytest.raises(InputError, match=r"unknown configuration: .* whole number"):
         (load_ansm if kind == "ansm" else load_localizer)(path)
+
+
+def test_what_is_no_ansm_and_no_configuration_is_named(tmp_path) -> None:
+    path = tmp_path / "ansm.safetensors"
+    for call, words in (
+        (lambda: save_ansm(path, BuiltinLocalizer()), "writes an ANSM, got BuiltinLocalizer"),
+        (lambda: save_ansm(trained(), str(path)), r"save_ansm\(path, ansm\) .*got str"),
+        (lambda: ANSM("tiny"), "config must be an ANSMConfig, got str"),
+        (lambda: ANSM({"variant": "tiny"}), "config must be an ANSMConfig, got dict"),
+        (lambda: ANSMConfig(eps_d="8/255"), "eps_d must be a number, got str"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            call()
+    with pytest.raises(ValueError, match=r"jpeg_blur must be in .*got '0.1'"):
+        ANSMConfig(jpeg_blur="0.1")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_dtype_compress_as_float32(dtype) -> None:
+    ansm, image = trained(jpeg_quality=75, jpeg_blur=0.05), torch.rand(1, 3, 16, 16)
+    image = (image * 255).round() / 255
+    with torch.no_grad():
+        expected = ansm.jpeg(image)
+        found = ansm.to(dtype).defend(image)
+        assert torch.equal(ansm.jpeg(image), expected)
+    assert found.dtype == torch.float32 and (found - image).abs().max() <= 8 / 255 + 1e-6
+    assert ansm.float().jpeg.cosines.dtype == torch.float32
+
+
+def test_a_device_without_autocast_has_shapes() -> None:
+    ansm = trained(jpeg_quality=75).to("meta")
+    assert ansm.defend(torch.empty(1, 3, 20, 16, device="meta")).shape == (1, 3, 20, 16)

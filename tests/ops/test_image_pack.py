@@ -135,3 +135,14 @@ def test_errors(call, kind, words) -> None:
     with pytest.raises(kind) as caught:
         call()
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_the_order_is_a_bool(backend) -> None:
+    """Any other object would be true, and "rgb" mean BGR."""
+    for call in (
+        lambda: image_pack(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), bgr="rgb", backend=backend),
+        lambda: image_unpack(torch.zeros(1, 3, 2, 2), bgr="rgb", backend=backend),
+    ):
+        with pytest.raises(TypeError, match="bgr must be True or False, got 'rgb'"):
+            call()

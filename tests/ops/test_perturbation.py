@@ -223,3 +223,13 @@ def test_errors(arguments, kind, words) -> None:
     given["grad"] = given.pop("perturbation")
     with pytest.raises((ValueError, TypeError)):
         pgd_step_(given["image"].clone(), alpha=0.1, **given)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("length", [1e-30, 1e30])
+def test_l2_of_gradients_whose_squares_no_float32_holds(length, backend) -> None:
+    image, grad = torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), length)
+    moved = pgd_step_(image.clone(), grad, image, 0.1, 0.1, norm="l2", backend=backend)
+    torch.testing.assert_close(moved, image + 0.05)
+    moved = clamp_project(image, grad, 0.1, norm="l2", backend=backend)
+    torch.testing.assert_close(moved, image + min(length, 0.05))
