@@ -254,11 +254,10 @@ def kl_cases(dtype: torch.dtype, layout: str) -> Iterator[Case]:
                 floor = kl_floor(pair[0], option[1], option[3], option[:3:-1])
             label = f"{'x'.join(map(str, shape))} alpha={option[1]:g}"
             yield Case("channelwise_kl", label, (*pair, *option), kl_truth, floor)
+            # As the backward of float16 calls it: gradients alone, by a factor on the device.
             if option != options[0] and shape != shapes[0]:
                 continue
-            # As the backward of float16 calls it: gradients alone, by a factor on the device.
-            wide = torch.float64 if dtype == torch.float64 else torch.float32
-            factor = torch.tensor(3072.0, dtype=wide)
+            factor = torch.tensor(3072.0, dtype=WIDE.get(dtype, torch.float32))
             flags = {"label": f"{label} times a factor", "truth": kl_truth, "floor": None}
             yield Case("channelwise_kl", arguments=(*pair, *option, factor), **flags)
     pairs = [[laid_out(torch.randn(2, c, 24, 28).to(dtype), layout) for c in (3, 5)] for _ in "ab"]
