@@ -134,6 +134,8 @@ class FeatureTaps:
 
     def _keep(self, index: int, _module: nn.Module, _args: object, output: object) -> None:
         name = self.names[index]
+        if getattr(self._module, "looks_again", False):
+            return
         if self._inside and self._kept[index] is not None:
             raise LocalizerError(
                 f"the tap {name} ran twice in one forward, and its two outputs cannot be told "

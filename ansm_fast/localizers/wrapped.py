@@ -105,7 +105,7 @@ class WrappedLocalizer(nn.Module):
         self.size, self.stride = _checked_size(size, stride)
         self.fingerprint = type(module).__name__
         self.training = False
-        self._seen = False
+        self._seen = self.looks_again = False
 
     def train(self, mode: bool = True) -> WrappedLocalizer:
         """Changes nothing: a wrapped localizer is always in eval mode."""
@@ -145,7 +145,11 @@ class WrappedLocalizer(nn.Module):
         return output
 
     def _again(self, image: Tensor) -> Tensor:
-        return as_logits(self._run(image), self.logits_from)
+        self.looks_again = True  # taps are those of the run before
+        try:
+            return as_logits(self._run(image), self.logits_from)
+        finally:
+            self.looks_again = False
 
     def _is_still(self) -> bool:
         """In eval mode and frozen already, as in the commands: then nothing has to be switched."""

@@ -175,3 +175,15 @@ def test_arguments_of_taps_are_named(image) -> None:
             FeatureTaps(*arguments)
     with pytest.raises(LocalizerError, match="the tap 0 did not run"):
         _ = FeatureTaps(network, ("0",)).features
+
+
+def test_a_second_look_at_the_first_logits_is_no_second_run(image) -> None:
+    """Logits that may be probabilities are looked at by another forward within the first."""
+    network = overwriting().append(nn.Conv2d(4, 1, 1))
+    nn.init.constant_(network[4].bias, 0.5)
+    network[4].weight.data *= 0.01
+    localizer = WrappedLocalizer(network, taps=("2",))
+    with FeatureTaps(localizer, localizer.taps) as taps:
+        logits = localizer(image)
+        assert 0 <= logits.min() and logits.max() <= 1
+        assert taps.features[0].shape == (2, 4, 16, 32)
