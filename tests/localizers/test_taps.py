@@ -185,5 +185,5 @@ def test_a_second_look_at_the_first_logits_is_no_second_run(image) -> None:
     localizer = WrappedLocalizer(network, taps=("2",))
     with FeatureTaps(localizer, localizer.taps) as taps:
         logits = localizer(image)
-        assert 0 <= logits.min() and logits.max() <= 1
+        assert logits.min() >= 0 and logits.max() <= 1
         assert taps.features[0].shape == (2, 4, 16, 32)
