@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class InputError(ValueError):
     """A file, folder, option or checkpoint given by the user cannot be used.
@@ -36,3 +38,22 @@ class LocalizerError(InputError):
 
     The message says what it gave and what to write instead.
     """
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What asked for too much memory, in a few words; None if ``error`` is another one.
+
+    Python, PyTorch on a device, PyTorch on the CPU and OpenCV say it each in a way of their own.
+    None of them is imported for this: a program that met its error has it.
+    """
+    torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
+    text = (str(error).splitlines() or [""])[0]
+    if isinstance(error, MemoryError):
+        return text.partition(". ")[0] or "out of memory"
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return text.partition(". ")[0] or "out of memory"
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in text:
+        return text.partition("DefaultCPUAllocator: ")[2].partition(". ")[0]
+    if cv2 is not None and isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+        return str(error.err)
+    return None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ansm_fast.cli.options import check_apart
+
 _ANEW = "remove {} and give the same command again"
 
 
@@ -35,6 +37,8 @@ def synthesize(
     from ansm_fast.data.synthesis import synthesize as write
     from ansm_fast.progress import Progress
 
+    # A run that goes on, or makes more, would take what it has written for photographs.
+    check_apart(output, "-o", photographs)
     default = ForgeryMix()
     forged = default.splice + default.copy_move + default.removal
     scale = (1 - pristine) / forged

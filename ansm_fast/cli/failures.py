@@ -19,7 +19,7 @@ import traceback
 
 import click
 
-from ansm_fast.errors import InputError, Interrupted
+from ansm_fast.errors import InputError, Interrupted, out_of_memory
 
 INPUT, FAULT, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 70, 130, 143, 141
 
@@ -42,16 +42,13 @@ def _of_click(error: click.ClickException) -> str | None:
 
 
 def _of_memory(error: BaseException) -> str | None:
-    # torch is not imported for this: a command that met its error has it.
-    torch = sys.modules.get("torch")
-    known = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
-    if not isinstance(error, known):
+    reason = out_of_memory(error)
+    if reason is None:
         return None
-    place = "the computer" if isinstance(error, MemoryError) else "the device"
-    reason = (str(error).splitlines() or ["out of memory"])[0].partition(". ")[0]
+    place = "the device" if type(error).__name__ == "OutOfMemoryError" else "the computer"
     return (
-        f"{place} has too little memory ({reason or 'out of memory'}); give smaller batches or "
-        "another device; what was complete is kept"
+        f"{place} has too little memory ({reason}); give smaller batches or images, or another "
+        "device; what was complete is kept"
     )
 
 

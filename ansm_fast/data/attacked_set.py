@@ -9,14 +9,12 @@ rounded to 8 bits stays so.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,16 +29,22 @@ from ansm_fast.data.checksums import CHECKSUMS
 from ansm_fast.data.data_card import CARD
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.data.set_records import (
+    PARTS,
+    Record,
+    check_kept,
+    lines,
+    mark,
+    read_records,
+    source_digest,
+    written,
+)
 from ansm_fast.data.universal_tile import TILE_FILE, with_tile
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError, LocalizerError
 
-Record = dict[str, Any]
-
-# The parts of a set, and the field of a record that tells what was written there.
-_PARTS = {"images": "attacked_sha256", "masks": "mask_sha256"}
 # All that is written to the folder of a set, which belongs to nothing else.
-_FILES = (*_PARTS, "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
+_FILES = (*PARTS, "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
 
 
 @dataclass
@@ -60,57 +64,6 @@ class Work:
         self.backwards += result.backwards
         self.seconds += result.seconds
         self.stuck += int(result.stuck.sum())
-
-
-def _digest(dataset: FolderDataset, index: int) -> str:
-    """SHA-256 over the two files, shortened to 16 hex digits."""
-    digest = hashlib.sha256()
-    for path in dataset.pairs[index]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _mark(path: Path) -> str:
-    """Of one file: SHA-256, shortened in the same way."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _written(out: Path, name: str) -> dict[str, Path]:
-    """The files of an image in ``out``, by the field of its record that holds their checksum."""
-    return {field: out / part / f"{name}.png" for part, field in _PARTS.items()}
-
-
-def _check_kept(out: Path, record: Record) -> None:
-    """See that the files of a record are as they were written; of those that are missing, and in
-    sets of versions that recorded nothing of it, there is nothing to see.
-
-    Raises:
-        InputError: one was changed.
-    """
-    for field, path in _written(out, record["name"]).items():
-        if field in record and path.exists() and _mark(path) != record[field]:
-            raise InputError(
-                f"{path} was changed since it was written; remove it to have it made again, or "
-                "give another output folder"
-            )
-
-
-def _read_records(path: Path) -> dict[str, Record]:
-    """Lines by image name; those that a killed run left cut short are passed over."""
-    records: dict[str, Record] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and {"name", "sha256"} <= record.keys():
-                records[record["name"]] = record
-    return records
-
-
-def _lines(records: dict[str, Record]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records.values())
 
 
 def _open(out: Path, card: Record) -> dict[str, Record]:
@@ -133,7 +86,7 @@ def _open(out: Path, card: Record) -> dict[str, Record]:
             f"{out} holds a set attacked with other settings (see {card_file}); "
             "give another output folder or remove this one"
         )
-    return _read_records(out / "metadata.jsonl")
+    return read_records(out / "metadata.jsonl")
 
 
 def _missing(
@@ -144,8 +97,8 @@ def _missing(
     for index, digest in enumerate(digests):
         name = dataset.names[index]
         if name in records:
-            _check_kept(out, records[name])
-        if not all(path.exists() for path in _written(out, name).values()):
+            check_kept(out, records[name])
+        if not all(path.exists() for path in written(out, name).values()):
             records.pop(name, None)
         if name not in records:
             found.append(index)
@@ -245,12 +198,12 @@ def write_attacked_set(
     """
     out, report = Path(out), on_progress or (lambda done: None)
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    digests = [_digest(dataset, index) for index in range(count)]
+    digests = [source_digest(dataset, index) for index in range(count)]
     metadata = out / "metadata.jsonl"
     try:
         records = _open(out, {"attack": attack.settings(), "localizer": localizer_fingerprint})
         missing = _missing(dataset, out, digests, records)
-        write_text(metadata, _lines(records))
+        write_text(metadata, lines(records))
         if len(missing) < count:
             report(count - len(missing))
         # One for the whole set: what the first batch has shown of the localizer holds for the rest.
@@ -277,16 +230,16 @@ def write_attacked_set(
                         "linf": round(float(result.linf[row]), 6),
                         "rms": round(float(result.rms[row]), 6),
                         "within_budget": bool(result.within_budget[row]),
-                        **{field: _mark(path) for field, path in _written(out, name).items()},
+                        **{field: mark(path) for field, path in written(out, name).items()},
                     }
                     if result.stuck[row]:
                         records[name]["gradient"] = "0 at every step"
-                    file.write(_lines({name: records[name]}))
+                    file.write(lines({name: records[name]}))
                     file.flush()
                 report(len(indices))
         order = {name: position for position, name in enumerate(dataset.names)}
         ordered = sorted(records.values(), key=lambda record: order.get(record["name"], len(order)))
-        write_text(metadata, _lines({record["name"]: record for record in ordered}))
+        write_text(metadata, lines({record["name"]: record for record in ordered}))
     except OSError as error:
         raise InputError(
             f"cannot write to {error.filename or out} ({error.strerror or error}); what is "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
+from ansm_fast.data.set_records import holds_others
 from ansm_fast.evaluation.judged import EDITION
 
 
@@ -18,6 +19,7 @@ def cache_folder(
 
     The set is told by names and file sizes; that the images are the same too is seen to when the
     folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
+    Sets alike in names and sizes, as BMP files of one shape are, get folders with a number.
     """
     sizes = [
         (one, image.stat().st_size, mask.stat().st_size)
@@ -25,7 +27,11 @@ def cache_folder(
     ]
     key = json.dumps([EDITION, attack.settings(), identity, sizes], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+    folder = cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+    found, number = folder, 2
+    while holds_others(dataset, found):
+        found, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return found
 
 
 def still_to_make(folder: Path, count: int) -> int:

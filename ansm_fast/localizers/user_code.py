@@ -16,7 +16,7 @@ from typing import TextIO
 import torch
 
 import ansm_fast
-from ansm_fast.errors import InputError, LocalizerError, UserCodeError
+from ansm_fast.errors import InputError, LocalizerError, UserCodeError, out_of_memory
 
 _OURS = Path(ansm_fast.__file__).parent
 _TORCH = Path(torch.__file__).parent
@@ -142,9 +142,11 @@ def user_code(name: str) -> Iterator[None]:
             yield
     except LocalizerError as error:
         raise _named(name, error) from error.__cause__
-    except (InputError, torch.OutOfMemoryError):
+    except InputError:
         raise
     except (Exception, SystemExit) as error:
+        if out_of_memory(error) is not None:
+            raise
         raise user_code_error(name, error) from error
 
 

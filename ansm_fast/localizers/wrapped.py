@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ansm_fast.attacks.checks import check_logits, check_shape
 from ansm_fast.attacks.victim import evaluating
-from ansm_fast.errors import InputError, LocalizerError
+from ansm_fast.errors import InputError, LocalizerError, out_of_memory
 from ansm_fast.localizers.logits import LOGITS_FROM, LogitsFrom, as_logits, check_kind
 from ansm_fast.localizers.taps import TAP_LAYOUTS, TapLayout, tap_names
 from ansm_fast.models.unet import check_image, pad_to_stride
@@ -161,9 +161,11 @@ class WrappedLocalizer(nn.Module):
         try:
             output = self.module(self.preprocess(image) if self.preprocess else image)
             return self.postprocess(output) if self.postprocess else output
-        except (InputError, torch.OutOfMemoryError):
+        except InputError:
             raise
         except Exception as error:
+            if out_of_memory(error) is not None:
+                raise
             reason = (str(error).splitlines() or [""])[0]
             way_out = _OTHER_TENSORS if _OF_TENSORS.search(reason) else _WAY_OUT
             raise LocalizerError(

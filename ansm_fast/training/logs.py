@@ -63,7 +63,19 @@ class MetricsLog:
         return row
 
     def start(self, step: int) -> None:
-        """Drop rows after ``step``, the steps that a resumed run takes again."""
+        """Drop rows after ``step``, the steps that a resumed run takes again.
+
+        Raises:
+            InputError: a file that is to be written is somebody else's, or damaged.
+        """
+        if self._csv is not None and self._csv.exists():
+            with self._csv.open("rb") as file:
+                beginning = file.read(4).strip()
+            if beginning not in (b"", b"step"):
+                raise InputError(
+                    f"{self._csv} holds no metrics of a training; give another output folder, or "
+                    "move it away"
+                )
         kept = [row for row in self._rows() if row["step"] <= step]
         if kept or self.path.exists():
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))

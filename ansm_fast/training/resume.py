@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.training.state import read_metadata
 
 STATE = "state.safetensors"
+_CHECKPOINTS = ("ansm.safetensors", "localizer.safetensors")
 # When a run goes on: where it ends, and what it takes of the machine.
 _MAY_CHANGE = {"stop_after", "threads", "workers"}
 _MOST = 3
@@ -49,12 +51,19 @@ def _differences(before: object, now: object) -> str:
 
 
 def check_same_run(out: Path, settings: Mapping[str, object] | str) -> None:
-    """InputError if ``out`` holds the state of a run with another configuration.
+    """InputError if ``out`` holds the state of a run with another configuration, or a checkpoint
+    without the state of its run, which would be written over.
 
     Where it ends (``stop_after``) and what it takes of the machine may differ.
     """
     path = out / STATE
     if not path.exists():
+        for name in _CHECKPOINTS:
+            if os.path.lexists(out / name):
+                raise InputError(
+                    f"{out} holds another {name} and no {STATE} of its run; give another output "
+                    "folder, or move the checkpoint away"
+                )
         return
     now = settings if isinstance(settings, str) else json.dumps(settings, sort_keys=True)
     there, here = _decisive(read_metadata(path).get("settings", "{}")), _decisive(now)

@@ -9,6 +9,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin"
@@ -162,3 +164,54 @@ def test_a_full_disk_names_the_file(forgeries, run, monkeypatch) -> None:
     ]
     result = run(f"{EVALUATE} --plots plots --attacks none,fgsm --eps 4/255")
     assert result.code == 2 and not list(Path("plots").iterdir())
+
+
+TRAIN = (
+    "train ansm -o run --set data.train=set --set data.validation=set --set pool=pool "
+    "--set steps=1 --set pool_size=2 --set crop=32 --set batch_size=2 --set detect.steps=0 "
+    "--set ffa.steps=0 --set warm_start=false --set validation_attacks=[] --set localizer=builtin "
+    "--set 'attacks=[{name: noise}]' --set 'logs=[csv]'"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ansm.safetensors", "run holds another ansm.safetensors and no state.safetensors of its"),
+        ("localizer.safetensors", "run holds another localizer.safetensors and no state.safet"),
+        ("metrics.csv", "run/metrics.csv holds no metrics of a training; give another output"),
+    ],
+)
+def test_a_training_writes_over_no_other_checkpoint_or_table(forgeries, run, name, words) -> None:
+    Path("run").mkdir()
+    Path("run", name).write_text("my own")
+    result = run(TRAIN)
+    assert result.code == 2 and words in result.err[-1]
+    assert Path("run", name).read_text() == "my own"
+    Path("run", name).unlink()
+    assert run(TRAIN).code == 0 and run(TRAIN).code == 0
+
+
+def test_forgeries_are_not_written_among_the_photographs(forgeries, run) -> None:
+    result = run("data synthesize set/images -n 1 --size 64 -o set/images/made")
+    assert result.code == 2 and not Path("set/images/made").exists()
+    assert "set/images/made holds the originals or lies among them; give" in result.err[-1]
+
+
+@pytest.mark.parametrize("cache", ["", "--cache c"])
+def test_sets_alike_in_names_and_sizes_of_files(forgeries, run, cache) -> None:
+    """Files of BMP of one shape have one size, whatever they show."""
+    for number, folder in enumerate(("one", "two")):
+        for part in ("images", "masks"):
+            Path(folder, part).mkdir(parents=True)
+        image = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        cv2.imwrite(f"{folder}/images/a.bmp", image)
+        shutil.copy("set/masks/a.png", f"{folder}/masks/a.png")
+    options = "--attacks fgsm --eps 4/255 --defences none --localizer builtin --csv e.csv"
+    figures = []
+    for sets in ("one two", "two one", "two"):
+        result = run(f"evaluate {sets} {options} {cache}")
+        assert result.code == 0, result.err
+        figures.append(sorted(Path("e.csv").read_text().splitlines()[1:]))
+    assert figures[0] == figures[1] and figures[2] == figures[0][1:]
+    assert len({line.split(",", 1)[1] for line in figures[0]}) == 2

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
 EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin"
 FILES = "--json e.json --csv e.csv --markdown e.md --latex e.tex --plots plots --cache cache"
@@ -124,3 +128,47 @@ def test_processes_of_a_synthesis_that_are_ended(forgeries, run, monkeypatch) ->
 
 def die(*_arguments: object) -> None:
     os._exit(9)
+
+
+def _opencv() -> None:
+    cv2.resize(np.zeros((2, 2, 3), np.uint8), (1 << 24, 1 << 24))
+
+
+def _torch() -> None:
+    torch.empty(1 << 60)
+
+
+def _python() -> None:
+    raise MemoryError
+
+
+def _gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has more")
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (_opencv, "the computer has too little memory (Failed to allocate "),
+        (_torch, "the computer has too little memory (can't allocate memory: you tried to all"),
+        (_python, "the computer has too little memory (out of memory); give"),
+        (_gpu, "the device has too little memory (CUDA out of memory); give smaller batches or"),
+    ],
+)
+@pytest.mark.parametrize("where", ["ours", "user"])
+def test_too_little_memory_is_no_fault_of_ours(
+    forgeries, run, monkeypatch, ask, words, where
+) -> None:
+    line = COMMANDS["attack"].format("out")
+    if where == "ours":
+        monkeypatch.setattr("ansm_fast.data.FolderDataset.check", lambda *_: ask())
+    else:
+        code = "class Model(torch.nn.Module):\n    def forward(self, image):\n        ask()\n"
+        code += "def make():\n    return WrappedLocalizer(Model(), taps=())\n"
+        head = "import torch\nfrom ansm_fast.localizers import WrappedLocalizer\n"
+        Path("hungry.py").write_text(head + code)
+        monkeypatch.delitem(sys.modules, "hungry", raising=False)
+        monkeypatch.setattr("builtins.ask", ask, raising=False)
+        line = line.replace("builtin", "hungry:make")
+    result = run(line)
+    assert result.code == 2 and words in result.err[-1]

@@ -1,0 +1,78 @@
+"""What an attacked set says of each of its images: lines of its metadata.jsonl."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.data.folder import FolderDataset
+from ansm_fast.errors import InputError
+
+Record = dict[str, Any]
+
+# The parts of a set, and the field of a record that tells what was written there.
+PARTS = {"images": "attacked_sha256", "masks": "mask_sha256"}
+
+
+def source_digest(dataset: FolderDataset, index: int) -> str:
+    """SHA-256 over an image and its mask, shortened to 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in dataset.pairs[index]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def mark(path: Path) -> str:
+    """Of one file: SHA-256, shortened in the same way."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def written(out: Path, name: str) -> dict[str, Path]:
+    """The files of an image in ``out``, by the field of its record that holds their checksum."""
+    return {field: out / part / f"{name}.png" for part, field in PARTS.items()}
+
+
+def check_kept(out: Path, record: Record) -> None:
+    """See that the files of a record are as they were written; of those that are missing, and in
+    sets of versions that recorded nothing of it, there is nothing to see.
+
+    Raises:
+        InputError: one was changed.
+    """
+    for field, path in written(out, record["name"]).items():
+        if field in record and path.exists() and mark(path) != record[field]:
+            raise InputError(
+                f"{path} was changed since it was written; remove it to have it made again, or "
+                "give another output folder"
+            )
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """Lines by image name; those that a killed run left cut short are passed over."""
+    records: dict[str, Record] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and {"name", "sha256"} <= record.keys():
+                records[record["name"]] = record
+    return records
+
+
+def holds_others(dataset: FolderDataset, out: Path) -> bool:
+    """Whether ``out`` holds attacked versions, and none of them of an image of ``dataset``."""
+    records = read_records(out / "metadata.jsonl")
+    indices = [index for index, name in enumerate(dataset.names) if name in records]
+    return bool(indices) and not any(
+        records[dataset.names[index]]["sha256"] == source_digest(dataset, index)
+        for index in indices
+    )
+
+
+def lines(records: dict[str, Record]) -> str:
+    """As ``read_records`` reads them."""
+    return "".join(json.dumps(record) + "\n" for record in records.values())
