@@ -183,6 +183,7 @@ def command(
         measure,
         pool,
     )
+    from ansm_fast.evaluation.cache import folders_of_sets
     from ansm_fast.evaluation.defences import ansm_defence
     from ansm_fast.evaluation.estimate import estimate, readable
     from ansm_fast.evaluation.inputs import image_sets
@@ -250,8 +251,8 @@ def command(
     measured: list[Measurement] = []
     pictures: list[Path] = []
     with tempfile.TemporaryDirectory() as temporary:
-        work = cache or Path(temporary)
-        seconds = sum(estimate(one, systems, protocol, work) for one in datasets.values())
+        work = folders_of_sets(cache or Path(temporary), datasets)
+        seconds = sum(estimate(datasets[one], systems, protocol, at) for one, at in work.items())
         images_count = sum(min(len(one), limit or len(one)) for one in datasets.values())
         console.print(
             f"{images_count} images, {len(protocol.runs())} attacks, {steps} steps, "
@@ -265,7 +266,7 @@ def command(
                         dataset,
                         systems,
                         protocol,
-                        work,
+                        work[name],
                         name=name,
                         on_start=progress.start,
                         on_progress=progress.advance,

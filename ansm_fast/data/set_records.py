@@ -63,16 +63,6 @@ def read_records(path: Path) -> dict[str, Record]:
     return records
 
 
-def holds_others(dataset: FolderDataset, out: Path) -> bool:
-    """Whether ``out`` holds attacked versions, and none of them of an image of ``dataset``."""
-    records = read_records(out / "metadata.jsonl")
-    indices = [index for index, name in enumerate(dataset.names) if name in records]
-    return bool(indices) and not any(
-        records[dataset.names[index]]["sha256"] == source_digest(dataset, index)
-        for index in indices
-    )
-
-
 def lines(records: dict[str, Record]) -> str:
     """As ``read_records`` reads them."""
     return "".join(json.dumps(record) + "\n" for record in records.values())

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.set_records import holds_others
 from ansm_fast.evaluation.judged import EDITION
+
+
+def _sizes(dataset: FolderDataset) -> list[tuple[str, int, int]]:
+    return [
+        (one, image.stat().st_size, mask.stat().st_size)
+        for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
+    ]
 
 
 def cache_folder(
@@ -19,19 +27,22 @@ def cache_folder(
 
     The set is told by names and file sizes; that the images are the same too is seen to when the
     folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
-    Sets alike in names and sizes, as BMP files of one shape are, get folders with a number.
     """
-    sizes = [
-        (one, image.stat().st_size, mask.stat().st_size)
-        for one, (image, mask) in zip(dataset.names, dataset.pairs, strict=True)
-    ]
-    key = json.dumps([EDITION, attack.settings(), identity, sizes], sort_keys=True)
+    key = json.dumps([EDITION, attack.settings(), identity, _sizes(dataset)], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    folder = cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
-    found, number = folder, 2
-    while holds_others(dataset, found):
-        found, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return found
+    return cache / f"{label}-{round(attack.eps * 255, 3):g}-{digest}"
+
+
+def folders_of_sets(cache: Path, datasets: Mapping[str, FolderDataset]) -> dict[str, Path]:
+    """By set, what ``cache_folder`` is given: ``cache``; of sets that it cannot tell apart, as BMP
+    files of one shape have one size, a folder below it for each."""
+    marks = {name: _sizes(dataset) for name, dataset in datasets.items()}
+    return {
+        name: cache
+        if list(marks.values()).count(mark) == 1
+        else cache / f"set-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+        for name, mark in marks.items()
+    }
 
 
 def still_to_make(folder: Path, count: int) -> int:
