@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansm_fast.ops.native.channelwise_kl import ChannelwiseKL, ChannelwiseKLLayers
+from ansm_fast.ops.native.channelwise_kl import ChannelwiseKL
+from ansm_fast.ops.native.channelwise_kl_layers import ChannelwiseKLLayers
 from ansm_fast.ops.native.dual_mask import DualMask
 from ansm_fast.ops.native.image_pack import ImagePack, ImageUnpack
 from ansm_fast.ops.native.perturbation import ClampProject, MomentumStep, PgdStep
