@@ -106,7 +106,7 @@ def test_ti_smooths_the_gradient_and_one_tap_does_nothing(localizer, batch) -> N
     plain = mifgsm(localizer, image, mask, **settings)
     assert torch.equal(tifgsm(localizer, image, mask, kernel_size=1, **settings), plain)
     assert not torch.equal(tifgsm(localizer, image, mask, **settings), plain)
-    with pytest.raises(ValueError, match="size must be odd and >= 1, got 4"):
+    with pytest.raises(ValueError, match="size must be an odd whole number >= 1, got 4"):
         gaussian_kernel(4)
 
 
