@@ -1,6 +1,6 @@
 """Runs the op benchmarks under the default and a tuned allocator.
 
-    python benchmarks/run.py -o benchmarks/results/NAME.json [--readme README.md]
+    python benchmarks/run.py -o results/benchmarks/NAME.json [--readme README.md]
 
 With the default allocator much of an eager time is page faults of its large temporaries, which
 flatters any fused kernel; the tuned one keeps freed memory. Both are reported.
@@ -137,7 +137,7 @@ def readme_text(document: dict[str, Any]) -> str:
         f"Medians on {where['threads']} threads of {where['cpu']} ({where['capability']}), torch "
         f"{where['torch']}, float32, shapes as in [`benchmarks/cases.py`](benchmarks/cases.py):\n\n"
         f"{table(document['results'])}\n"
-        "Made by `python benchmarks/run.py -o benchmarks/results/cpu.json --readme README.md`.\n"
+        "Made by `python benchmarks/run.py -o results/benchmarks/cpu.json --readme README.md`.\n"
     )
 
 

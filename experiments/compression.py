@@ -1,6 +1,6 @@
 """Which compression should an ANSM's gate be on?
 
-    python experiments/compression.py IMAGES -o experiments/results/compression.json
+    python experiments/compression.py IMAGES -o results/experiments/compression.json
 
 Judges a localizer behind every compression of a grid (quality, blur before it, and cut of what it
 changes, all as in ANSMConfig) of IMAGES (images/ and masks/) unattacked and attacked, and behind

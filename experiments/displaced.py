@@ -1,6 +1,6 @@
 """Does noise do its harm where it was not made for?
 
-    python experiments/displaced.py IMAGES -o experiments/results/displaced.json
+    python experiments/displaced.py IMAGES -o results/experiments/displaced.json
 
 Attacks images, then mirrors, moves or crops them together with their noise, as a training does to
 see more of them, and judges the localizer on what comes out. Unattacked images treated alike stand

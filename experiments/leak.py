@@ -1,6 +1,6 @@
 """How much of the truth do attacks write into their noise, and how much does a defence read there?
 
-    python experiments/leak.py TRAIN HELD_OUT -o experiments/results/leak.json
+    python experiments/leak.py TRAIN HELD_OUT -o results/experiments/leak.json
 
 TRAIN and HELD_OUT are folders with images/ and masks/. Two measurements:
 

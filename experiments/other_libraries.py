@@ -1,6 +1,6 @@
 """Does another library's PGD do what ours does, and is it defended as well?
 
-    python experiments/other_libraries.py HELD_OUT -o experiments/results/other_libraries.json
+    python experiments/other_libraries.py HELD_OUT -o results/experiments/other_libraries.json
 
 Attacks HELD_OUT (images/ and masks/) with our PGD and with torchattacks' own through the adapter,
 same eps, step size and steps, and judges both without a defence and behind the ANSM: F1 of forged

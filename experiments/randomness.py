@@ -1,6 +1,6 @@
 """Does randomness stop an attacker who knows the defence?
 
-    python experiments/randomness.py IMAGES -o experiments/results/randomness.json
+    python experiments/randomness.py IMAGES -o results/experiments/randomness.json
 
 Judges a localizer behind a random defence: noise of several strengths, then compression, and the
 mean mask of several draws, so that noise may drown what an attack wrote. The adaptive attacker

@@ -8,7 +8,7 @@
 What runs: correctness of every op against the float64 reference; CUDA graphs, streams, devices,
 torch.compile and autocast; compute-sanitizer where it is installed; the benchmark, with the share
 of the device's copy bandwidth, measured in the same run. All of it goes into a dated file of
-benchmarks/results/gpu, which grows with the run: one that was cut off has what it found before,
+results/gpu, which grows with the run: one that was cut off has what it found before,
 and says so. Backends that may be named: cuda, triton (with TRITON_INTERPRET=1 on the CPU), cpu,
 simt (the CUDA kernels on the CPU, see tests/simt).
 

@@ -1,6 +1,6 @@
 """Draws a result file of ``scripts/gpu_check.py``: the share of copy bandwidth of each row.
 
-    python benchmarks/gpu/plot.py benchmarks/results/gpu/NAME.json -o NAME.png [--mode calls]
+    python benchmarks/gpu/plot.py results/gpu/NAME.json -o NAME.png [--mode calls]
 
 Needs matplotlib.
 """

@@ -16,7 +16,7 @@ from ansm_fast.evaluation.tables import write_markdown
 from gpu_checks.correctness import FAILED, NOT_RUN, PASSED, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "benchmarks" / "results" / "gpu"
+FOLDER = ROOT / "results" / "gpu"
 PAGE = ROOT / "docs" / "gpu_results.md"
 IMPLEMENTATIONS = ("cuda", "triton", "eager", "compile", "liger", "copy")
 MODES = {"graph": "Replays of a CUDA graph", "calls": "Calls"}
@@ -90,7 +90,7 @@ def _git(*arguments: str, root: Path) -> str:
 
 def committed(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     """The result files as they are committed, by name; others do not count."""
-    names = _git("ls-tree", "--name-only", "HEAD", "benchmarks/results/gpu/", root=root)
+    names = _git("ls-tree", "--name-only", "HEAD", "results/gpu/", root=root)
     return {
         Path(name).name: json.loads(_git("show", f"HEAD:{name}", root=root))
         for name in names.splitlines()
@@ -158,7 +158,7 @@ def _section(name: str, content: dict[str, Any]) -> str:
     lines = [
         f"### {gpu['name']}, {content['date']}",
         "",
-        f"[`{name}`](../benchmarks/results/gpu/{name}): driver {gpu.get('driver_version')}, "
+        f"[`{name}`](../results/gpu/{name}): driver {gpu.get('driver_version')}, "
         f"torch {facts['torch']} (CUDA {facts['torch_cuda']}), triton {facts['triton']}, "
         f"commit {str(facts['commit'])[:12]}{' with changes' if facts['changed'] else ''}."
         + ("" if content.get("finished", True) else " It was cut off; this is what it had found."),
@@ -183,7 +183,7 @@ def page_text(documents: dict[str, dict[str, Any]]) -> str:
     """
     for name, content in documents.items():
         if not content["facts"]["gpu"]:
-            raise ValueError(f"{name} was not made on a GPU; take it out of benchmarks/results/gpu")
+            raise ValueError(f"{name} was not made on a GPU; take it out of results/gpu")
     if not documents:
         return NOTHING
     newest = sorted(documents.items(), key=lambda item: item[1]["date"], reverse=True)

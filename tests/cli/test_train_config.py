@@ -13,7 +13,8 @@ from ansm_fast.training.overrides import apply_override
 from ansm_fast.training.yaml_file import read_yaml
 
 CONFIGS = Path(ansm_fast.__file__).parent / "training" / "configs"
-BUNDLED = sorted(CONFIGS.iterdir())
+RECIPES = Path(__file__).parents[2] / "recipes"
+COMMITTED = sorted(CONFIGS.iterdir()) + sorted(RECIPES.glob("*/*.yaml"))
 FIELDS = "`ansm-fast train ansm --fields` lists the fields"
 
 SET = [
@@ -101,8 +102,8 @@ def test_windows_line_ends_and_a_byte_order_mark(tmp_path) -> None:
     assert load_run(path) == load_run(CONFIGS / "ansm.yaml")
 
 
-@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.name)
-def test_bundled_files_say_nothing_twice(path) -> None:
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_committed_files_say_nothing_twice(path) -> None:
     assert read_yaml(path, "")["kind"] in MODELS
 
 

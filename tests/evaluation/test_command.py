@@ -149,15 +149,15 @@ def test_attack_command(small_set, checkpoints, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("page", "result"),
     [
-        ("README.md", "ansm_robust.evaluation.json"),
-        ("docs/evaluation_builtin.md", "ansm_tiny.evaluation.json"),
+        ("README.md", "robust.json"),
+        ("docs/evaluation_builtin.md", "builtin.json"),
     ],
 )
 def test_pages_show_the_committed_evaluations(page, result) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     shown = text.partition("<!-- table:evaluation -->\n")[2]
     shown = shown.partition("<!-- /table:evaluation -->")[0]
-    path = ROOT / "ansm_fast" / "weights" / result
+    path = ROOT / "results" / "evaluation" / result
     document = json.loads(path.read_text(encoding="utf-8"))
     assert shown == markdown(document["rows"], document["command"])
 

@@ -17,7 +17,7 @@ from ansm_fast.models import ANSM, save_ansm
 from ansm_fast.training.config import load_run, parse_run
 
 EXPERIMENTS = Path(ablation.__file__).parent
-CONFIGS = EXPERIMENTS.parent / "ansm_fast" / "training" / "configs"
+RECIPES = EXPERIMENTS.parent / "recipes"
 
 
 @pytest.mark.parametrize("vary", ["objectives", "taps"])
@@ -38,10 +38,11 @@ def test_every_variant_is_a_valid_run_that_differs_in_its_objective_alone(vary) 
 
 
 def test_the_attacks_are_those_of_a_training() -> None:
-    short, bundled = load_run(EXPERIMENTS / "ablation.yaml"), load_run(CONFIGS / "ansm_robust.yaml")
+    short = load_run(EXPERIMENTS / "ablation.yaml")
+    training = load_run(RECIPES / "robust/5_ansm_robust.yaml")
     for key in ("pool_seed", "attacks", "precision"):
-        assert getattr(short, key) == getattr(bundled, key), key
-    assert short.data.train == bundled.data.train
+        assert getattr(short, key) == getattr(training, key), key
+    assert short.data.train == training.data.train
 
 
 def test_a_finished_run_of_other_steps_is_not_taken_for_this_one(tmp_path) -> None:

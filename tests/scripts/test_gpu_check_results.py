@@ -132,7 +132,7 @@ def test_page_names_what_failed_once_for_each_reason() -> None:
 
 
 def test_page_is_made_of_committed_files_alone(tmp_path) -> None:
-    folder, page = tmp_path / "benchmarks" / "results" / "gpu", tmp_path / "page.md"
+    folder, page = tmp_path / "results" / "gpu", tmp_path / "page.md"
     page.write_text("# x\n<!-- table:gpu_results -->\n<!-- /table:gpu_results -->\n")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "page"]):
@@ -161,7 +161,7 @@ def test_unknown_peers_are_refused(capsys) -> None:
 
 
 def test_figures_of_the_readme_are_those_of_the_result() -> None:
-    file = ROOT / "benchmarks/results/gpu/nvidia-h100-80gb-hbm3-2026-11-27.json"
+    file = ROOT / "results/gpu/nvidia-h100-80gb-hbm3-2026-11-27.json"
     rows = {
         (row["case"], row["implementation"]): row
         for row in json.loads(file.read_text())["benchmark"]["rows"]

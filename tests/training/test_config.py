@@ -1,8 +1,10 @@
-"""Training configurations: the bundled ones are valid, bad ones get one clear line."""
+"""Training configurations: the committed ones are valid, bad ones get one clear line."""
 
 from __future__ import annotations
 
+import json
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,27 +14,48 @@ from ansm_fast.cli.main import cli
 from ansm_fast.errors import InputError
 from ansm_fast.training.config import load_run, parse_run
 
-CONFIGS = resources.files("ansm_fast.training") / "configs"
+CONFIGS = Path(str(resources.files("ansm_fast.training"))) / "configs"
+RECIPES = Path(__file__).parents[2] / "recipes"
+COMMITTED = sorted(CONFIGS.iterdir()) + sorted(RECIPES.glob("*/*.yaml"))
 
 
-BUNDLED = sorted(path.name for path in CONFIGS.iterdir())
+def test_the_package_holds_the_default_of_each_command_alone():
+    assert sorted(path.name for path in CONFIGS.iterdir()) == ["ansm.yaml", "localizer.yaml"]
 
 
-@pytest.mark.parametrize("name", BUNDLED)
-def test_bundled_configs_are_valid(name):
-    run = load_run(str(CONFIGS / name))
-    assert run.kind == ("ansm" if name.startswith("ansm") else "localizer")
-    assert "CC0" in run.photographs
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_committed_configs_are_valid(path):
+    run = load_run(path)
+    assert run.kind == ("ansm" if "ansm" in path.name else "localizer")
+    assert "CC0" in run.photographs or run.photographs.startswith("as in recipes/")
 
 
-FIRST_EDITION = ("ansm.yaml", "ansm_refine.yaml", "ansm_settle.yaml")
-SECOND_EDITION = ("ansm_robust.yaml", "ansm_adversarial.yaml")
-THIRD_EDITION = ("ansm_wide.yaml", "ansm_long.yaml")
-OTHER_VICTIMS = ("ansm_segformer.yaml",)
+@pytest.mark.parametrize("name", ["builtin", "robust", "segformer", "smooth"])
+def test_a_recipe_is_numbered_and_its_steps_build_on_each_other(name):
+    steps = sorted((RECIPES / name).glob("*.yaml"))
+    numbers = [int(path.name.partition("_")[0]) for path in steps]
+    first = 3 if name == "builtin" else 1  # its first two are the package's
+    assert numbers == list(range(first, first + len(steps)))
+    table = (RECIPES / "README.md").read_text(encoding="utf-8")
+    assert f"[`{name}`]({name})" in table
+    rows = (RECIPES.parent / "results" / "training" / f"{name}.jsonl").read_text().splitlines()
+    runs = list(dict.fromkeys(json.loads(row)["run"] for row in rows))
+    assert len(runs) >= len(steps)
 
 
-def the_same(names, fields) -> None:
-    first, *others = (load_run(str(CONFIGS / name)) for name in names)
+FIRST_EDITION = (
+    CONFIGS / "ansm.yaml",
+    RECIPES / "builtin/3_ansm_refine.yaml",
+    RECIPES / "builtin/4_ansm_settle.yaml",
+)
+SECOND_EDITION = (RECIPES / "robust/5_ansm_robust.yaml", RECIPES / "adversarial/ansm.yaml")
+THIRD_EDITION = (RECIPES / "robust/6_ansm_wide.yaml", RECIPES / "robust/8_ansm_long.yaml")
+OTHER_VICTIMS = (RECIPES / "segformer/2_ansm.yaml",)
+OTHER_ATTACKS = (RECIPES / "smooth/1_ansm.yaml",)
+
+
+def the_same(paths, fields) -> None:
+    first, *others = (load_run(path) for path in paths)
     for other in others:
         for field in fields:
             assert getattr(other, field) == getattr(first, field), field
@@ -50,25 +73,24 @@ def test_parts_of_a_training_share_the_network():
 def test_another_victims_ansm_is_trained_in_the_same_way():
     here, there = (
         ("localizer", "pool", "initial", "data"),
-        type(load_run(str(CONFIGS / "ansm.yaml"))),
+        type(load_run(CONFIGS / "ansm.yaml")),
     )
     fields = [name for name in there.model_fields if name not in here]
-    the_same(("ansm_robust.yaml", *OTHER_VICTIMS), fields)
+    the_same((SECOND_EDITION[0], *OTHER_VICTIMS), fields)
 
 
 def test_an_ansm_goes_on_for_a_localizer_that_goes_on():
     names = (SECOND_EDITION[0], *THIRD_EDITION)
     the_same(names, ("variant", "eps_d", "jpeg_quality", "jpeg_blur", "online", "objective"))
     kinds = [
-        [attack.model_dump(exclude={"eps"}) for attack in load_run(str(CONFIGS / name)).attacks]
-        for name in names
+        [attack.model_dump(exclude={"eps"}) for attack in load_run(path).attacks] for path in names
     ]
     assert kinds.count(kinds[0]) == len(kinds)
 
 
 def test_every_training_of_an_ansm_belongs_to_an_edition():
-    known = {*FIRST_EDITION, *SECOND_EDITION, *THIRD_EDITION, *OTHER_VICTIMS}
-    assert {name for name in BUNDLED if name.startswith("ansm")} == known
+    known = {*FIRST_EDITION, *SECOND_EDITION, *THIRD_EDITION, *OTHER_VICTIMS, *OTHER_ATTACKS}
+    assert {path for path in COMMITTED if "ansm" in path.name} == known
 
 
 @pytest.mark.parametrize(
