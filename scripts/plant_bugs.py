@@ -58,8 +58,8 @@ BUGS = (
     ),
     Bug(
         "uninitialized shared word", KL, f"{KL}/cuda_held.cuh",
-        "if (lane == 0) {\n    room[warp] = first;",
-        "if (lane == 0 && warp) {\n    room[warp] = first;", (KL,),
+        "if (lane == 0) {\n    buffer[warp] = first;",
+        "if (lane == 0 && warp) {\n    buffer[warp] = first;", (KL,),
     ),
     Bug(
         "wrong mask", "dual_mask", "dual_mask/cuda_forward.cuh",
@@ -67,8 +67,8 @@ BUGS = (
     ),
     Bug(
         "divergent barrier", KL, f"{KL}/cuda_rows.cuh",
-        "block_sums(sums, room);\n  if (held.thread == 0) {",
-        "block_sums(sums, room);\n  if (held.thread < kWarp) __syncthreads();\n"
+        "block_sums(sums, buffer);\n  if (held.thread == 0) {",
+        "block_sums(sums, buffer);\n  if (held.thread < kWarp) __syncthreads();\n"
         "  if (held.thread == 0) {",
         (KL,),
     ),
@@ -93,7 +93,7 @@ BUGS = (
     ),
     Bug(
         "a factor forgotten", KL, f"{KL}/cuda_layers.cuh",
-        "if (!layer.factor) return", "if (!layer.wide_factor) return", (KL,),
+        "if (!layer.factor) return", "if (!layer.factor_is_double) return", (KL,),
     ),
     Bug(
         "budget not held", "perturbation", "perturbation/cuda.cuh",

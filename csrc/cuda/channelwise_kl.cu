@@ -29,7 +29,7 @@ kl::Layer layer_of(const KlCall& call, const KlOptions& options) {
   layer.gradient_scale = 1 / options.temperature / call.divisor;
   if (call.factor) {
     layer.factor = field(*call.factor).data;
-    layer.wide_factor = is_double(*call.factor);
+    layer.factor_is_double = is_double(*call.factor);
   }
   layer.channels_last = call.order == Order::kChannelsLast;
   return layer;
@@ -50,19 +50,19 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
   kl::plan(work);
 
   std::vector<kl::Loss> losses(calls.size());
-  int64_t room = 0;
+  int64_t workspace = 0;
   const bool makes_losses = !calls.front().factor;
   for (size_t i = 0; makes_losses && i < calls.size(); ++i) {
     losses[i].out = field(calls[i].loss).data;
     losses[i].count = layers[i].rows();
     losses[i].divisor = calls[i].divisor;
     losses[i].each = calls[i].rows;
-    room += kl::loss_room(losses[i]);
+    workspace += kl::loss_workspace(losses[i]);
   }
   const auto numbers = [&](int64_t count, ScalarType type) {
     return torch::stable::new_empty(like, std::vector<int64_t>{count}, type);
   };
-  const Tensor rows = numbers(work.rows + room, ScalarType::Double);
+  const Tensor rows = numbers(work.rows + workspace, ScalarType::Double);
   work.kl = numbers_of(rows);
   for (size_t i = 0; makes_losses && i < calls.size(); ++i)
     if (layers[i].route != kl::Route::kNone) losses[i].values = work.kl + layers[i].first_row;
@@ -134,7 +134,7 @@ void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, 
   io.layer.pixels = pixels_of(gradient);
   io.layer.channels_last = order == Order::kChannelsLast;
   io.factor = field(factors).data;
-  io.wide_factor = is_double(factors);
+  io.factor_is_double = is_double(factors);
   io.uniform = factors.numel() == 1;
   io.skip_one = skip_one;
   kl::launch_scale(io, element_type(gradient), device.stream());

@@ -30,11 +30,11 @@ struct Tile {
 
 template <class A>
 inline Tile<A> fetch_tile(const Field& field, int64_t at, int64_t stride, int64_t rows, int64_t n,
-                          A* room) {
-  const A* data = fetch(field, at, n, room);
-  if (data != room) return {data, stride};
-  for (int64_t k = 1; k < rows; ++k) fetch(field, at + k * stride, n, room + k * kChannelBlock);
-  return {room, kChannelBlock};
+                          A* buffer) {
+  const A* data = fetch(field, at, n, buffer);
+  if (data != buffer) return {data, stride};
+  for (int64_t k = 1; k < rows; ++k) fetch(field, at + k * stride, n, buffer + k * kChannelBlock);
+  return {buffer, kChannelBlock};
 }
 
 template <class A>
@@ -185,7 +185,7 @@ void take_maxima(Tile<A> first, Tile<A> second, int64_t rows, int64_t n, BlockSu
 
 template <class A>
 void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& columns) {
-  A first_room[kPixelBlock * kChannelBlock], second_room[kPixelBlock * kChannelBlock];
+  A first_buffer[kPixelBlock * kChannelBlock], second_buffer[kPixelBlock * kChannelBlock];
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
   for (int64_t i = 0; i < n; ++i) columns.shift_first[i] = columns.shift_second[i] = kLowest<A>;
 
@@ -194,8 +194,8 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
   for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
     const int64_t rows = block + kPixelBlock < in.pixels ? kPixelBlock : in.pixels - block;
     const int64_t at = begin + block * in.channels;
-    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_room);
-    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_room);
+    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_buffer);
+    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_buffer);
     if (block == 0) {
       take_maxima(first, second, rows, n, sums);
       raise_shifts(n, scale, columns, sums);
@@ -221,8 +221,8 @@ void column_statistics(const Inputs& in, int64_t begin, int64_t n, Columns<A>& c
   for (int64_t block = 0; block < in.pixels; block += kPixelBlock) {
     const int64_t rows = block + kPixelBlock < in.pixels ? kPixelBlock : in.pixels - block;
     const int64_t at = begin + block * in.channels;
-    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_room);
-    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_room);
+    const Tile<A> first = fetch_tile(in.first, at, in.channels, rows, n, first_buffer);
+    const Tile<A> second = fetch_tile(in.second, at, in.channels, rows, n, second_buffer);
     sums.open(n);
     for (int64_t row = 0; row < rows; ++row)
       add_smoothed_terms(first, second, row, n, scale, alpha, columns, sums);
@@ -270,17 +270,17 @@ ANSM_FAST_ELEMENT Gradients<A> gradients(const Row<A>& row, A first, A second, A
 
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
 void column_gradients(const Inputs& in, int64_t begin, int64_t n, const Columns<A>& columns) {
-  A first_room[kChannelBlock], second_room[kChannelBlock];
-  A out_first_room[kChannelBlock], out_second_room[kChannelBlock];
+  A first_buffer[kChannelBlock], second_buffer[kChannelBlock];
+  A out_first_buffer[kChannelBlock], out_second_buffer[kChannelBlock];
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha), factor = A(in.gradient_scale);
   for (int64_t k = 0; k < in.pixels; ++k) {
     const int64_t at = begin + k * in.channels;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
-    A* to_first = out_first_room;
-    A* to_second = out_second_room;
-    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_room);
-    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_room);
+    const A* first = fetch(in.first, at, n, first_buffer);
+    const A* second = fetch(in.second, at, n, second_buffer);
+    A* to_first = out_first_buffer;
+    A* to_second = out_second_buffer;
+    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_buffer);
+    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_buffer);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
       const Gradients<A> g = gradients<A, kFirst, kSecond, kSmoothed>(

@@ -143,27 +143,27 @@ inline void launch_forward(const Work& work, cudaStream_t stream) {
 }
 
 // Elements of double that `launch_losses` needs for rows that several blocks add up.
-inline int64_t loss_room(const Loss& loss) {
+inline int64_t loss_workspace(const Loss& loss) {
   return !loss.each && loss.count > kRowsAtOnce ? blocks_for(loss.count, kRowsAtOnce) : 0;
 }
 
 template <class Out>
-void launch_losses_of(const Loss* losses, int64_t count, double* room, cudaStream_t stream) {
+void launch_losses_of(const Loss* losses, int64_t count, double* workspace, cudaStream_t stream) {
   for (int64_t begin = 0; begin < count; begin += kMaxLayers) {
     Losses parts, table;
     for (int64_t i = begin; i < count && i < begin + kMaxLayers; ++i) {
       Loss loss = losses[i];
-      if (const int64_t blocks = loss_room(loss)) {
+      if (const int64_t blocks = loss_workspace(loss)) {
         Loss& part = parts.loss[parts.count++];
         part = loss;
-        part.out = room;
+        part.out = workspace;
         part.per_block = kRowsAtOnce;
         part.divisor = 1;
         part.first_block = parts.blocks;
         parts.blocks += blocks;
-        loss.values = room;
+        loss.values = workspace;
         loss.count = blocks;
-        room += blocks;
+        workspace += blocks;
       }
       loss.per_block = loss.each ? kRowsAtOnce : loss.count;
       loss.first_block = table.blocks;
@@ -177,13 +177,13 @@ void launch_losses_of(const Loss* losses, int64_t count, double* room, cudaStrea
   }
 }
 
-// Losses of float64 where `wide`, else of float32.
-inline void launch_losses(const Loss* losses, int64_t count, bool wide, double* room,
+// Losses of float64 where `is_double`, else of float32.
+inline void launch_losses(const Loss* losses, int64_t count, bool is_double, double* workspace,
                           cudaStream_t stream) {
-  if (wide)
-    launch_losses_of<double>(losses, count, room, stream);
+  if (is_double)
+    launch_losses_of<double>(losses, count, workspace, stream);
   else
-    launch_losses_of<float>(losses, count, room, stream);
+    launch_losses_of<float>(losses, count, workspace, stream);
 }
 
 template <class T>

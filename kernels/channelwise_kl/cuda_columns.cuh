@@ -100,10 +100,10 @@ __device__ __forceinline__ void load_statistics(const Layers& layers, const Laye
 }
 
 // Over the threads of a block that share their channels: larger values, or sums. Those of the first
-// `lanes` threads in `room`, which has an element of each value for each thread, are the results.
+// `lanes` threads in `buffer`, which has an element of each value for each thread, are the results.
 template <bool kMaximum, int kArrays, int V, class A>
-__device__ __forceinline__ void across_pixels(const A (&values)[kArrays][V], A* room, int lanes) {
-  A* const mine = room + threadIdx.x;
+__device__ __forceinline__ void across_pixels(const A (&values)[kArrays][V], A* buffer, int lanes) {
+  A* const mine = buffer + threadIdx.x;
 #pragma unroll
   for (int i = 0; i < kArrays * V; ++i) mine[i * kColumnThreads] = values[i / V][i % V];
   for (int half = kColumnThreads / 2; half >= lanes; half /= 2) {
@@ -124,14 +124,14 @@ __device__ __forceinline__ void across_pixels(const A (&values)[kArrays][V], A* 
 // neighbouring threads write those of neighbouring channels.
 template <int kArrays, class T, int V, class A>
 __device__ __forceinline__ void store_partials(const Layers& layers, const Layer& layer, int which,
-                                               const Column<T, V>& column, const A* room) {
+                                               const Column<T, V>& column, const A* buffer) {
   for (int i = int(threadIdx.x); i < layer.lanes * V; i += kColumnThreads) {
     if (column.tile + i >= layer.channels) break;
     const int64_t row = column.sample * layer.channels + column.tile + i;
     const int64_t place = column_place(layer, row, column.chunk);
 #pragma unroll
     for (int k = 0; k < kArrays; ++k)
-      *partial<A>(layers, which + k, place) = room[(k * V + i % V) * kColumnThreads + i / V];
+      *partial<A>(layers, which + k, place) = buffer[(k * V + i % V) * kColumnThreads + i / V];
   }
 }
 
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     column_statistics(Layers layers) {
   using A = accumulate_t<T>;
   using Mine = Column<T, V>;
-  ANSM_FAST_SHARED(A, room, 3 * V * kColumnThreads);
+  ANSM_FAST_SHARED(A, buffer, 3 * V * kColumnThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
   const Mine column(layer, place.block);
@@ -196,15 +196,16 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     }
   }
 
-  across_pixels<true>(total.maxima, room, layer.lanes);
-  store_partials<kMaxima>(layers, layer, 0, column, room);
+  across_pixels<true>(total.maxima, buffer, layer.lanes);
+  store_partials<kMaxima>(layers, layer, 0, column, buffer);
   const int lane = int(threadIdx.x) % layer.lanes;
 #pragma unroll
   for (int i = 0; i < V; ++i)
-    total.raise(i, room[i * kColumnThreads + lane], room[(V + i) * kColumnThreads + lane], scale);
+    total.raise(i, buffer[i * kColumnThreads + lane], buffer[(V + i) * kColumnThreads + lane],
+                scale);
   __syncthreads();
-  across_pixels<false>(total.sums, room, layer.lanes);
-  store_partials<3>(layers, layer, kMaxima, column, room);
+  across_pixels<false>(total.sums, buffer, layer.lanes);
+  store_partials<3>(layers, layer, kMaxima, column, buffer);
 }
 
 // The rows of V neighbouring channels.
@@ -226,7 +227,7 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     column_smoothed(Layers layers) {
   using A = accumulate_t<T>;
   using Mine = Column<T, V>;
-  ANSM_FAST_SHARED(A, room, 3 * V * kColumnThreads);
+  ANSM_FAST_SHARED(A, buffer, 3 * V * kColumnThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
   const Mine column(layer, place.block);
@@ -250,8 +251,8 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
       }
     }
   }
-  across_pixels<false>(sums, room, layer.lanes);
-  store_partials<3>(layers, layer, kMaxima, column, room);
+  across_pixels<false>(sums, buffer, layer.lanes);
+  store_partials<3>(layers, layer, kMaxima, column, buffer);
 }
 
 // From the last block to the first: what the walk before read last may still be in the cache.

@@ -23,14 +23,14 @@ inline int64_t combine_blocks(const Layer& layer) {
 }
 
 // Neighbouring threads take neighbours in memory (see `partial`): chunks of one row, or rows of one
-// chunk. Sums are made among the lanes of a warp, or through `room` with an element for each
+// chunk. Sums are made among the lanes of a warp, or through `buffer` with an element for each
 // thread.
 struct CombineLane {
   int lanes, rows;  // rows of the block
   bool columns;
   int64_t row, chunk;
   bool inside;
-  double* room;
+  double* buffer;
 
   __device__ __forceinline__ CombineLane(const Layer& layer, int64_t block, double* shared) {
     const int thread = int(threadIdx.x);
@@ -42,7 +42,7 @@ struct CombineLane {
     inside = row < layer.rows();
     chunk = columns ? thread / rows : thread % lanes;
     if (!inside) chunk = layer.chunks;
-    room = shared;
+    buffer = shared;
   }
 
   template <bool kMaximum>
@@ -56,15 +56,15 @@ struct CombineLane {
     }
     const int thread = int(threadIdx.x);
     __syncthreads();
-    room[thread] = value;
+    buffer[thread] = value;
     for (int half = kCombineThreads / 2; half >= rows; half /= 2) {
       __syncthreads();
       if (thread < half)
-        room[thread] = kMaximum ? larger(room[thread], room[thread + half])
-                                : room[thread] + room[thread + half];
+        buffer[thread] = kMaximum ? larger(buffer[thread], buffer[thread + half])
+                                  : buffer[thread] + buffer[thread + half];
     }
     __syncthreads();
-    return room[thread % rows];
+    return buffer[thread % rows];
   }
   template <class A>
   __device__ __forceinline__ A maximum(A value) const {
@@ -79,10 +79,10 @@ struct CombineLane {
 
 template <class A>
 __global__ void __launch_bounds__(kCombineThreads, 2) combine(Layers layers) {
-  ANSM_FAST_SHARED(double, room, kCombineThreads);
+  ANSM_FAST_SHARED(double, buffer, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
-  const CombineLane lane(layer, place.block, room);
+  const CombineLane lane(layer, place.block, buffer);
   const A scale = A(layers.inverse_temperature);
   Statistics<A> row;
   row.max_first = row.max_second = kLowest<A>;
@@ -123,10 +123,10 @@ __global__ void __launch_bounds__(kCombineThreads, 2) combine(Layers layers) {
 
 template <class A>
 __global__ void __launch_bounds__(kCombineThreads, 2) combine_smoothed(Layers layers) {
-  ANSM_FAST_SHARED(double, room, kCombineThreads);
+  ANSM_FAST_SHARED(double, buffer, kCombineThreads);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
-  const CombineLane lane(layer, place.block, room);
+  const CombineLane lane(layer, place.block, buffer);
   double sums[3] = {0, 0, 0};
   for (int64_t chunk = lane.chunk; chunk < layer.chunks; chunk += lane.lanes) {
     const int64_t at_chunk = lane.place(layer, chunk);
@@ -165,7 +165,7 @@ struct Losses {
 
 template <class Out>
 __global__ void __launch_bounds__(kLossThreads) losses_of_rows(Losses losses) {
-  ANSM_FAST_SHARED(double, room, kLossThreads / kWarp);
+  ANSM_FAST_SHARED(double, buffer, kLossThreads / kWarp);
   const int64_t number = losses.first_block + blockIdx.x;
   int index = 0;
   while (index + 1 < losses.count && number >= losses.loss[index + 1].first_block) ++index;
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kLossThreads) losses_of_rows(Losses losses) {
     if (loss.each) static_cast<Out*>(loss.out)[i] = Out(value);
     sum[0] += value;
   }
-  block_sum<kLossThreads>(sum, room);
+  block_sum<kLossThreads>(sum, buffer);
   if (threadIdx.x == 0 && !loss.each)
     static_cast<Out*>(loss.out)[block] = Out(sum[0] / loss.divisor);
 }

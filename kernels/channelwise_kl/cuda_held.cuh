@@ -157,36 +157,36 @@ __device__ __forceinline__ T* at(void* map, int64_t offset) {
   return map ? static_cast<T*>(map) + offset : nullptr;
 }
 
-// Maxima over a block, for all of its threads. `room` holds kMaxima * kWarp elements.
+// Maxima over a block, for all of its threads. `buffer` holds kMaxima * kWarp elements.
 template <class A>
-__device__ __forceinline__ void block_maxima(A& first, A& second, A* room) {
+__device__ __forceinline__ void block_maxima(A& first, A& second, A* buffer) {
   const int warps = int(blockDim.x) / kWarp;  // a power of two
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   first = warp_max(first);
   second = warp_max(second);
   if (lane == 0) {
-    room[warp] = first;
-    room[kWarp + warp] = second;
+    buffer[warp] = first;
+    buffer[kWarp + warp] = second;
   }
   __syncthreads();
-  first = warp_max(room[lane % warps]);
-  second = warp_max(room[kWarp + lane % warps]);
+  first = warp_max(buffer[lane % warps]);
+  second = warp_max(buffer[kWarp + lane % warps]);
 }
 
-// Sums over a block, for its first warp. `room` holds 3 * kWarp elements.
+// Sums over a block, for its first warp. `buffer` holds 3 * kWarp elements.
 template <class A>
-__device__ __forceinline__ void block_sums(A (&sums)[3], A* room) {
+__device__ __forceinline__ void block_sums(A (&sums)[3], A* buffer) {
   const int warps = int(blockDim.x) / kWarp;
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
     sums[i] = warp_sum(sums[i]);
-    if (lane == 0) room[i * kWarp + warp] = sums[i];
+    if (lane == 0) buffer[i * kWarp + warp] = sums[i];
   }
   __syncthreads();
   if (warp == 0) {
 #pragma unroll
-    for (int i = 0; i < 3; ++i) sums[i] = warp_sum(lane < warps ? room[i * kWarp + lane] : A(0));
+    for (int i = 0; i < 3; ++i) sums[i] = warp_sum(lane < warps ? buffer[i * kWarp + lane] : A(0));
   }
 }
 

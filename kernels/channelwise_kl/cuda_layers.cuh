@@ -35,7 +35,7 @@ struct Layer {
   int64_t pixels = 0;
   double gradient_scale = 1;
   const void* factor = nullptr;
-  bool wide_factor = false;  // float64, else float32
+  bool factor_is_double = false;  // float64, else float32
   bool channels_last = false;
 
   // What `plan` decides.
@@ -102,8 +102,8 @@ __device__ __forceinline__ Place place_of(const Layers& layers, int64_t block) {
 // In double: a factor that undoes a loss's scale may be far from 1.
 __device__ __forceinline__ double gradient_scale_of(const Layer& layer) {
   if (!layer.factor) return layer.gradient_scale;
-  return layer.gradient_scale * (layer.wide_factor ? *static_cast<const double*>(layer.factor)
-                                                   : *static_cast<const float*>(layer.factor));
+  return layer.gradient_scale * (layer.factor_is_double ? *static_cast<const double*>(layer.factor)
+                                                        : *static_cast<const float*>(layer.factor));
 }
 
 template <class A>

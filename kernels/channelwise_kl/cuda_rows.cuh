@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kRowThreads) rows_warp(Layers layers) {
 template <class T, int kCount>
 __global__ void __launch_bounds__(kMaxBlockThreads<T>) rows_block(Layers layers) {
   using A = accumulate_t<T>;
-  ANSM_FAST_SHARED(A, maxima_room, kMaxima * kWarp);
-  ANSM_FAST_SHARED(A, room, 3 * kWarp);
+  ANSM_FAST_SHARED(A, maxima_buffer, kMaxima * kWarp);
+  ANSM_FAST_SHARED(A, buffer, 3 * kWarp);
   ANSM_FAST_SHARED(A, shared, 4);
   const Place place = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[place.layer];
@@ -79,10 +79,10 @@ __global__ void __launch_bounds__(kMaxBlockThreads<T>) rows_block(Layers layers)
 
   Statistics<A> statistics;
   held.maxima(statistics.max_first, statistics.max_second);
-  block_maxima(statistics.max_first, statistics.max_second, maxima_room);
+  block_maxima(statistics.max_first, statistics.max_second, maxima_buffer);
   A sums[3];
   held.shift(statistics.max_first, statistics.max_second, k.scale, kept, sums);
-  block_sums(sums, room);
+  block_sums(sums, buffer);
   if (held.thread == 0) {
     const A kl = finish(sums, statistics);
     if (!k.smoothed) layers.kl[layer.first_row + row] = double(kl);
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kMaxBlockThreads<T>) rows_block(Layers layers)
   if (k.smoothed) {
     sums[0] = sums[1] = sums[2] = A(0);
     held.smooth(statistics, k.alpha, sums);
-    block_sums(sums, room);
+    block_sums(sums, buffer);
     if (held.thread == 0) {
       layers.kl[layer.first_row + row] = double(sums[0]);
       shared[2] = sums[1];

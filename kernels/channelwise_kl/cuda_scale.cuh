@@ -15,7 +15,7 @@ constexpr int kVectorsOfThread = 4;
 struct Scaling {
   Layer layer;
   const void* factor = nullptr;
-  bool wide_factor = false;  // float64, else float32
+  bool factor_is_double = false;  // float64, else float32
   bool uniform = true;
   bool skip_one = false;  // touch nothing where the one factor is 1
   int64_t first_block = 0;
@@ -23,8 +23,8 @@ struct Scaling {
 };
 
 __device__ __forceinline__ double factor_of(const Scaling& io, int64_t index) {
-  return io.wide_factor ? static_cast<const double*>(io.factor)[index]
-                        : double(static_cast<const float*>(io.factor)[index]);
+  return io.factor_is_double ? static_cast<const double*>(io.factor)[index]
+                             : double(static_cast<const float*>(io.factor)[index]);
 }
 
 // One factor for all, or for all V elements of a vector: those of one row.
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kColumnThreads) scale_columns(Scaling io) {
   const Column<T, V> column(io.layer, io.first_block + blockIdx.x);
   if (!column.has_channel(io.layer)) return;
   A factor[V];
-  if (io.wide_factor)
+  if (io.factor_is_double)
     load_factors(at<double>(io.factor, column.row), factor);
   else
     load_factors(at<float>(io.factor, column.row), factor);

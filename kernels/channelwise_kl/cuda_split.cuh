@@ -47,7 +47,7 @@ constexpr int kPartCount = kSplitCount<T> / 2;
 template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_statistics(Layers layers) {
   using A = accumulate_t<T>;
-  ANSM_FAST_SHARED(A, room, kPartials * kWarp);
+  ANSM_FAST_SHARED(A, buffer, kPartials * kWarp);
   const Place where = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[where.layer];
   const Chunk chunk = chunk_of<T>(layer, where.block);
@@ -55,9 +55,9 @@ __global__ void __launch_bounds__(kSplitThreads) split_statistics(Layers layers)
   load_part(layer, chunk, 0, held);
   A max_first, max_second, sums[3];
   held.maxima(max_first, max_second);
-  block_maxima(max_first, max_second, room);
+  block_maxima(max_first, max_second, buffer);
   held.shift(max_first, max_second, A(layers.inverse_temperature), true, sums);
-  block_sums(sums, room + kMaxima * kWarp);
+  block_sums(sums, buffer + kMaxima * kWarp);
   if (held.thread == 0) {
     const int64_t place = planar_place(layer, chunk.row, chunk.chunk);
     *partial<A>(layers, 0, place) = max_first;
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kSplitThreads) split_statistics(Layers layers)
 template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
   using A = accumulate_t<T>;
-  ANSM_FAST_SHARED(A, room, 3 * kWarp);
+  ANSM_FAST_SHARED(A, buffer, 3 * kWarp);
   const Place where = place_of(layers, layers.first_block + blockIdx.x);
   const Layer& layer = layers.layer[where.layer];
   const Chunk chunk = chunk_of<T>(layer, where.block);
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
     held.shift(row.max_first, row.max_second, A(layers.inverse_temperature), false, unused);
     held.smooth(row, A(layers.alpha), sums);
   }
-  block_sums(sums, room);
+  block_sums(sums, buffer);
   if (threadIdx.x == 0) {
     const int64_t place = planar_place(layer, chunk.row, chunk.chunk);
 #pragma unroll

@@ -8,11 +8,11 @@ namespace ANSM_FAST_ISA {
 namespace channelwise_kl {
 
 // Where the gradient of `first` alone is wanted, exp(first) is kept in the cache until then: in the
-// gradient's place or, where that is to be streamed, in a room. Null where it cannot be.
+// gradient's place or, where that is to be streamed, in a buffer. Null where it cannot be.
 template <class A>
-inline A* kept_exponentials(const Inputs& in, int64_t begin, A* room) {
+inline A* kept_exponentials(const Inputs& in, int64_t begin, A* buffer) {
   if (!in.grad_first.data || in.grad_second.data || in.alpha > 0) return nullptr;
-  if (in.streamed) return in.pixels <= kKeptPixels ? room : nullptr;
+  if (in.streamed) return in.pixels <= kKeptPixels ? buffer : nullptr;
   A* nowhere = nullptr;
   return destination(in.grad_first, begin, nowhere);
 }
@@ -56,7 +56,7 @@ inline A maximum(const A* values, int64_t n) {
 
 template <class A, bool kKeep>
 Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
-  A first_room[kStagedBlock], second_room[kStagedBlock];
+  A first_buffer[kStagedBlock], second_buffer[kStagedBlock];
   const int64_t end = begin + in.pixels;
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha);
   Row<A> row;
@@ -79,8 +79,8 @@ Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
 
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
+    const A* first = fetch(in.first, at, n, first_buffer);
+    const A* second = fetch(in.second, at, n, second_buffer);
     A* kept = kKeep ? exponentials + (at - begin) : nullptr;
     if (at == begin) {
       const int64_t some = n < kFirstLook ? n : kFirstLook;
@@ -103,8 +103,8 @@ Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
   double kl = 0, mean_first = 0, mean_second = 0;
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
+    const A* first = fetch(in.first, at, n, first_buffer);
+    const A* second = fetch(in.second, at, n, second_buffer);
     A block_kl = 0, block_first = 0, block_second = 0;
 #pragma omp simd reduction(+ : block_kl, block_first, block_second)
     for (int64_t i = 0; i < n; ++i) {
@@ -129,14 +129,14 @@ Row<A> row_statistics(const Inputs& in, int64_t begin, A* exponentials) {
 // The gradient of `first` from kept exponentials.
 template <class A>
 void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin, A* exponentials) {
-  A first_room[kStagedBlock], second_room[kStagedBlock];
+  A first_buffer[kStagedBlock], second_buffer[kStagedBlock];
   const Row<A> row = given;  // a copy that no store can alias
   const int64_t end = begin + in.pixels;
   const A scale = A(in.inverse_temperature), factor = A(in.gradient_scale);
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
+    const A* first = fetch(in.first, at, n, first_buffer);
+    const A* second = fetch(in.second, at, n, second_buffer);
     A* gradient = exponentials + (at - begin);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
@@ -150,18 +150,18 @@ void row_gradient_of_kept(const Inputs& in, const Row<A>& given, int64_t begin, 
 template <class A, bool kFirst, bool kSecond, bool kSmoothed>
 void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
   const Row<A> row = given;  // a copy that no store can alias
-  A first_room[kStagedBlock], second_room[kStagedBlock];
-  A out_first_room[kStagedBlock], out_second_room[kStagedBlock];
+  A first_buffer[kStagedBlock], second_buffer[kStagedBlock];
+  A out_first_buffer[kStagedBlock], out_second_buffer[kStagedBlock];
   const int64_t end = begin + in.pixels;
   const A scale = A(in.inverse_temperature), alpha = A(in.alpha), factor = A(in.gradient_scale);
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* first = fetch(in.first, at, n, first_room);
-    const A* second = fetch(in.second, at, n, second_room);
-    A* to_first = out_first_room;
-    A* to_second = out_second_room;
-    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_room);
-    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_room);
+    const A* first = fetch(in.first, at, n, first_buffer);
+    const A* second = fetch(in.second, at, n, second_buffer);
+    A* to_first = out_first_buffer;
+    A* to_second = out_second_buffer;
+    if (kFirst && !in.streamed) to_first = destination(in.grad_first, at, out_first_buffer);
+    if (kSecond && !in.streamed) to_second = destination(in.grad_second, at, out_second_buffer);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
       const Element<A> e = element(first[i], second[i], row.shift_first, row.shift_second, scale);
@@ -182,10 +182,10 @@ void row_gradients(const Inputs& in, const Row<A>& given, int64_t begin) {
 template <class A>
 void rows_chunk(const Inputs& in, int64_t begin, int64_t end, double* kl) {
   const bool first = in.grad_first.data, second = in.grad_second.data, smoothed = in.alpha > 0;
-  alignas(64) A room[kKeptPixels];
+  alignas(64) A buffer[kKeptPixels];
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = r * in.pixels;
-    A* kept = kept_exponentials(in, at, room);
+    A* kept = kept_exponentials(in, at, buffer);
     const Row<A> row =
         kept ? row_statistics<A, true>(in, at, kept) : row_statistics<A, false>(in, at, kept);
     kl[r] = double(row.kl);

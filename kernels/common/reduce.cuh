@@ -26,22 +26,22 @@ __device__ __forceinline__ A warp_max(A value) {
   return value;
 }
 
-// Sums of `kCount` values over a block of `kThreads`; thread 0 has the result. `room` is shared
+// Sums of `kCount` values over a block of `kThreads`; thread 0 has the result. `buffer` is shared
 // memory of kCount * kThreads / kWarp elements, free for other use after the next barrier.
 template <int kThreads, int kCount, class A>
-__device__ __forceinline__ void block_sum(A (&values)[kCount], A* room) {
+__device__ __forceinline__ void block_sum(A (&values)[kCount], A* buffer) {
   constexpr int kWarps = kThreads / kWarp;
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     const A sum = warp_sum(values[k]);
-    if (lane == 0) room[k * kWarps + warp] = sum;
+    if (lane == 0) buffer[k * kWarps + warp] = sum;
   }
   __syncthreads();
   if (warp == 0) {
 #pragma unroll
     for (int k = 0; k < kCount; ++k)
-      values[k] = warp_sum(lane < kWarps ? room[k * kWarps + lane] : A(0));
+      values[k] = warp_sum(lane < kWarps ? buffer[k * kWarps + lane] : A(0));
   }
 }
 

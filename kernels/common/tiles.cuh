@@ -112,29 +112,29 @@ struct Tile {
 
 // Partial sums lie [sum][sample][piece]; thread 0 writes those of this block's piece.
 template <int kCount, class A>
-__device__ __forceinline__ void write_partials(A (&sums)[kCount], A* room, int64_t sample,
+__device__ __forceinline__ void write_partials(A (&sums)[kCount], A* buffer, int64_t sample,
                                                int64_t samples, double* partials) {
-  block_sum<kTileThreads>(sums, room);
+  block_sum<kTileThreads>(sums, buffer);
   if (threadIdx.x != 0) return;
 #pragma unroll
   for (int k = 0; k < kCount; ++k)
     partials[(k * samples + sample) * int64_t(gridDim.x) + blockIdx.x] = double(sums[k]);
 }
 
-constexpr int kRoomPerSum = kTileThreads / kWarp;
+constexpr int kBufferPerSum = kTileThreads / kWarp;
 
 // One block for a sample: adds its pieces' sums and gives them to finish(sample, sums).
 template <int kCount, class Finish>
 __global__ void __launch_bounds__(kTileThreads)
     combine_kernel(const double* partials, int64_t samples, int64_t pieces, Finish finish) {
-  ANSM_FAST_SHARED(double, room, (kCount * kRoomPerSum));
+  ANSM_FAST_SHARED(double, buffer, (kCount * kBufferPerSum));
   for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
     double sums[kCount] = {};
     for (int64_t piece = threadIdx.x; piece < pieces; piece += kTileThreads) {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) sums[k] += partials[(k * samples + sample) * pieces + piece];
     }
-    block_sum<kTileThreads>(sums, room);
+    block_sum<kTileThreads>(sums, buffer);
     if (threadIdx.x == 0) finish(sample, sums);
     __syncthreads();
   }

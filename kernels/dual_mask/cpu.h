@@ -152,7 +152,7 @@ inline void write_block(const A* logits, const A* mask, const A* target, int64_t
 // Adds the sums of elements [begin, end) of both branches; the mask is fetched once for both.
 template <class A>
 void forward_chunk(const Inputs& in, int64_t begin, int64_t end, Sums* sums) {
-  A logits_room[kStagedBlock], mask_room[kStagedBlock], target_room[kStagedBlock];
+  A logits_buffer[kStagedBlock], mask_buffer[kStagedBlock], target_buffer[kStagedBlock];
   const double ignore = in.has_ignore ? in.ignore : NAN;
   const A weight = A(in.pos_weight);
   const bool weighted = in.pos_weight != 1;
@@ -163,11 +163,12 @@ void forward_chunk(const Inputs& in, int64_t begin, int64_t end, Sums* sums) {
     for (int branch = 0; branch < in.branches; ++branch) {
       const Field &own_mask = in.mask[branch], &own_target = in.target[branch];
       if (own_mask.data) {
-        mask = fetch_mask(own_mask, at, n, ignore, mask_room);
+        mask = fetch_mask(own_mask, at, n, ignore, mask_buffer);
         ignored = ignored_number<A>(own_mask, ignore);
       }
-      const A* target = own_target.data ? fetch_mask(own_target, at, n, NAN, target_room) : nullptr;
-      const A* logits = fetch(in.logits[branch], at, n, logits_room);
+      const A* target =
+          own_target.data ? fetch_mask(own_target, at, n, NAN, target_buffer) : nullptr;
+      const A* logits = fetch(in.logits[branch], at, n, logits_buffer);
       const auto add = [&](Sums& to) {
         const A* t = target ? target : mask;
         if (in.has_ignore && weighted)
@@ -181,8 +182,8 @@ void forward_chunk(const Inputs& in, int64_t begin, int64_t end, Sums* sums) {
       };
       const Sums before = sums[branch];
       add(sums[branch]);
-      bool again = own_mask.data && correct(own_mask, n, ignore, mask, mask_room);
-      if (target) again = correct(own_target, n, NAN, target, target_room) || again;
+      bool again = own_mask.data && correct(own_mask, n, ignore, mask, mask_buffer);
+      if (target) again = correct(own_target, n, NAN, target, target_buffer) || again;
       if (!again) continue;
       sums[branch] = before;
       add(sums[branch]);
@@ -199,8 +200,8 @@ inline void write_zeros(const Field& gradient, int64_t begin, int64_t end) {
 template <class A>
 void backward_chunk(const Inputs& in, const Coefficients* coefficients, const Field* gradient,
                     int64_t begin, int64_t end) {
-  A logits_room[kStagedBlock], mask_room[kStagedBlock], target_room[kStagedBlock];
-  A gradient_room[kStagedBlock];
+  A logits_buffer[kStagedBlock], mask_buffer[kStagedBlock], target_buffer[kStagedBlock];
+  A gradient_buffer[kStagedBlock];
   A minus_positive[kMaxBranches];
   Field out[kMaxBranches], target[kMaxBranches];
   for (int branch = 0; branch < in.branches; ++branch) {
@@ -222,14 +223,14 @@ void backward_chunk(const Inputs& in, const Coefficients* coefficients, const Fi
     for (int branch = 0; branch < in.branches; ++branch) {
       if (in.mask[branch].data) {
         unchecked = &in.mask[branch];
-        mask = fetch_mask(*unchecked, at, n, ignore, mask_room);
+        mask = fetch_mask(*unchecked, at, n, ignore, mask_buffer);
         ignored = ignored_number<A>(*unchecked, ignore);
       }
       if (!out[branch].data) continue;
       const A* own =
-          target[branch].data ? fetch_mask(target[branch], at, n, NAN, target_room) : nullptr;
-      const A* logits = fetch(in.logits[branch], at, n, logits_room);
-      A* values = destination(out[branch], at, gradient_room);
+          target[branch].data ? fetch_mask(target[branch], at, n, NAN, target_buffer) : nullptr;
+      const A* logits = fetch(in.logits[branch], at, n, logits_buffer);
+      A* values = destination(out[branch], at, gradient_buffer);
       const auto write = [&] {
         const A* t = own ? own : mask;
         const A positive = minus_positive[branch];
@@ -240,9 +241,9 @@ void backward_chunk(const Inputs& in, const Coefficients* coefficients, const Fi
           write_block<A, false>(logits, mask, t, n, positive, ignored, c, values);
       };
       write();
-      bool again = unchecked && correct(*unchecked, n, ignore, mask, mask_room);
+      bool again = unchecked && correct(*unchecked, n, ignore, mask, mask_buffer);
       unchecked = nullptr;
-      if (own) again = correct(target[branch], n, NAN, own, target_room) || again;
+      if (own) again = correct(target[branch], n, NAN, own, target_buffer) || again;
       if (again) write();
       commit(out[branch], at, n, values);
     }

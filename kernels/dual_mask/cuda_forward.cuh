@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
     forward_kernel(Inputs in, SampleNumber pos_weight, bool weighted, Samples samples,
                    double* partials) {
   using A = accumulate_t<T>;
-  constexpr int kRoom = kSums * kRoomPerSum;  // of one branch
-  ANSM_FAST_SHARED(A, room, (kMaxBranches * kRoom));
+  constexpr int kBuffer = kSums * kBufferPerSum;  // of one branch
+  ANSM_FAST_SHARED(A, buffer, (kMaxBranches * kBuffer));
   const A weight = pos_weight_of<A>(pos_weight), ignore = ignored_value<A>(in);
   const bool two = in.branches == 2;
   const int64_t begin = int64_t(blockIdx.x) * kPieceElements, stop = begin + kPieceElements;
@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerProcessor<V>)
     for (int b = 0; b < kMaxBranches; ++b) {
       if (b > 0 && !two) continue;
       sums[b].finish(weighted);
-      write_partials(sums[b].of, room + b * kRoom, sample, samples.count, partials + b * stride);
+      write_partials(sums[b].of, buffer + b * kBuffer, sample, samples.count,
+                     partials + b * stride);
     }
     __syncthreads();
   }
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(kTileThreads)
     loss_kernel(const double* terms, int branches, int64_t samples, Weights weights,
                 Reduction reduction, A* loss, A* components) {
   constexpr int kTotals = 1 + 2 * kMaxBranches;
-  ANSM_FAST_SHARED(double, room, (kTotals * kRoomPerSum));
+  ANSM_FAST_SHARED(double, buffer, (kTotals * kBufferPerSum));
   const bool each = reduction == Reduction::kNone;
   const int64_t threads = int64_t(gridDim.x) * kTileThreads;
   double totals[kTotals] = {};
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(kTileThreads)
     if (each) loss[i] = A(value);
   }
   if (each) return;
-  block_sum<kTileThreads>(totals, room);
+  block_sum<kTileThreads>(totals, buffer);
   if (threadIdx.x != 0) return;
   const double divisor = reduction == Reduction::kMean ? double(samples) : 1.0;
   loss[0] = A(totals[0] / divisor);

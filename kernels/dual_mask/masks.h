@@ -25,27 +25,27 @@ inline A ignored_number(const Field& field, double ignore) {
 }
 
 template <class A>
-inline const A* fetch_labels(const uint8_t* labels, int64_t n, double ignore, A* room) {
+inline const A* fetch_labels(const uint8_t* labels, int64_t n, double ignore, A* buffer) {
   if (ignore >= 0 && ignore <= 255) {
     const int ignored = int(ignore);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
       const int label = labels[i];
-      room[i] = A(label == ignored ? int(kIgnored) : label < 1 ? label : 1);
+      buffer[i] = A(label == ignored ? int(kIgnored) : label < 1 ? label : 1);
     }
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) room[i] = A(labels[i] < 1 ? labels[i] : uint8_t(1));
+    for (int64_t i = 0; i < n; ++i) buffer[i] = A(labels[i] < 1 ? labels[i] : uint8_t(1));
   }
-  return room;
+  return buffer;
 }
 
 // Labels as 0, 1 or kIgnored; soft masks as they are, for `correct` to look at.
 template <class A>
-inline const A* fetch_mask(const Field& field, int64_t at, int64_t n, double ignore, A* room) {
+inline const A* fetch_mask(const Field& field, int64_t at, int64_t n, double ignore, A* buffer) {
   if (field.type == ElementType::kUInt8 || field.type == ElementType::kBool)
-    return fetch_labels(static_cast<const uint8_t*>(field.data) + at, n, ignore, room);
-  return fetch(field, at, n, room);
+    return fetch_labels(static_cast<const uint8_t*>(field.data) + at, n, ignore, buffer);
+  return fetch(field, at, n, buffer);
 }
 
 template <class Bits>
@@ -86,15 +86,15 @@ ANSM_FAST_ELEMENT A checked(A value, A ignore) {
 // comes after the arithmetic, which waits for the memory while it computes: a look at a block that
 // isn't in the first-level cache yet would only wait.
 template <class A>
-inline bool correct(const Field& field, int64_t n, double ignore, const A*& values, A* room) {
+inline bool correct(const Field& field, int64_t n, double ignore, const A*& values, A* buffer) {
   if (field.type == ElementType::kUInt8 || field.type == ElementType::kBool) return false;
   const A ignored = A(ignore);
   const bool outside = ignored == ignored ? any_outside<A, true>(values, n, ignored)
                                           : any_outside<A, false>(values, n, ignored);
   if (!outside) return false;
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) room[i] = checked(values[i], ignored);
-  values = room;
+  for (int64_t i = 0; i < n; ++i) buffer[i] = checked(values[i], ignored);
+  values = buffer;
   return true;
 }
 

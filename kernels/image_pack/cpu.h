@@ -94,15 +94,15 @@ inline void quantize(const A* image, const A* noise, int64_t n, const Unpack& io
 
 template <class A>
 void unpack_planar(const Unpack& io, int64_t begin, int64_t end) {
-  A image_room[kStagedBlock], noise_room[kStagedBlock];
+  A image_buffer[kStagedBlock], noise_buffer[kStagedBlock];
   uint8_t levels[kChannels][kStagedBlock];
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
     for (int channel = 0; channel < kChannels; ++channel) {
       const int64_t origin = channel * io.pixels + at;
-      const A* image = fetch(io.image, origin, n, image_room);
+      const A* image = fetch(io.image, origin, n, image_buffer);
       const A* noise =
-          io.perturbation.data ? fetch(io.perturbation, origin, n, noise_room) : nullptr;
+          io.perturbation.data ? fetch(io.perturbation, origin, n, noise_buffer) : nullptr;
       quantize(image, noise, n, io, levels[io.reverse ? 2 - channel : channel]);
     }
     uint8_t* __restrict bytes = io.bytes + at * kChannels;
@@ -117,14 +117,15 @@ void unpack_planar(const Unpack& io, int64_t begin, int64_t end) {
 template <class A>
 void unpack_interleaved(const Unpack& io, int64_t begin, int64_t end) {
   constexpr int64_t kPixels = kStagedBlock / kChannels;
-  A image_room[kStagedBlock], noise_room[kStagedBlock];
+  A image_buffer[kStagedBlock], noise_buffer[kStagedBlock];
   uint8_t levels[kStagedBlock];
   const int first = io.reverse ? 2 : 0, last = 2 - first;
   for (int64_t at = begin; at < end; at += kPixels) {
     const int64_t pixels = end - at < kPixels ? end - at : kPixels;
     const int64_t origin = at * kChannels, n = pixels * kChannels;
-    const A* image = fetch(io.image, origin, n, image_room);
-    const A* noise = io.perturbation.data ? fetch(io.perturbation, origin, n, noise_room) : nullptr;
+    const A* image = fetch(io.image, origin, n, image_buffer);
+    const A* noise =
+        io.perturbation.data ? fetch(io.perturbation, origin, n, noise_buffer) : nullptr;
     quantize(image, noise, n, io, levels);
     uint8_t* __restrict bytes = io.bytes + origin;
     for (int64_t i = 0; i < n; i += kChannels) {

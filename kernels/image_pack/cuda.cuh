@@ -137,12 +137,12 @@ template <class T>
 __global__ void __launch_bounds__(kTileThreads) pack_kernel(Pack io, Samples samples) {
   using A = accumulate_t<T>;
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(Sixteen, room, (PixelTile<V>::kBytes / kVectorBytes + 1));
+  ANSM_FAST_SHARED(Sixteen, buffer, (PixelTile<V>::kBytes / kVectorBytes + 1));
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     const PixelTile<V> tile(samples, io.layout, io.reverse, sample);
     const uint8_t* bytes = io.bytes + tile.first;
     const int shift = shift_of(bytes);
-    auto* staged = reinterpret_cast<uint8_t*>(&room[0]);
+    auto* staged = reinterpret_cast<uint8_t*>(&buffer[0]);
     copy_staged(staged, bytes - shift, shift, tile.count * kChannels);
     __syncthreads();
 #pragma unroll 1  // a third of the registers
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kTileThreads)
     unpack_kernel(Unpack io, SampleNumber budgets, Samples samples) {
   using A = accumulate_t<T>;
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(Sixteen, room, (PixelTile<V>::kBytes / kVectorBytes + 1));
+  ANSM_FAST_SHARED(Sixteen, buffer, (PixelTile<V>::kBytes / kVectorBytes + 1));
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     const PixelTile<V> tile(samples, io.layout, io.reverse, sample);
     const double number = io.bounded ? budgets[sample] : 0.0;
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kTileThreads)
     const int budget = io.bounded ? whole_levels(number) : 255;
     uint8_t* bytes = io.bytes + tile.first;
     const int shift = shift_of(bytes);
-    auto* staged = reinterpret_cast<uint8_t*>(&room[0]);
+    auto* staged = reinterpret_cast<uint8_t*>(&buffer[0]);
 #pragma unroll 1  // a third of the registers
     for (int group = 0; group < kChannels; ++group) {
       const Vector<T, V> image = tile.template load<T>(io.image.data, group);

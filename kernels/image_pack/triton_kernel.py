@@ -115,11 +115,11 @@ def unpack_kernel(
     eps = tl.full((), float("inf"), A)
     budget = tl.full((), 255, tl.int32)
     if BOUNDED:
-        wide = per_sample(sample_eps, sample, eps_high, eps_low, EPS)
-        eps = wide.to(A)
+        exact_eps = per_sample(sample_eps, sample, eps_high, eps_low, EPS)
+        eps = exact_eps.to(A)
         # Rounding must not spend what is left of a budget between two levels, hence whole levels.
         # The slack forgives an eps that was itself rounded to a half type.
-        whole = tl.floor(wide * 255.0 * (1.0 + 1.0 / 1024.0))
+        whole = tl.floor(exact_eps * 255.0 * (1.0 + 1.0 / 1024.0))
         budget = tl.where(whole < 255.0, whole, 255.0).to(tl.int32)
     if LAST:
         there = place < tl.full((), pixels, tl.int64) * 3

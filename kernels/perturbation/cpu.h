@@ -53,15 +53,15 @@ inline void commit_within(const Field& field, int64_t at, int64_t n, const A* va
 
 template <class A>
 void step_sums_chunk(const Step& step, int64_t begin, int64_t end, StepSums* sums) {
-  A adv_room[kStagedBlock], grad_room[kStagedBlock], image_room[kStagedBlock];
-  A momentum_room[kStagedBlock] = {};
+  A adv_buffer[kStagedBlock], grad_buffer[kStagedBlock], image_buffer[kStagedBlock];
+  A momentum_buffer[kStagedBlock] = {};
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* adv = fetch(step.adv, at, n, adv_room);
-    const A* grad = fetch(step.grad, at, n, grad_room);
-    const A* image = fetch(step.image, at, n, image_room);
+    const A* adv = fetch(step.adv, at, n, adv_buffer);
+    const A* grad = fetch(step.grad, at, n, grad_buffer);
+    const A* image = fetch(step.image, at, n, image_buffer);
     const A* momentum =
-        step.momentum.data ? fetch(step.momentum, at, n, momentum_room) : momentum_room;
+        step.momentum.data ? fetch(step.momentum, at, n, momentum_buffer) : momentum_buffer;
     double absolute = 0, gg = 0, gm = 0, mm = 0, gd = 0, md = 0, dd = 0;
 #pragma omp simd reduction(+ : absolute, gg, gm, mm, gd, md, dd)
     for (int64_t i = 0; i < n; ++i) {
@@ -87,10 +87,10 @@ void step_sums_chunk(const Step& step, int64_t begin, int64_t end, StepSums* sum
 // The one sum that a momentum step in linf needs: a read of the gradient alone.
 template <class A>
 void absolute_sum_chunk(const Field& grad, int64_t begin, int64_t end, StepSums* sums) {
-  A room[kStagedBlock];
+  A buffer[kStagedBlock];
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* values = fetch(grad, at, n, room);
+    const A* values = fetch(grad, at, n, buffer);
     double absolute = 0;
 #pragma omp simd reduction(+ : absolute)
     for (int64_t i = 0; i < n; ++i) absolute += double(std::fabs(values[i]));
@@ -122,25 +122,25 @@ inline void step_block(const A* adv, const A* direction, const A* image, int64_t
 template <class A>
 void step_chunk(const Step& step, Norm norm, const Limits& limits, const StepScale& scale,
                 int64_t begin, int64_t end) {
-  A adv_room[kStagedBlock], grad_room[kStagedBlock], image_room[kStagedBlock];
-  A momentum_room[kStagedBlock];
+  A adv_buffer[kStagedBlock], grad_buffer[kStagedBlock], image_buffer[kStagedBlock];
+  A momentum_buffer[kStagedBlock];
   const A decay = A(step.decay), grad_scale = A(scale.grad);
   const bool linf = norm == Norm::kLinf;
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* adv = fetch(step.adv, at, n, adv_room);
-    const A* grad = fetch(step.grad, at, n, grad_room);
-    const A* image = fetch(step.image, at, n, image_room);
+    const A* adv = fetch(step.adv, at, n, adv_buffer);
+    const A* grad = fetch(step.grad, at, n, grad_buffer);
+    const A* image = fetch(step.image, at, n, image_buffer);
     const A* direction = grad;
     if (step.momentum.data) {
-      A* momentum = destination(step.momentum, at, momentum_room);
-      const A* before = fetch(step.momentum, at, n, momentum_room);
+      A* momentum = destination(step.momentum, at, momentum_buffer);
+      const A* before = fetch(step.momentum, at, n, momentum_buffer);
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) momentum[i] = decay * before[i] + grad_scale * grad[i];
       commit(step.momentum, at, n, momentum);
       direction = momentum;
     }
-    A* out = destination(step.adv, at, adv_room);
+    A* out = destination(step.adv, at, adv_buffer);
     if (linf)
       step_block<A, true>(adv, direction, image, n, limits, scale, out);
     else
@@ -152,10 +152,10 @@ void step_chunk(const Step& step, Norm norm, const Limits& limits, const StepSca
 
 template <class A>
 void squared_sum_chunk(const Field& field, int64_t begin, int64_t end, ProjectionSums* sums) {
-  A room[kStagedBlock];
+  A buffer[kStagedBlock];
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* values = fetch(field, at, n, room);
+    const A* values = fetch(field, at, n, buffer);
     double squared = 0;
 #pragma omp simd reduction(+ : squared)
     for (int64_t i = 0; i < n; ++i) squared += double(values[i]) * double(values[i]);
@@ -171,13 +171,13 @@ ANSM_FAST_ELEMENT A projected(A value, Norm norm, A eps, A shrink) {
 template <class A>
 void project_chunk(const Projection& io, Norm norm, const Limits& limits,
                    const ProjectionScale& scale, int64_t begin, int64_t end) {
-  A image_room[kStagedBlock], noise_room[kStagedBlock], out_room[kStagedBlock];
+  A image_buffer[kStagedBlock], noise_buffer[kStagedBlock], out_buffer[kStagedBlock];
   const A eps = A(limits.eps), min = A(limits.min), max = A(limits.max), shrink = A(scale.offset);
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* image = fetch(io.image, at, n, image_room);
-    const A* noise = fetch(io.perturbation, at, n, noise_room);
-    A* out = destination(io.out, at, out_room);
+    const A* image = fetch(io.image, at, n, image_buffer);
+    const A* noise = fetch(io.perturbation, at, n, noise_buffer);
+    A* out = destination(io.out, at, out_buffer);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i)
       out[i] = clamped(image[i] + projected(noise[i], norm, eps, shrink), min, max);
@@ -189,13 +189,13 @@ template <class A>
 void project_backward_sums_chunk(const ProjectionGradient& io, const Limits& limits,
                                  const ProjectionScale& scale, int64_t begin, int64_t end,
                                  ProjectionSums* sums) {
-  A image_room[kStagedBlock], noise_room[kStagedBlock], grad_room[kStagedBlock];
+  A image_buffer[kStagedBlock], noise_buffer[kStagedBlock], grad_buffer[kStagedBlock];
   const A min = A(limits.min), max = A(limits.max), shrink = A(scale.offset);
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* image = fetch(io.image, at, n, image_room);
-    const A* noise = fetch(io.perturbation, at, n, noise_room);
-    const A* grad = fetch(io.grad_output, at, n, grad_room);
+    const A* image = fetch(io.image, at, n, image_buffer);
+    const A* noise = fetch(io.perturbation, at, n, noise_buffer);
+    const A* grad = fetch(io.grad_output, at, n, grad_buffer);
     double along = 0;
 #pragma omp simd reduction(+ : along)
     for (int64_t i = 0; i < n; ++i) {
@@ -209,20 +209,21 @@ void project_backward_sums_chunk(const ProjectionGradient& io, const Limits& lim
 template <class A>
 void project_backward_chunk(const ProjectionGradient& io, Norm norm, const Limits& limits,
                             const ProjectionScale& scale, int64_t begin, int64_t end) {
-  A image_room[kStagedBlock], noise_room[kStagedBlock], grad_room[kStagedBlock];
-  A out_image_room[kStagedBlock], out_noise_room[kStagedBlock];
+  A image_buffer[kStagedBlock], noise_buffer[kStagedBlock], grad_buffer[kStagedBlock];
+  A out_image_buffer[kStagedBlock], out_noise_buffer[kStagedBlock];
   const A eps = A(limits.eps), min = A(limits.min), max = A(limits.max);
   const A shrink = A(scale.offset), radial = A(scale.radial);
   const bool linf = norm == Norm::kLinf;
   for (int64_t at = begin; at < end; at += kStagedBlock) {
     const int64_t n = end - at < kStagedBlock ? end - at : kStagedBlock;
-    const A* image = fetch(io.image, at, n, image_room);
-    const A* noise = fetch(io.perturbation, at, n, noise_room);
-    const A* grad = fetch(io.grad_output, at, n, grad_room);
+    const A* image = fetch(io.image, at, n, image_buffer);
+    const A* noise = fetch(io.perturbation, at, n, noise_buffer);
+    const A* grad = fetch(io.grad_output, at, n, grad_buffer);
     A* to_image =
-        io.grad_image.data ? destination(io.grad_image, at, out_image_room) : out_image_room;
-    A* to_noise = io.grad_perturbation.data ? destination(io.grad_perturbation, at, out_noise_room)
-                                            : out_noise_room;
+        io.grad_image.data ? destination(io.grad_image, at, out_image_buffer) : out_image_buffer;
+    A* to_noise = io.grad_perturbation.data
+                      ? destination(io.grad_perturbation, at, out_noise_buffer)
+                      : out_noise_buffer;
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
       const A p = noise[i], value = image[i] + projected(p, norm, eps, shrink);

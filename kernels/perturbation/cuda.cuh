@@ -182,11 +182,11 @@ void sum_field(const Field& field, FieldSum kind, const Samples& samples, double
 template <class T>
 ProjectionScale* norm_scales(const Field& noise, const Batch& batch, const Samples& samples,
                              cudaStream_t stream) {
-  const Workspace room(batch, 1);
-  auto* scales = reinterpret_cast<ProjectionScale*>(room.scales);
-  sum_field<T>(noise, FieldSum::kSquared, samples, room.partials, stream);
-  combine<1>(room.partials, samples.count, pieces_of(samples.elements),
-             FinishNorm{batch.eps, room.squared, scales}, stream);
+  const Workspace workspace(batch, 1);
+  auto* scales = reinterpret_cast<ProjectionScale*>(workspace.scales);
+  sum_field<T>(noise, FieldSum::kSquared, samples, workspace.partials, stream);
+  combine<1>(workspace.partials, samples.count, pieces_of(samples.elements),
+             FinishNorm{batch.eps, workspace.squared, scales}, stream);
   return scales;
 }
 
@@ -224,12 +224,12 @@ inline void launch_clamp_project_backward(const ProjectionGradient& io, const Ba
     if (l2) {
       scales = norm_scales<T>(io.perturbation, batch, samples, stream);
       if (io.grad_perturbation.data) {
-        const Workspace room(batch, 1);
+        const Workspace workspace(batch, 1);
         ANSM_FAST_LAUNCH((along_sum_kernel<T>), sample_grid(samples, kPieceElements),
                          dim3(kTileThreads), stream, io, samples, range_of<T>(batch), scales,
-                         room.partials);
-        combine<1>(room.partials, samples.count, pieces_of(samples.elements),
-                   FinishAlong{batch.eps, room.squared, scales}, stream);
+                         workspace.partials);
+        combine<1>(workspace.partials, samples.count, pieces_of(samples.elements),
+                   FinishAlong{batch.eps, workspace.squared, scales}, stream);
       }
     }
     ANSM_FAST_LAUNCH((project_backward_kernel<T>),
@@ -249,19 +249,19 @@ inline void launch_step(const Step& step, const Batch& batch, cudaStream_t strea
     const int64_t pieces = pieces_of(samples.elements);
     StepScale* scales = nullptr;
     if (l2) {
-      const Workspace room(batch, kStepSums);
-      scales = reinterpret_cast<StepScale*>(room.scales);
+      const Workspace workspace(batch, kStepSums);
+      scales = reinterpret_cast<StepScale*>(workspace.scales);
       ANSM_FAST_LAUNCH((step_sums_kernel<T>), sample_grid(samples, kPieceElements),
-                       dim3(kTileThreads), stream, step, samples, room.partials);
-      combine<kStepSums>(room.partials, samples.count, pieces,
+                       dim3(kTileThreads), stream, step, samples, workspace.partials);
+      combine<kStepSums>(workspace.partials, samples.count, pieces,
                          FinishStep<kStepSums>{batch.alpha, batch.eps, batch.norm, momentum,
                                                step.decay, double(batch.elements), scales},
                          stream);
     } else if (momentum) {
-      const Workspace room(batch, 1);
-      scales = reinterpret_cast<StepScale*>(room.scales);
-      sum_field<T>(step.grad, FieldSum::kAbsolute, samples, room.partials, stream);
-      combine<1>(room.partials, samples.count, pieces,
+      const Workspace workspace(batch, 1);
+      scales = reinterpret_cast<StepScale*>(workspace.scales);
+      sum_field<T>(step.grad, FieldSum::kAbsolute, samples, workspace.partials, stream);
+      combine<1>(workspace.partials, samples.count, pieces,
                  FinishStep<1>{batch.alpha, batch.eps, batch.norm, momentum, step.decay,
                                double(batch.elements), scales},
                  stream);

@@ -27,7 +27,7 @@ template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     field_sum_kernel(const void* field, FieldSum kind, Samples samples, double* partials) {
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(double, room, kRoomPerSum);
+  ANSM_FAST_SHARED(double, buffer, kBufferPerSum);
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     double sum[1] = {};
     for_each_tile<V>(samples, sample, [&](const Tile<V>& tile) {
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kTileThreads)
         sum[0] += kind == FieldSum::kAbsolute ? fabs(value) : value * value;
       }
     });
-    write_partials(sum, room, sample, samples.count, partials);
+    write_partials(sum, buffer, sample, samples.count, partials);
     __syncthreads();
   }
 }
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kTileThreads)
                      const ProjectionScale* scales, double* partials) {
   using A = accumulate_t<T>;
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(double, room, kRoomPerSum);
+  ANSM_FAST_SHARED(double, buffer, kBufferPerSum);
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     const A shrink = A(scales[sample].offset);
     double sum[1] = {};
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kTileThreads)
         sum[0] += passes ? double(p) * to<double>(grad.value[i]) : 0.0;
       }
     });
-    write_partials(sum, room, sample, samples.count, partials);
+    write_partials(sum, buffer, sample, samples.count, partials);
     __syncthreads();
   }
 }
@@ -76,7 +76,7 @@ template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     step_sums_kernel(Step step, Samples samples, double* partials) {
   constexpr int V = kVectorWidth<T>;
-  ANSM_FAST_SHARED(double, room, (kStepSums * kRoomPerSum));
+  ANSM_FAST_SHARED(double, buffer, (kStepSums * kBufferPerSum));
   for (int64_t sample = blockIdx.y; sample < samples.count; sample += gridDim.y) {
     double sums[kStepSums] = {};
     for_each_tile<V>(samples, sample, [&](const Tile<V>& tile) {
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kTileThreads)
         }
       }
     });
-    write_partials(sums, room, sample, samples.count, partials);
+    write_partials(sums, buffer, sample, samples.count, partials);
     __syncthreads();
   }
 }

@@ -39,12 +39,12 @@ def within(value, x, low, high, allowed, T: tl.constexpr):
     the image ``x`` if so."""
     stored = narrow(value, T)
     if T == tl.float16 or T == tl.bfloat16:
-        wide = widen(stored, tl.float32)
+        rounded = widen(stored, tl.float32)
         raw = stored.to(tl.int16, bitcast=True).to(tl.int32)
-        across = tl.where(wide > x, 0x8001, 0x0001)
-        step = tl.where((wide > x) == (wide > 0.0), -1, 1)
-        back = tl.where(wide == 0.0, across, raw + step)
-        outside = (x >= low) & (x <= high) & (tl.abs(wide - x) > allowed)
+        across = tl.where(rounded > x, 0x8001, 0x0001)
+        step = tl.where((rounded > x) == (rounded > 0.0), -1, 1)
+        back = tl.where(rounded == 0.0, across, raw + step)
+        outside = (x >= low) & (x <= high) & (tl.abs(rounded - x) > allowed)
         stored = tl.where(outside, back, raw).to(tl.int16).to(T, bitcast=True)
     return stored
 

@@ -41,14 +41,14 @@ template <class A>
 void blocks(ElementType type, size_t n, int64_t skip) {
   Typed given(type, normal(n + size_t(skip), unsigned(n), 3));
   const Numbers truth = given.values();
-  std::vector<A> room(n + 1, A(-7));
-  const A* found = fetch(given.field(), skip, int64_t(n), room.data());
+  std::vector<A> buffer(n + 1, A(-7));
+  const A* found = fetch(given.field(), skip, int64_t(n), buffer.data());
   for (size_t i = 0; i < n; ++i) CHECK(double(found[i]) == double(A(truth[size_t(skip) + i])));
-  CHECK(room[n] == A(-7));
+  CHECK(buffer[n] == A(-7));
 
   if (type == ElementType::kUInt8) return;
   Typed out(type, Numbers(n + size_t(skip) + 1, 99.0));
-  A* place = destination(out.field(), skip, room.data());
+  A* place = destination(out.field(), skip, buffer.data());
   const Numbers values = normal(n, 9);
   for (size_t i = 0; i < n; ++i) place[i] = A(values[i]);
   commit(out.field(), skip, int64_t(n), place);
