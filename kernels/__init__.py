@@ -1,1 +1,1 @@
-"""Torch-free kernels, one room an op; headers for whoever wants to compile them alone."""
+"""Torch-free kernels, one folder an op; headers for whoever wants to compile them alone."""

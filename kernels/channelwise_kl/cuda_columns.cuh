@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
   store_partials<3>(layers, layer, kMaxima, column, buffer);
 }
 
-// From the last block to the first: what the walk before read last may still be in the cache.
+// From the last block to the first: what the pass before read last may still be in the cache.
 template <class T, int V>
 __global__ void __launch_bounds__(kColumnThreads, kColumnBlocks<T, V>)
     column_gradients(Layers layers) {

@@ -50,7 +50,7 @@ struct Held {
         }
       }
     }
-    // Numbers are made only when all loads are under way.
+    // Numbers are made only when all loads are issued.
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
       if (!has(g)) break;

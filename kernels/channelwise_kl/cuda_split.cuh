@@ -1,5 +1,5 @@
 // Rows too long for one block: chunks of constant length give partial results, which `combine`
-// brings together, and the gradient is a second walk. Nothing depends on the device.
+// brings together, and the gradient is a second pass. Nothing depends on the device.
 #pragma once
 
 #include "cuda_held.cuh"
@@ -40,7 +40,7 @@ __device__ __forceinline__ void load_part(const Layer& layer, const Chunk& chunk
   held.load(at<T>(layer.first, chunk.begin + start), at<T>(layer.second, chunk.begin + start));
 }
 
-// What the walks after the first take at once: they need nothing of the rest of the chunk.
+// What the passes after the first take at once: they need nothing of the rest of the chunk.
 template <class T>
 constexpr int kPartCount = kSplitCount<T> / 2;
 
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kSplitThreads) split_smoothed(Layers layers) {
   }
 }
 
-// From the last block to the first: what the walk before read last may still be in the cache.
+// From the last block to the first: what the pass before read last may still be in the cache.
 template <class T>
 __global__ void __launch_bounds__(kSplitThreads) split_gradients(Layers layers) {
   using A = accumulate_t<T>;

@@ -100,7 +100,7 @@ ANSM_FAST_ELEMENT A gradient_second(const Row<A>& row, A exp_first, A exp_second
   return q - p;
 }
 
-// A block of a gradient on its way out.
+// Writes a block of a gradient.
 template <class A>
 inline void put(const Inputs& in, const Field& field, int64_t at, int64_t n, const A* values) {
   in.streamed ? commit_streamed(field, at, n, values) : commit(field, at, n, values);

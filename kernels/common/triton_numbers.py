@@ -1,4 +1,4 @@
-"""What the Triton kernels of all rooms share: number types, exponential, logarithm, sums.
+"""What the Triton kernels of all ops share: number types, exponential, logarithm, sums.
 
 Arithmetic is in ``A``, float32 or float64. Triton's own conversions serve but for its interpreter,
 which truncates to bfloat16 where hardware rounds to nearest.

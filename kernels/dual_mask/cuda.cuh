@@ -21,7 +21,8 @@ inline int64_t workspace_size(const Inputs& in, const Batch& batch) {
   return in.branches * batch.samples * (kSums * pieces_of(batch.elements) + 2);
 }
 
-// Wide masks narrow the vectors of half types: each access of a warp is without gaps.
+// Elements of a vector: the largest element type of all tensors takes 16 bytes, so that each access
+// of a warp is without gaps.
 inline int vector_width(const Inputs& in) {
   int64_t widest = bytes_of(in.logits[0].type);
   for (int b = 0; b < kMaxBranches; ++b)

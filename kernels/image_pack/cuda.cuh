@@ -214,7 +214,7 @@ dim3 grid_of(const Samples& samples) {
   return sample_grid(samples, PixelTile<kVectorWidth<T>>::kPixels);
 }
 
-// `io.table` is not used: the division costs less than the table's way through memory.
+// `io.table` is not used: the division costs less than reading the table from memory.
 inline void launch_pack(const Pack& io, const Batch& batch, cudaStream_t stream) {
   if (batch.samples == 0 || io.pixels == 0) return;
   for_floating(io.image.type, [&](auto zero) {
