@@ -12,6 +12,18 @@
 
 inline int failures = 0;
 
+// TEST(name) { ... } defines a test, which main runs.
+struct Test {
+  const char* name;
+  void (*run)();
+};
+inline std::vector<Test> tests;
+
+#define TEST(name)                                                                      \
+  static void test_##name();                                                            \
+  static const bool registered_##name = (tests.push_back({#name, &test_##name}), true); \
+  static void test_##name()
+
 inline void check(bool holds, const char* what, const char* file, int line) {
   if (holds) return;
   ++failures;
@@ -70,11 +82,3 @@ void in_pieces(size_t n, const Run& run) {
   run(first, second);
   run(second, total);
 }
-
-void test_common();
-void test_half();
-void test_channelwise_kl();
-void test_dual_mask();
-void test_perturbation();
-void test_perturbation_backward();
-void test_image_pack();

@@ -18,13 +18,12 @@ static bool runs_here(const std::string& isa) {
 int main() {
   const std::string isa = ANSM_FAST_ISA_NAME;
   if (!runs_here(isa)) return 77;
-  test_common();
-  test_half();
-  test_channelwise_kl();
-  test_dual_mask();
-  test_perturbation();
-  test_perturbation_backward();
-  test_image_pack();
-  std::printf("%s: %d failures\n", isa.c_str(), failures);
-  return failures == 0 ? 0 : 1;
+  for (const Test& test : tests) {
+    const int before = failures;
+    test.run();
+    if (failures > before)
+      std::printf("%s: %d failures in %s\n", isa.c_str(), failures - before, test.name);
+  }
+  std::printf("%s: %zu tests, %d failures\n", isa.c_str(), tests.size(), failures);
+  return failures == 0 && !tests.empty() ? 0 : 1;
 }

@@ -204,7 +204,7 @@ void scaled_gradients(ElementType type, size_t samples, size_t channels, size_t 
 
 }  // namespace
 
-void test_channelwise_kl() {
+TEST(channelwise_kl) {
   for (const size_t channels : {1u, 17u, 130u})
     for (const size_t pixels : {1u, 7u, 64u, 65u, 1500u})
       for (const double alpha : {0.0, 1e-3})

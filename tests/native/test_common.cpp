@@ -67,7 +67,7 @@ void test_logistic() {
 
 }  // namespace
 
-void test_common() {
+TEST(common) {
   test_exp<float>(87);
   test_exp<double>(708);
   test_log();

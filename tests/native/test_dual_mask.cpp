@@ -211,7 +211,7 @@ void odd_masks() {
 
 }  // namespace
 
-void test_dual_mask() {
+TEST(dual_mask) {
   for (const ElementType type : kFloating)
     for (const size_t n : {1u, 15u, 1024u, 5000u})
       for (const double pos_weight : {1.0, 3.0})

@@ -62,7 +62,7 @@ void blocks(ElementType type, size_t n, int64_t skip) {
 
 }  // namespace
 
-void test_half() {
+TEST(half) {
   every_pattern(kFloat16Format, float_from_float16, float16_from_float);
   every_pattern(kBFloat16Format, float_from_bfloat16, bfloat16_from_float);
   const ElementType narrow_types[] = {ElementType::kFloat32, ElementType::kFloat16,

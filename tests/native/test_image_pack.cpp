@@ -114,7 +114,7 @@ void run(ElementType type, size_t pixels, Layout layout, bool reverse) {
 
 }  // namespace
 
-void test_image_pack() {
+TEST(image_pack) {
   for (const ElementType type : kFloating)
     for (const size_t pixels : {1u, 5u, 341u, 342u, 1024u, 3500u})
       for (const Layout layout : {Layout::kPlanar, Layout::kInterleaved})

@@ -154,7 +154,7 @@ void special_values(ElementType type) {
 
 }  // namespace
 
-void test_perturbation() {
+TEST(perturbation) {
   for (const ElementType type : kFloating)
     for (const size_t n : {1u, 9u, 1024u, 3001u})
       for (const Norm norm : {Norm::kLinf, Norm::kL2}) {

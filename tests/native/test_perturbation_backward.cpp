@@ -85,7 +85,7 @@ void borders() {
 
 }  // namespace
 
-void test_perturbation_backward() {
+TEST(perturbation_backward) {
   for (const ElementType type : kFloating)
     for (const size_t n : {1u, 9u, 1024u, 3001u})
       for (const Norm norm : {Norm::kLinf, Norm::kL2})
