@@ -1,6 +1,7 @@
-"""Lets the suites import their neighbours; last on the path, so that nothing is shadowed."""
+"""Lets the suites import their neighbours and `tools`; last on the path: nothing is shadowed."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent)]

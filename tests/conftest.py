@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import random
+import sys
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -16,6 +18,9 @@ import pytest
 import torch
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
+
+# For `tools` and `benchmarks`; last, so that an installed ansm_fast is what is tested.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 settings.register_profile("repeatable", deadline=None, max_examples=40, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000, derandomize=False)

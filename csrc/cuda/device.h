@@ -1,7 +1,7 @@
 // What the launchers of csrc/cuda/*.cu share: the current device and stream, and registration.
 //
 // The same files are compiled by g++ with ANSM_FAST_SIMT as CPU ops of the namespace
-// ansm_fast_simt (tests/simt), so that checks, allocation and launch are proved with the kernels.
+// ansm_fast_simt (tools/simt), so that checks, allocation and launch are proved with the kernels.
 #pragma once
 
 #include "../layout.h"

@@ -1,5 +1,5 @@
 // CUDA kernels are one source for two compilers: nvcc, and g++ with ANSM_FAST_SIMT, where
-// tests/simt runs every thread on the CPU. What the two do not spell alike has a macro here.
+// tools/simt runs every thread on the CPU. What the two do not spell alike has a macro here.
 #pragma once
 
 #include <cstdint>

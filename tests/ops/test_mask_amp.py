@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from .masks import each_backend
+from tools.mask_step import OPS, PRECISIONS, REDUCTIONS, error_and_eagers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "triton"))
-from mask_step import OPS, PRECISIONS, REDUCTIONS, error_and_eagers
+from .masks import each_backend
 
 
 @each_backend

@@ -82,7 +82,7 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
     for wanted in (
         "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/ops.cpp",
         "csrc/host/channelwise_kl.cpp", "build_backend/cuda_library.py", "csrc/cuda/device.h",
-        "kernels/common/cuda.cuh", "scripts/check_cuda_link.py", "kernels/channelwise_kl/cpu.h",
+        "kernels/common/cuda.cuh", "tools/check_cuda_link.py", "kernels/channelwise_kl/cpu.h",
         "README.md", "LICENSE",
         "ansm_fast/weights/localizer_robust.safetensors",
         "ansm_fast/weights/ansm_robust.safetensors",
@@ -121,7 +121,7 @@ def test_wheel_with_the_cuda_library(built) -> None:
     folder, _ = built
     library = folder / "unpacked" / "ansm_fast" / "_C_cuda.so"
     assert library.is_file()
-    run(sys.executable, ROOT / "scripts" / "check_cuda_link.py", library)
+    run(sys.executable, "-m", "tools.check_cuda_link", library, cwd=ROOT)
     report = doctor(folder)
     assert report["build"]["cuda"]["architectures"] == ["8.0"]
     assert "-fmad=false" in report["build"]["cuda"]["flags"]

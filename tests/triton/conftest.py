@@ -7,9 +7,6 @@ TRITON_INTERPRET=1 ANSM_FAST_TRITON_TESTS=interpreted pytest tests/triton/interp
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 KINDS = ("interpreted", "compiled")
 collect_ignore = [kind for kind in KINDS if os.environ.get("ANSM_FAST_TRITON_TESTS") != kind]
-sys.path.insert(0, str(Path(__file__).parent))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import triton
-from compile_report import Device, rows, wrong
 from torch._functorch.aot_autograd import aot_export_module
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ansm_fast.ops.triton import NAMESPACE
+from tools.triton.compile_report import Device, rows, wrong
 
 
 def test_no_instance_spills() -> None:

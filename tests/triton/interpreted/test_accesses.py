@@ -6,8 +6,9 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from accesses import ORDERS, Accesses
 from triton.runtime.errors import InterpreterError
+
+from tools.triton.accesses import ORDERS, Accesses
 
 
 @triton.jit

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from cases import DTYPES, laid_out
 from torch import Tensor
 
 from ansm_fast.ops import (
@@ -19,6 +18,7 @@ from ansm_fast.ops import (
     momentum_step_,
     pgd_step_,
 )
+from tools.triton.cases import DTYPES, laid_out
 
 BACKENDS = ("triton", "reference")
 LAYOUTS = ("contiguous", "channels_last")

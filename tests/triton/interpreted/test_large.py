@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from accesses import Accesses
 from torch import Tensor
 
 from ansm_fast.ops.triton import NAMESPACE, dual_mask, perturbation
+from tools.triton.accesses import Accesses
 
 MORE = 2**31 + 1024 * 300
 TAIL = 1024

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from mask_step import OPS, PRECISIONS, REDUCTIONS, error_and_eagers
+
+from tools.mask_step import OPS, PRECISIONS, REDUCTIONS, error_and_eagers
 
 
 @pytest.mark.parametrize(("dtype", "scale"), PRECISIONS)

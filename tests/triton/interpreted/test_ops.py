@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from accesses import ORDERS
-from cases import (
+
+from ansm_fast.ops.triton import NAMESPACE
+from tools.triton.accesses import ORDERS
+from tools.triton.cases import (
     DTYPES,
     LAYOUTS,
     dual_mask_cases,
@@ -17,9 +19,7 @@ from cases import (
     laid_out,
     perturbation_cases,
 )
-from running import results_of, row_of, same_bits
-
-from ansm_fast.ops.triton import NAMESPACE
+from tools.triton.running import results_of, row_of, same_bits
 
 ROOMS = (kl_cases, dual_mask_cases, perturbation_cases, image_cases)
 

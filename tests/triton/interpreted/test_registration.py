@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import LAYOUTS, cases
 
 from ansm_fast.ops import channelwise_kl, clamp_project, dual_mask_loss, pgd_step_
 from ansm_fast.ops.triton import NAMESPACE
+from tools.triton.cases import LAYOUTS, cases
 
 
 def smallest_cases(layout: str):

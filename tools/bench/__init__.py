@@ -1,0 +1,7 @@
+"""The benchmark on a GPU: ``tools.gpu_check`` runs it, ``pytest benchmarks/test_gpu.py`` shows it.
+
+work    what is timed, and the bytes that each op cannot do without
+timing  CUDA events, a flushed cache, quantiles
+suite   all of it into rows
+plot    a result file as a picture
+"""

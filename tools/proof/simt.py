@@ -1,0 +1,190 @@
+"""The CUDA kernels in the SIMT harness: one variant, one process.
+
+    python -m tools.proof.simt plain|address|seen [--quick] [--ops OP ...] [--library FILE]
+
+Prints JSON: rows of the calls of tools.triton.cases (the same for both kinds of kernels) and of
+tools.gpu, and of the traffic where accesses are seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ansm_fast.ops import backends
+from ansm_fast.ops.native import bind
+from tools.gpu import cases as checks
+from tools.gpu import correctness
+from tools.proof.large import SCHEDULE, Large, large
+from tools.proof.traffic import Traffic, traffic
+from tools.simt import harness
+from tools.simt.build import NAMESPACE
+from tools.triton import running
+from tools.triton.cases import LAYOUTS, Case, cases
+
+# Public op of tools.gpu -> the ops of the schema that it calls.
+CALLED = {
+    "channelwise_kl": ("channelwise_kl", "channelwise_kl_backward", "channelwise_kl_scale_"),
+    "channelwise_kl of pairs": ("channelwise_kl_layers",),
+    "dual_mask_loss": ("dual_mask", "dual_mask_backward"),
+    "bce_dice_loss": ("dual_mask", "dual_mask_backward"),
+    "clamp_project": ("clamp_project", "clamp_project_backward"),
+}
+Row = dict[str, Any]
+
+
+def calls(dtypes: list[torch.dtype]) -> Iterator[tuple[str, Case]]:
+    for dtype in dtypes:
+        for layout in LAYOUTS:
+            for case in cases(dtype, layout):
+                name = str(dtype).removeprefix("torch.")
+                yield f"{case.label} {name} {layout}", case
+
+
+def guarded(work: Callable[[], Row], op: str, label: str) -> Row:
+    """What fails is a row as well."""
+    try:
+        return {"op": op, "case": label, "error": ""} | work()
+    except RuntimeError as error:
+        return {"op": op, "case": label, "error": str(error).splitlines()[0]}
+
+
+def of_case(simt: harness.Library, case: Case, schedules: tuple[str, ...]) -> Row:
+    """Results under every schedule, and what the harness found."""
+    results = []
+    simt.reset()
+    for schedule in schedules:
+        with simt.schedule(schedule):
+            results.append(running.results_of(case, NAMESPACE))
+    launches = simt.report()
+    errors = running.errors_of(case, results[0])
+    return {
+        "numerics": all(error <= bound for error, bound in errors),
+        "of_bound": max((e / b for e, b in errors if b), default=0.0),
+        "schedules": len(schedules)
+        if all(running.same_bits(results[0], r) for r in results)
+        else 0,
+        "launches": len(launches),
+        "kernels": names_of(launches),
+        "findings": harness.findings(launches),
+    }
+
+
+def names_of(launches: list[Row]) -> list[str]:
+    """The kernels that were launched, without template arguments."""
+    return sorted({launch["kernel"].partition("<")[0] for launch in launches})
+
+
+def of_traffic(simt: harness.Library, call: Traffic) -> Row:
+    simt.reset()
+    op = getattr(getattr(torch.ops, NAMESPACE), call.op).default
+    with torch.no_grad():
+        op(*call.arguments)
+    launches = simt.report()
+    moved = [launch[way] for launch in launches for way in ("read", "written")]
+    sectors = sum(m["sectors"] for m in moved)
+    ideal = sum(m["ideal_sectors"] for m in moved)
+    touched = sum(m["access_sectors"] for m in moved)
+    return {
+        "bytes_over_floor": 32 * sectors / call.floor,
+        "sectors_over_ideal": touched / max(1, ideal),
+        # An odd row start may cost one more sector for each access.
+        "beyond_one_extra": max(0, touched - ideal - sum(m["accesses"] for m in moved)),
+        "aligned": call.aligned,
+        "kernels": names_of(launches),
+        "findings": harness.findings(launches),
+        "launches": len(launches),
+    }
+
+
+def of_large(simt: harness.Library, call: Large) -> Row:
+    """Whether the last blocks stay within the tensors, and what they write is right."""
+    simt.reset()
+    op = getattr(getattr(torch.ops, NAMESPACE), call.op).default
+    with torch.no_grad(), simt.schedule(SCHEDULE):
+        results = op(*call.arguments)
+    launches = simt.report()
+    wrong = harness.findings(launches)
+    if call.last is not None:
+        result = running.flat(results)[0] if results is not None else call.arguments[0]
+        found, true = result.reshape(-1)[-8:].float(), call.last()
+        if not torch.allclose(found, true, rtol=1e-2, atol=1e-3):
+            wrong.append(f"the last elements are {found.tolist()}, not {true.tolist()}")
+    return {"findings": wrong, "launches": len(launches), "kernels": names_of(launches)}
+
+
+def of_checks(simt: harness.Library, quick: bool) -> Iterator[Row]:
+    """The checks of tools.gpu_check on the same kernels: edges, layouts, gradients."""
+    backends.register("simt", backends.Backend(("cpu",), bind(NAMESPACE)))
+    # Rows of half a million pixels take minutes on the CPU.
+    chosen = [c for c in checks.cases(quick) if torch.Size(c.shape).numel() < 200_000]
+    for case in chosen:
+        simt.reset()
+        outcome = correctness.run([case], "simt", torch.device("cpu"))[0]
+        launches = simt.report()
+        for op in CALLED.get(case.op, (case.op,)):
+            yield {
+                "op": op,
+                "case": case.name,
+                "error": "",
+                "launches": len(launches),
+                "numerics": outcome.status == correctness.PASSED,
+                "message": outcome.detail,
+                "schedules": 1,
+                "findings": harness.findings(launches),
+                "check": True,
+            }
+
+
+def rows(variant: str, quick: bool, only: list[str], library: Path | None) -> list[Row]:
+    def wanted(op: str) -> bool:
+        return not only or op in only
+
+    torch.set_num_threads(1)
+    simt = harness.load(variant, library)
+    every = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    dtypes = [torch.float32, torch.bfloat16] if quick else every
+    schedules = harness.SCHEDULES if variant == "plain" else ("lifo", "rev,descending")
+    found = [
+        guarded(lambda case=case: of_case(simt, case, schedules), case.op, label)
+        for label, case in calls(dtypes)
+        if wanted(case.op)
+    ]
+    if variant == "seen":
+        for dtype in dtypes if quick else (torch.float32, torch.float16):
+            found += [
+                guarded(lambda call=call: of_traffic(simt, call), call.op, f"{call.label} {dtype}")
+                for call in traffic(dtype)
+                if wanted(call.op)
+            ]
+        for call in large():
+            if not wanted(call.op):
+                continue
+            label = f"{call.label}, more than 2**31 elements"
+            found.append(guarded(lambda call=call: of_large(simt, call), call.op, label))
+    if not only:
+        found += of_checks(simt, quick or variant != "plain")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=("plain", "address", "seen"))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--ops", nargs="+", default=[], help="the first kind of calls of these alone"
+    )
+    parser.add_argument("--library", type=Path, help="another build of the variant")
+    options = parser.parse_args()
+    found = rows(options.variant, options.quick, options.ops, options.library)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Proves the GPU kernels without a GPU, and prints what is proved as a table.
+
+    python -m tools.prove [--quick] [--markdown FILE]
+
+A row for each op and kind of kernel. What the columns hold:
+
+numerics         calls right against float64: all dtypes, odd sizes, layouts, edges
+schedules        orders of warps, blocks or programs that gave the same bits
+sanitizers       CUDA: calls under AddressSanitizer and UndefinedBehaviorSanitizer;
+                 Triton: calls whose every unmasked lane lay within a tensor
+races            races, accesses out of range, reads of unwritten shared memory
+bytes / floor    distinct sectors touched over the floor of the room's README, at most 1.02
+sectors / ideal  CUDA: sectors of every warp access over the ideal for aligned rows, at most 1.05;
+                 Triton: compiled instances with 128-bit accesses, of those for aligned rows
+registers        of a thread, over sm_80, sm_90, sm_100 and all instances
+spills           kernels that spill or have a stack frame
+
+Exits with 1 and says what is wrong where a cell is not as it must be. Needs g++, nvcc and Triton.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from build_backend import cuda_library
+from tools import compile_report
+from tools.proof import summary
+from tools.simt import build, harness
+
+ROOT = Path(__file__).resolve().parents[1]
+Rows = list[dict[str, Any]]
+ROOMS = {"channelwise_kl": "channelwise_kl", "dual_mask": "dual_mask", "image": "image_pack"}
+
+
+def room_of(op: str) -> str:
+    return next((room for start, room in ROOMS.items() if op.startswith(start)), "perturbation")
+
+
+def tool(*command: str, environment: dict[str, str] | None = None) -> Rows:
+    """The rows that a tool prints as JSON, in a process of its own."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    print(f"{command[0]} {' '.join(command[1:3])}: {time.monotonic() - started:.0f} s", flush=True)
+    try:  # a report that finds something exits with 1 after its rows, which say what
+        rows: Rows = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        told = f"{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        sys.exit(f"prove: {' '.join(command)} fails with {done.returncode}:\n{told}")
+    return rows
+
+
+def compiled_rooms() -> tuple[dict[str, Rows], list[str]]:
+    """Every room's kernels, and what is worse than in the committed table."""
+    started = time.monotonic()
+    try:
+        toolkit = cuda_library.find_toolkit()
+    except cuda_library.CannotBuild as error:
+        sys.exit(f"prove: {error}")
+    results = compile_report.compiled(compile_report.ROOMS, toolkit)
+    print(f"compiled every room: {time.monotonic() - started:.0f} s", flush=True)
+    rooms: dict[str, Rows] = {
+        room: [
+            {
+                "kernel": name,
+                "registers": [kernel.registers for kernel in found.values()],
+                "memory": "; ".join(k.memory for k in found.values() if k.memory),
+            }
+            for name, found in kernels.items()
+        ]
+        for room, kernels in results.items()
+    }
+    return rooms, compile_report.worse_than_committed(results, toolkit.version)
+
+
+def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
+    """Those of a room's kernels that an op's calls launched."""
+    names = {name for row in rows if row["op"] == op for name in row.get("kernels", ())}
+    return [k for k in kernels if re.split(r"[<(]", k["kernel"])[0] in names]
+
+
+def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
+    """The table, and how docs/kernel_resources.md is no longer true."""
+    flags = ["--quick"] if quick else []
+    few = ["--brief", "--dtype", "float32", "bfloat16"] if quick else []
+    for variant in ("plain", "address", "seen"):  # built here, one after the other
+        build.library(variant)
+    interpreter = dict(os.environ, TRITON_INTERPRET="1")
+    with ThreadPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as pool:
+        simt = {
+            variant: pool.submit(
+                tool, "tools.proof.simt", variant, *flags,
+                environment=harness.address_environment() if variant == "address" else None,
+            )
+            for variant in ("plain", "seen", "address")
+        }  # fmt: skip
+        interpreted = pool.submit(
+            tool, "tools.triton.interpreter_report", "--json", *few, environment=interpreter
+        )
+        ahead = pool.submit(tool, "tools.triton.compile_report", "--json", *few)
+        rooms = pool.submit(compiled_rooms)
+        found = {variant: future.result() for variant, future in simt.items()}
+        triton, compiled, (kernels, worse) = interpreted.result(), ahead.result(), rooms.result()
+    table = {}
+    for op in summary.OPS:
+        mine = launched(found["seen"], op, kernels[room_of(op)])
+        table[op, "cuda"] = summary.cuda_cells(
+            op, found["plain"], found["address"], found["seen"], mine
+        )
+        table[op, "triton"] = summary.triton_cells(op, triton, compiled)
+    return table, worse
+
+
+def show(table: dict[tuple[str, str], summary.Cells]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="What is proved without a GPU")
+    for title in ("op", "backend", *summary.COLUMNS):
+        shown.add_column(title, overflow="fold")
+    for (op, backend), cells in table.items():
+        style = "red" if cells.wrong else None
+        shown.add_row(op, backend, *(cells[c] for c in summary.COLUMNS), style=style)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
+    parser.add_argument("--markdown", type=Path, help="write the table into this document")
+    options = parser.parse_args()
+    table, worse = proved(options.quick)
+    show(table)
+    if options.markdown is not None:
+        from ansm_fast.evaluation.tables import write_markdown
+
+        write_markdown(options.markdown, summary.markdown(table), "proof")
+    wrong = [f"{op} on {b}: {line}" for (op, b), cells in table.items() for line in cells.wrong]
+    wrong += worse
+    for line in wrong:
+        print(line)
+    empty = [key for key, cells in table.items() if not all(cells.get(c) for c in summary.COLUMNS)]
+    if wrong or empty:
+        sys.exit(f"prove: {len(wrong)} findings, {len(empty)} rows with empty cells")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The CUDA kernels on the CPU: ``build`` compiles them with g++, ``harness`` runs them."""

@@ -1,0 +1,1 @@
+"""The Triton kernels without a GPU: interpreted with every access seen, or compiled ahead."""

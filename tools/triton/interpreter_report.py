@@ -1,0 +1,90 @@
+"""Every Triton op in the interpreter: numerics, schedules, bounds, races, bytes. A row a case.
+
+python -m tools.triton.interpreter_report [--json] [--brief] [--dtype float32 ...] [--orders 3]
+
+The exit status is 1 where one of them fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
+warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of inf and NaN
+
+import torch  # noqa: E402
+from triton.runtime.errors import InterpreterError  # noqa: E402
+
+from tools.triton.accesses import ORDERS, OutOfBounds  # noqa: E402
+from tools.triton.cases import LAYOUTS, Case, cases  # noqa: E402
+from tools.triton.running import row_of  # noqa: E402
+
+SECTORS_OVER_FLOOR = 1.02
+
+
+def wrong(row: dict[str, Any]) -> bool:
+    if row["bounds"] or not row["numerics"] or not row["schedules"] or row["races"]:
+        return True
+    return row["floor"] is not None and row["sectors_over_floor"] > SECTORS_OVER_FLOOR
+
+
+def chosen(every: Iterable[Case], brief: bool) -> Iterator[Case]:
+    """All cases, or every third of each op and so at least one."""
+    seen: Counter[str] = Counter()
+    for case in every:
+        if not brief or seen[case.op] % 3 == 0:
+            yield case
+        seen[case.op] += 1
+
+
+def rows(
+    dtypes: Sequence[str], orders: int = len(ORDERS), brief: bool = False
+) -> list[dict[str, Any]]:
+    """One row for every op, dtype, layout and case; ``bounds`` names an access out of bounds."""
+    found = []
+    for name in dtypes:
+        for layout in LAYOUTS:
+            for case in chosen(cases(getattr(torch, name), layout), brief):
+                row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
+                try:
+                    row |= row_of(case, ORDERS[:orders])
+                except (InterpreterError, OutOfBounds) as error:
+                    row |= {"op": case.op, "case": case.label, "bounds": str(error)}
+                found.append(row)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--dtype", nargs="+", default=["float32", "float64", "float16", "bfloat16"])
+    parser.add_argument("--brief", action="store_true", help="every third case of each op")
+    parser.add_argument("--orders", type=int, default=len(ORDERS))
+    options = parser.parse_args()
+    found = rows(options.dtype, options.orders, options.brief)
+    bad = sum(map(wrong, found))
+    if options.json:
+        print(json.dumps(found))
+        sys.exit(min(bad, 1))
+    for row in found:
+        ratio = row.get("sectors_over_floor")
+        print(
+            f"{row['op']:24} {row['dtype']:9} {row['layout']:14} {row['case']:36} "
+            f"error {row.get('error', float('nan')):.1e} {'ok' if row.get('numerics') else 'BAD'}  "
+            f"schedules {row.get('schedules')}  races {len(row.get('races', []))}  "
+            f"bounds {row['bounds'] or 'ok'}  "
+            + (f"sectors/floor {ratio:.4f}" if ratio is not None else "")
+        )
+    print(f"{len(found)} cases, {bad} wrong")
+    sys.exit(min(bad, 1))
+
+
+if __name__ == "__main__":
+    main()
