@@ -1,4 +1,4 @@
-"""``ansm-fast data``: synthetic forgeries; attacked sets checked, packed and unpacked."""
+"""``ansm-fast data``: synthetic forgeries made, attacked sets checked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from pathlib import Path
 import click
 
 from ansm_fast.cli.options import check_apart
+from ansm_fast.errors import InputError
 
-_ANEW = "remove {} and give the same command again"
+_REMOVED = {
+    "pack": "a set is a folder: tar -cf SET.tar DIR packs it",
+    "unpack": "tar -xf SET.tar gives the folder back, and ansm-fast data verify DIR checks it",
+}
 
 
-@click.group()
+class _DataGroup(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _REMOVED:
+            raise InputError(f"ansm-fast data {args[0]} was removed; {_REMOVED[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_DataGroup)
 def command() -> None:
-    """Make data for training and evaluation, check it, and pack it."""
+    """Make data for training and evaluation, and check it."""
 
 
 @command.command()
@@ -71,36 +84,3 @@ def verify(folder: Path) -> None:
     from ansm_fast.data.checksums import verify_checksums
 
     click.echo(f"{verify_checksums(folder)} files of {folder} are as they were written")
-
-
-@command.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-@click.option("--samples", default=1000, show_default=True, type=click.IntRange(min=1))
-def pack(folder: Path, output: Path, samples: int) -> None:
-    """Pack an attacked set into WebDataset shards of SAMPLES images each."""
-    from ansm_fast.data.shards import pack as write
-    from ansm_fast.progress import Progress
-
-    with Progress("pack", advice=_ANEW.format(output)) as progress:
-        shards = write(folder, output, samples, progress.advance)
-    click.echo(f"{len(shards)} shards in {output}")
-
-
-@command.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="SHARDS")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def unpack(folder: Path, output: Path) -> None:
-    """Turn shards back into a folder with images/ and masks/, for evaluate and train."""
-    from ansm_fast.data.checksums import CHECKSUMS
-    from ansm_fast.data.shards import unpack as write
-    from ansm_fast.progress import Progress
-
-    complete = (folder / CHECKSUMS).is_file()  # the last that pack writes
-
-    with Progress("unpack", advice=_ANEW.format(output)) as progress:
-        count = write(folder, output, progress.advance)
-    click.echo(f"{count} images in {output}")
-    if not complete:
-        note = f"note: {folder} has no {CHECKSUMS}: if its pack was interrupted, images are missing"
-        click.echo(note, err=True)

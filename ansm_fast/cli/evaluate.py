@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device, split_names
+from ansm_fast.cli.options import (
+    DEVICE,
+    EPS,
+    check_apart,
+    prepare_device,
+    removed_option,
+    split_names,
+)
 from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,7 +141,7 @@ def _columns(
     metavar="FILE",
     help="Write the tables; into a document with the marks <!-- table:evaluation -->.",
 )
-@click.option("--latex", "latex_file", type=PATH, metavar="FILE", help="F1, for booktabs.")
+@removed_option("--latex", "give --markdown FILE, which pandoc turns into LaTeX, or --csv FILE")
 @click.option("--plots", type=PATH, metavar="DIR", help="Robustness curves and example strips.")
 def command(
     folders: tuple[Path, ...],
@@ -160,7 +167,6 @@ def command(
     json_file: Path | None,
     csv_file: Path | None,
     markdown_file: Path | None,
-    latex_file: Path | None,
     plots: Path | None,
 ) -> None:
     """Attack a localizer and measure it with each defence, on every DIR (images/ and masks/).
@@ -207,7 +213,7 @@ def command(
         limit=limit,
         batch_size=batch_size,
     )
-    files = Files(json_file, csv_file, markdown_file, latex_file)
+    files = Files(json_file, csv_file, markdown_file)
     files.check()
     prepare_device(device)
     if plots is not None:

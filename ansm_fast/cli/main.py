@@ -25,7 +25,7 @@ _COMMANDS = {
     "defend": ("ansm_fast.cli.defend", "Defend images or whole folders against adversarial noise."),
     "evaluate": ("ansm_fast.cli.evaluate", "Measure a localizer with and without the defence."),
     "attack": ("ansm_fast.cli.attack", "Write attacked versions of a folder of forgeries."),
-    "data": ("ansm_fast.cli.data", "Synthesize forgeries; check, pack and unpack attacked sets."),
+    "data": ("ansm_fast.cli.data", "Synthesize forgeries; check attacked sets."),
     "train": ("ansm_fast.cli.train", "Train a localizer or an ANSM from a config file."),
     "doctor": ("ansm_fast.cli.doctor", "Show every op and backend, and why one is not available."),
 }

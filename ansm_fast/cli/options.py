@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -31,6 +32,10 @@ class EpsType(click.ParamType):
         return budget
 
 
+EPS = EpsType()
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 def check_apart(output: Path, option: str, *inputs: Path) -> None:
     """Raise InputError if results below ``output`` would lie among the originals."""
     for folder in inputs:
@@ -42,7 +47,16 @@ def check_apart(output: Path, option: str, *inputs: Path) -> None:
                 )
 
 
-EPS = EpsType()
+def removed_option(name: str, instead: str) -> Callable[[F], F]:
+    """An option of an earlier version, not shown any more, whose error says what serves."""
+
+    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise InputError(f"{name} was removed; {instead}")
+
+    return click.option(name, hidden=True, expose_value=False, is_eager=True, callback=refuse)
+
+
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 
 

@@ -37,7 +37,7 @@ def ssim(image: Image, other: Image) -> float:
 
     ``(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))`` with Gaussian
     windows of 11 pixels (sigma 1.5), c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2; the mean over all
-    pixels and channels, the image mirrored at its edges (as torchmetrics has it).
+    pixels and channels, the image mirrored at its edges.
     """
     _check(image, other)
     if np.array_equal(image, other):

@@ -23,12 +23,10 @@ from ansm_fast.evaluation.rows import Row
 from ansm_fast.evaluation.tables import (
     check_markdown,
     csv_text,
-    latex,
     markdown,
     terminal_tables,
     write_markdown,
 )
-from ansm_fast.evaluation.tables.latex import MADE_BY
 from ansm_fast.evaluation.tables.terminal import WIDTH
 from ansm_fast.evaluation.targets import Systems, fingerprint
 
@@ -75,7 +73,7 @@ def device_name(device: torch.device | str) -> str:
 
 
 # How the files begin that an evaluation wrote: nothing else is written over.
-_BEGINNINGS = {"json": '{\n  "rows": [', "csv": "set,attack,eps,", "latex": MADE_BY}
+_BEGINNINGS = {"json": '{\n  "rows": [', "csv": "set,attack,eps,"}
 
 
 def _check_writable(path: Path, option: str) -> None:
@@ -112,7 +110,6 @@ class Files:
     json: Path | None = None
     csv: Path | None = None
     markdown: Path | None = None
-    latex: Path | None = None
 
     def check(self) -> None:
         """Before the work, not after it.
@@ -121,7 +118,7 @@ class Files:
             InputError: one of them cannot be written.
         """
         options: dict[Path, str] = {}
-        for option in ("json", "csv", "markdown", "latex"):
+        for option in ("json", "csv", "markdown"):
             path = getattr(self, option)
             if path is None:
                 continue
@@ -141,8 +138,6 @@ class Files:
             _write(self.csv, csv_text(rows))
         if self.markdown is not None:
             write_markdown(self.markdown, markdown(rows, command))
-        if self.latex is not None:
-            _write(self.latex, latex(rows, command))
 
 
 def print_tables(rows: Sequence[Row]) -> None:

@@ -23,7 +23,6 @@ from ansm_fast.ops.checks import check_number
 
 VARIANTS: dict[str, tuple[int, int, int, int]] = {
     "tiny": (24, 40, 72, 112),
-    "base": (40, 64, 112, 176),
 }
 
 # Nearly open, and still where the sigmoid has a gradient.

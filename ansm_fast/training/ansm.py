@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
-from ansm_fast.models import ANSM, VARIANTS, ANSMConfig, load_ansm, save_ansm
+from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import lineage
 from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
 from ansm_fast.training.config import ANSMRun
@@ -28,7 +27,6 @@ from ansm_fast.training.sampling import PoolSampler
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss, stage_rate
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import ANSMValidation
-from ansm_fast.training.widening import widened
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,25 +59,20 @@ def _described(config: ANSMConfig) -> str:
 
 
 def begin_from(ansm: ANSM, path: Path) -> None:
-    """Go on from a trained ANSM; a wider variant begins with what the narrower one computes.
+    """Go on from a trained ANSM.
 
     The auxiliary head, which no checkpoint holds, begins anew.
 
     Raises:
-        InputError: no such checkpoint, or one of another bound or of a wider variant.
+        InputError: no such checkpoint, or one of another configuration.
     """
     initial = load_ansm(path)
-    if not _can_become(initial.config, ansm.config):
+    if initial.config != ansm.config:
         raise InputError(
             f"initial: {path} has {_described(initial.config)}, the config says "
             f"{_described(ansm.config)}; change one"
         )
-    ansm.load_state_dict(widened(initial.state_dict(), ansm.state_dict()))
-
-
-def _can_become(narrow: ANSMConfig, wide: ANSMConfig) -> bool:
-    widths = zip(VARIANTS[narrow.variant], VARIANTS[wide.variant], strict=True)
-    return replace(narrow, variant=wide.variant) == wide and all(a <= b for a, b in widths)
+    ansm.load_state_dict(initial.state_dict())
 
 
 def transplant(rng: np.random.Generator, attacked: Image, original: Image, share: float) -> Image:

@@ -89,7 +89,7 @@ class ANSMRun(Run):
         default=None,
         description="`robust`, `builtin`, a checkpoint or module:function; null: the default one",
     )
-    variant: Literal["tiny", "base"] = Field(default="tiny", description="size of the network")
+    variant: Literal["tiny"] = Field(default="tiny", description="size of the network")
     eps_d: Annotated[float, Field(gt=0, le=255)] = Field(
         default=8.0, description="bound of the defensive perturbation, in grey levels"
     )

@@ -17,7 +17,7 @@ EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin
 ATTACK = "attack set --attack fgsm --localizer builtin -o out"
 
 
-@pytest.mark.parametrize("option", ["json", "csv", "latex", "markdown"])
+@pytest.mark.parametrize("option", ["json", "csv", "markdown"])
 def test_what_is_no_file_is_not_replaced_by_one(forgeries, run, option) -> None:
     os.mkfifo("pipe")
     result = run(f"{EVALUATE} --{option} pipe")
@@ -26,7 +26,7 @@ def test_what_is_no_file_is_not_replaced_by_one(forgeries, run, option) -> None:
     assert result.err == [f"ansm-fast: error: {expected}"]
 
 
-@pytest.mark.parametrize("option", ["json", "csv", "latex"])
+@pytest.mark.parametrize("option", ["json", "csv"])
 @pytest.mark.parametrize("content", [b"my own", b'{"rows": 1}', b"\x89PNG\r\n"])
 def test_a_file_that_no_evaluation_wrote_is_not_written_over(
     forgeries, run, option, content
@@ -112,26 +112,6 @@ def test_names_that_are_no_utf_8(forgeries, run) -> None:
     line = "defend --batch set/images --weights tiny --json -o"
     result = run(f"{line} {os.fsdecode(b'd%c' % 0xE9)}")
     assert result.code == 0 and json.loads(result.out)["output"] == "d\udce9"
-    pytest.importorskip("webdataset")
-    assert run("data pack out -o shards").code == 0
-    assert run("data unpack shards -o back").code == 0
-    assert Path("back/images", name).read_bytes() == Path("out/images", name).read_bytes()
-
-
-def test_shards_that_are_not_all_there(forgeries, run) -> None:
-    pytest.importorskip("webdataset")
-    assert run(ATTACK).code == 0
-    assert run("data pack out -o shards --samples 1").code == 0
-    Path("shards/000001.tar").unlink()
-    result = run("data unpack shards -o back")
-    assert result.code == 2 and not Path("back").exists()
-    assert "1 files that shards/SHA256SUMS names are missing (first: 000001.tar)" in result.err[-1]
-    Path("shards/SHA256SUMS").unlink()  # as a pack that was killed leaves it
-    result = run("data unpack shards -o back")
-    assert result.code == 0
-    assert result.err == [
-        "note: shards has no SHA256SUMS: if its pack was interrupted, images are missing"
-    ]
 
 
 def test_the_card_of_a_synthesis_is_written_once(forgeries, run, monkeypatch) -> None:

@@ -227,12 +227,3 @@ def test_another_pool_is_told_before_the_images_are_loaded(forgeries, run, monke
     monkeypatch.setattr("ansm_fast.training.ansm.MemorySet", loaded)
     result = run(TRAIN)
     assert result.code == 2 and "pool holds attacks made with other settings" in result.err[-1]
-
-
-def test_what_cannot_go_on_says_so(forgeries, run, monkeypatch) -> None:
-    monkeypatch.setattr("ansm_fast.data.shards.pack", lambda *_arguments: interrupt())
-    result = run("data pack set -o out")
-    assert result.code == 130
-    assert result.err[-1] == (
-        "interrupted at pack: 0 images; remove out and give the same command again"
-    )

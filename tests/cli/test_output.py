@@ -12,7 +12,7 @@ import pytest
 import torch
 
 EVALUATE = "evaluate set --attacks none --defences none,jpeg --localizer builtin"
-FILES = "--json e.json --csv e.csv --markdown e.md --latex e.tex --plots plots --cache cache"
+FILES = "--json e.json --csv e.csv --markdown e.md --plots plots --cache cache"
 
 
 def test_an_evaluation_is_repeated_into_the_same_files(forgeries, run) -> None:

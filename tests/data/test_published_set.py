@@ -1,14 +1,11 @@
-"""What `ansm-fast attack` adds to a set: measured noise, data card, checksums, shards."""
+"""What `ansm-fast attack` adds to a set: measured noise, data card, checksums."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
-import os
 import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,6 @@ from ansm_fast.data import FolderDataset, attacked_set, to_tensor
 from ansm_fast.data.atomic import write_png
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.data.checksums import verify_checksums, write_checksums
-from ansm_fast.data.shards import pack, read_shards, unpack
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 
@@ -192,114 +188,6 @@ def test_names_that_would_break_a_line_of_checksums(tmp_path) -> None:
         verify_checksums(tmp_path)
 
 
-def test_shards_that_cannot_be_written_or_read(originals, tmp_path, monkeypatch) -> None:
-    webdataset = pytest.importorskip("webdataset")
-    out = made(originals, tmp_path / "set")
-    shard = pack(out, tmp_path / "shards")[0]
-    shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"holds a damaged shard .*; pack the set again"):
-        unpack(tmp_path / "shards", tmp_path / "back")
-    (out / "metadata.jsonl").write_bytes((out / "metadata.jsonl").read_bytes()[:-9])
-    with pytest.raises(InputError, match=r"metadata.jsonl holds a record that is cut short"):
-        pack(out, tmp_path / "cut")
-    made(originals, out)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(webdataset.ShardWriter, "write", full)
-    with pytest.raises(InputError, match=r"cannot write to .*full \(No space left on device\)"):
-        pack(out, tmp_path / "full")
-
-
-def test_shards_hold_the_set_and_give_it_back(originals, tmp_path) -> None:
-    pytest.importorskip("webdataset")
-    out = made(originals, tmp_path / "set")
-    shards = pack(out, tmp_path / "shards", samples=2)
-    assert [path.name for path in shards] == ["000000.tar", "000001.tar"]
-    assert verify_checksums(tmp_path / "shards") == 4
-    names = [sample["record"]["name"] for sample in read_shards(tmp_path / "shards")]
-    assert names == ["c", "d", "sub/a.b"]
-    assert unpack(tmp_path / "shards", tmp_path / "back") == 3
-    for path in out.rglob("*"):
-        if path.is_file() and path.name != "SHA256SUMS":
-            assert (tmp_path / "back" / path.relative_to(out)).read_bytes() == path.read_bytes()
-    for function, source in ((pack, out), (unpack, tmp_path / "shards")):
-        with pytest.raises(InputError, match="is not empty; give another output folder"):
-            function(source, tmp_path / "back")
-
-
-def test_the_missing_library_is_named(originals, tmp_path, monkeypatch) -> None:
-    out = made(originals, tmp_path / "set")
-    monkeypatch.setitem(__import__("sys").modules, "webdataset", None)
-    with pytest.raises(InputError, match=r"pip install 'ansm-fast\[datasets\]'"):
-        pack(out, tmp_path / "shards")
-
-
-def shard(folder: Path, *records: bytes) -> Path:
-    """A shard whose samples have these records."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(folder / "000000.tar", "w") as tar:
-        for index, record in enumerate(records):
-            parts = {"json": record, "image.png": b"image", "mask.png": b"mask"}
-            for part, content in parts.items():
-                member = tarfile.TarInfo(f"{index:09d}.{part}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return folder
-
-
-@pytest.mark.parametrize(
-    "records",
-    [
-        [b"{"],
-        [b"[]"],
-        [b"{}"],
-        [b'{"name": 3}'],
-        [b'{"name": ""}'],
-        [b'{"name": "../../up"}'],
-        [b'{"name": "/absolute"}'],
-        [b'{"name": "a\\u0000b"}'],
-        [b'{"name": "a"}', b'{"name": "a"}'],
-    ],
-)
-def test_hostile_records_write_nothing_elsewhere_and_end_in_one_line(tmp_path, records) -> None:
-    pytest.importorskip("webdataset")
-    with pytest.raises(InputError, match=r"damaged|none below a folder|two samples"):
-        unpack(shard(tmp_path / "shards", *records), tmp_path / "deep" / "out")
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert all(
-        path.is_relative_to(tmp_path / "deep" / "out") or path == tmp_path / "shards" / "000000.tar"
-        for path in written
-    )
-
-
-def test_a_record_that_leads_elsewhere_is_not_packed(originals, tmp_path) -> None:
-    pytest.importorskip("webdataset")
-    out = made(originals, tmp_path / "set")
-    (tmp_path / "secret.png").write_bytes(b"secret")
-    (out / "metadata.jsonl").write_text('{"name": "../../secret"}\n')
-    with pytest.raises(InputError, match=r"holds the name '../../secret', which is none below"):
-        pack(out, tmp_path / "shards")
-
-
-def test_names_of_files_are_no_commands(tmp_path, monkeypatch) -> None:
-    """webdataset would run what follows "pipe:" in a shell."""
-    pytest.importorskip("webdataset")
-    shard(tmp_path, b'{"name": "a"}')
-    (tmp_path / "000000.tar").rename(tmp_path / "pipe:touch pwned;.tar")
-    monkeypatch.chdir(tmp_path)
-    assert unpack(".", "out") == 1
-    assert not (tmp_path / "pwned").exists()
-
-
-def test_a_folder_may_have_any_name(originals, tmp_path) -> None:
-    pytest.importorskip("webdataset")
-    shards = pack(made(originals, tmp_path / "set"), tmp_path / "50% of %d; a#b?c")
-    assert [path.name for path in shards] == ["000000.tar"]
-    assert unpack(tmp_path / "50% of %d; a#b?c", tmp_path / "back") == 3
-
-
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
 def test_checksums_are_of_the_folder_alone(tmp_path, name) -> None:
     (tmp_path / "outside").write_bytes(b"outside")
@@ -308,9 +196,3 @@ def test_checksums_are_of_the_folder_alone(tmp_path, name) -> None:
     (tmp_path / "set" / "SHA256SUMS").write_text(f"{digest}  {name}\n")
     with pytest.raises(InputError, match="SHA256SUMS is damaged"):
         verify_checksums(tmp_path / "set")
-
-
-def test_a_pipe_among_shards_is_not_waited_for(tmp_path) -> None:
-    os.mkfifo(tmp_path / "000000.tar")
-    with pytest.raises(InputError, match=r"000000.tar is a named pipe and no shard"):
-        next(read_shards(tmp_path))

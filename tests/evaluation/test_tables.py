@@ -9,8 +9,7 @@ from rich.console import Console
 
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation import Row, markdown, write_markdown
-from ansm_fast.evaluation.tables import csv_text, latex, terminal_tables
-from ansm_fast.evaluation.tables.latex import escape
+from ansm_fast.evaluation.tables import csv_text, terminal_tables
 
 COLUMNS = ("none", "jpeg", "median", "bit-depth", "gaussian", "tv", "ansm")
 
@@ -80,7 +79,6 @@ def test_sets_have_tables_of_their_own(rows) -> None:
     assert text.count("**held & out**") == text.count("**real**") == 1
     assert "means over 40 forged" in text and "means over 7 forged" in text
     assert "**held" not in markdown(rows, "c")
-    assert latex(both, "c").count(r"\begin{tabular}") == 2
     assert len(terminal_tables(both)) == 4
 
 
@@ -89,25 +87,6 @@ def test_rows_of_earlier_versions_can_still_be_shown() -> None:
            "n": 3, "area_pristine": None, "n_pristine": 0}  # fmt: skip
     assert "| PGD | 4/255 | **0.500** |" in markdown([row], "c")
     assert "0.400 / 0.900" in markdown([row], "c")
-
-
-def test_latex_is_balanced_and_escaped(rows) -> None:
-    text = latex(rows, "ansm-fast evaluate a_b --eps 4/255\nnext")
-    opened = re.findall(r"\\begin\{(\w+)\}", text)
-    closed = re.findall(r"\\end\{(\w+)\}", text)
-    assert opened == closed[::-1] == ["table", "tabular"]
-    for rule in ("toprule", "midrule", "bottomrule"):
-        assert text.count(f"\\{rule}") == 1
-    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 1 + 5
-    plain = [re.sub(r"\\[&%_#$]", "", line) for line in lines]
-    assert {line.count("&") for line in plain} == {len(COLUMNS) + 1}
-    body = re.sub(r"^%.*$", "", text, flags=re.M)
-    assert body.count("{") == body.count("}") and body.count("$") % 2 == 0
-    assert r"of held \& out" in text and body.isascii()
-    assert r"\textbf{0.700}$^\dagger$ {\scriptsize [0.65, 0.75]}" in text
-    assert text.splitlines()[0].startswith("% Made by: ansm-fast evaluate a_b")
-    assert escape("a_b~{}") == r"a\_b\textasciitilde{}\{\}"
 
 
 @pytest.mark.parametrize("ansms", [("ansm",), ("ansm:base", "ansm:robust")])

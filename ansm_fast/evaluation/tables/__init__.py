@@ -1,14 +1,12 @@
-"""Rows of an evaluation as tables: terminal, Markdown, LaTeX and CSV."""
+"""Rows of an evaluation as tables: terminal, Markdown and CSV."""
 
 from ansm_fast.evaluation.tables.csv import csv_text
-from ansm_fast.evaluation.tables.latex import latex
 from ansm_fast.evaluation.tables.markdown import check_markdown, markdown, write_markdown
 from ansm_fast.evaluation.tables.terminal import terminal_tables
 
 __all__ = [
     "check_markdown",
     "csv_text",
-    "latex",
     "markdown",
     "terminal_tables",
     "write_markdown",
