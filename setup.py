@@ -1,8 +1,8 @@
 """Builds the native library; everything else about the package stands in pyproject.toml.
 
-csrc/*.cpp       the torch side, on LibTorch's stable ABI: one library for every torch >= 2.10
-csrc/host/*.cpp  torch-free host kernels, compiled once for each instruction set
-csrc/cuda/*.cu   the CUDA library, a file of its own (build_backend/cuda_library.py)
+csrc/*/host.cpp  torch-free host kernels, compiled once for each instruction set
+csrc/**/*.cpp    all else: the torch side, on LibTorch's stable ABI: one library for torch >= 2.10
+csrc/*/cuda.cu   the CUDA library, a file of its own (build_backend/cuda_library.py)
 
 ANSM_FAST_CUDA=0|1 leaves out or asks for CUDA; ANSM_FAST_NATIVE=0 leaves out all native code.
 """
@@ -118,15 +118,16 @@ def native() -> dict:
 
     cuda_library.check_if_forced()
     set_max_jobs()
-    headers = [str(path) for path in sorted((ROOT / "kernels").rglob("*.h"))]
-    sources = [
-        str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / "host").glob("*.cpp"))
+    headers = [
+        str(path) for folder in ("kernels", "csrc") for path in sorted((ROOT / folder).rglob("*.h"))
     ]
+    sources = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*.cpp"))]
+    host_sources = [path for path in sources if Path(path).name == "host.cpp"]
     libraries = [
         (
             f"ansm_fast_{name}",
             {
-                "sources": sources,
+                "sources": host_sources,
                 "obj_deps": {"": [*headers, __file__]},  # the flags stand in this file
                 "include_dirs": ["kernels", "csrc"],
                 "macros": [("ANSM_FAST_ISA", name)],
@@ -164,12 +165,12 @@ def native() -> dict:
 
     extension = CppExtension(
         "ansm_fast._C",
-        [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").glob("*.cpp"))],
+        [path for path in sources if path not in host_sources],
         include_dirs=[str(ROOT / "kernels"), str(ROOT / "csrc")],
         define_macros=[("ANSM_FAST_X86_VARIANTS", str(int("avx2" in INSTRUCTION_SETS)))],
         extra_compile_args={"cxx": TORCH_FLAGS},
         extra_link_args=SMALL_LINK,
-        depends=[*headers, __file__, *map(str, (ROOT / "csrc").glob("*.h"))],
+        depends=[*headers, __file__],
         py_limited_api=True,
     )
     return {

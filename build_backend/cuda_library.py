@@ -223,15 +223,15 @@ def find_ninja() -> str:
 
 
 def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
-    """Compile csrc/cuda/*.cu, link ``target``, and return what _build_info.json says of it."""
+    """Compile csrc/*/cuda.cu, link ``target``, and return what _build_info.json says of it."""
     import torch
 
     toolkit = find_toolkit()
     ninja = find_ninja()
     architectures = chosen_architectures(toolkit.architectures, say)
-    sources = sorted((root / "csrc" / "cuda").glob("*.cu"))
+    sources = sorted((root / "csrc").glob("*/cuda.cu"))
     if not sources:
-        raise CannotBuild("csrc/cuda holds no source")
+        raise CannotBuild("csrc/*/cuda.cu: there is no such source")
     torch_home = Path(torch.__file__).parent
     # A folder for each nvcc and torch: headers of another version may have the same dates.
     folder = root / "build" / f"cuda-{toolkit.version}-torch-{torch.__version__}"
@@ -271,7 +271,7 @@ def build(root: Path, target: Path, compiler: str, jobs: int, say) -> dict:
         ),
     )
     stub, library = folder / "libtorch_cuda.so", folder / target.name
-    objects = [escape(folder / f"{source.stem}.o") for source in sources]
+    objects = [escape(folder / f"{source.parent.name}.o") for source in sources]
     for source, made in zip(sources, objects, strict=True):
         text += f"build {made}: compile {escape(source)}\n"
     text += f"build {escape(stub)}: stub {escape(folder / 'stub.cpp')}\n"

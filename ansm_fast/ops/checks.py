@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ansm_fast.ops.dtypes import FLOATING
+
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
-FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Asked for here, since the compiler of torch 2.11 cannot trace the question (2.13's can).
 AUTOCAST_DEVICES = frozenset(
     kind for kind in ("cpu", "cuda", "xpu", "mps", "mtia") if torch.amp.is_autocast_available(kind)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops.checks import (
-    FLOATING,
     check_choice,
     check_constant,
     check_device,
@@ -19,6 +18,7 @@ from ansm_fast.ops.checks import (
     check_tensor,
     is_readable,
 )
+from ansm_fast.ops.dtypes import FLOATING
 
 INFINITY = math.inf
 REDUCTIONS = ("mean", "sum", "none")

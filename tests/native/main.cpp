@@ -1,7 +1,7 @@
 // Every kernel against a naive double-precision version of its formula, for one instruction set.
 #include "check.h"
 
-// The same conditions as in csrc/isa.cpp.
+// The same conditions as in csrc/common/instruction_set.cpp.
 static bool runs_here(const std::string& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();

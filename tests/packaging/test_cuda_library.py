@@ -112,12 +112,13 @@ def test_not_tried_where_forbidden_or_useless(cuda, monkeypatch, tmp_path) -> No
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_only_what_changed_is_compiled_again(cuda, monkeypatch, tmp_path) -> None:
     root = tmp_path / "a tree"  # with a blank, which ninja and the shell must be told of
-    sources = root / "csrc" / "cuda"
-    sources.mkdir(parents=True)
+    one, two = (root / "csrc" / op / "cuda.cu" for op in ("one", "two"))
+    for source in (one, two):
+        source.parent.mkdir(parents=True)
     (root / "kernels").mkdir()
     (root / "kernels" / "shared.cuh").write_text("__global__ void kernel(int* x) { *x = 1; }\n")
-    (sources / "one.cu").write_text('#include "shared.cuh"\n')
-    (sources / "two.cu").write_text("__global__ void kernel_of_two(int* x) { *x = 2; }\n")
+    one.write_text('#include "shared.cuh"\n')
+    two.write_text("__global__ void kernel_of_two(int* x) { *x = 2; }\n")
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")
 
     def build() -> dict[str, int]:
@@ -132,6 +133,6 @@ def test_only_what_changed_is_compiled_again(cuda, monkeypatch, tmp_path) -> Non
     assert second["one.o"] != first["one.o"] and second["two.o"] == first["two.o"]
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
     assert build()["two.o"] != second["two.o"]
-    (sources / "two.cu").write_text("this is no CUDA\n")
+    two.write_text("this is no CUDA\n")
     with pytest.raises(cuda.CannotBuild, match="could not compile"):
         build()

@@ -81,8 +81,9 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for wanted in (
         "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/ops.cpp",
-        "csrc/host/channelwise_kl.cpp", "build_backend/cuda_library.py", "csrc/cuda/device.h",
-        "kernels/common/cuda.cuh", "tools/check_cuda_link.py", "kernels/channelwise_kl/cpu.h",
+        "csrc/channelwise_kl/host.cpp", "build_backend/cuda_library.py",
+        "csrc/common/cuda_device.h", "kernels/common/cuda.cuh", "tools/check_cuda_link.py",
+        "kernels/channelwise_kl/cpu.h",
         "README.md", "LICENSE",
         "ansm_fast/weights/localizer_robust.safetensors",
         "ansm_fast/weights/ansm_robust.safetensors",

@@ -138,7 +138,7 @@ def sources(what: str) -> tuple[list[Path], list[Path]]:
     """Files without and with kernels."""
     if what == "examples":
         return [], sorted((HERE / "examples").glob("*.cu"))
-    return [ROOT / "csrc" / "ops.cpp"], sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    return [ROOT / "csrc" / "ops.cpp"], sorted((ROOT / "csrc").glob("*/cuda.cu"))
 
 
 def library(variant: str = "plain", what: str = "ops", folder: Path | None = None) -> Path:
@@ -177,8 +177,8 @@ def library_with(kernels: Path, room: str, variant: str, folder: Path) -> Path:
     seen = SEEN if variant == "seen" else []
     flags = [f"-I{kernels}" if flag == f"-I{ROOT / 'kernels'}" else flag for flag in COMMON]
     flags += [*VARIANTS[variant], *torch_compile, *seen]
-    name = f"cuda-{room}.cu.o"
-    other = compiled(ROOT / "csrc" / "cuda" / f"{room}.cu", flags, folder)
+    name = f"{room}-cuda.cu.o"
+    other = compiled(ROOT / "csrc" / room / "cuda.cu", flags, folder)
     ours = ROOT / "build" / "simt" / variant
     plain, cuda = sources("ops")
     files = [*sorted((HERE / "source").glob("*.cpp")), *plain, *cuda]

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops import reference, reference_masks
-from ansm_fast.ops.triton.channelwise_kl import PARTS, STATISTICS, tiles_of
+from ansm_fast.ops.channelwise_kl import reference as kl_reference
+from ansm_fast.ops.channelwise_kl.triton import PARTS, STATISTICS, tiles_of
+from ansm_fast.ops.dual_mask import reference as mask_reference
+from ansm_fast.ops.image_pack import reference as pack_reference
+from ansm_fast.ops.perturbation import reference as step
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 LAYOUTS = ("contiguous", "channels_last")
@@ -68,7 +71,7 @@ def kl_truth(
     reduction: int, grad_input: bool, grad_target: bool, grad_output: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
     leaves = [x.detach().requires_grad_() for x in (input, target)]
-    loss = reference.channelwise_kl(
+    loss = kl_reference.channelwise_kl(
         *leaves, temperature=temperature, alpha=alpha, reduction=REDUCTIONS[reduction],
         direction="input_target" if input_first else "target_input",
     )  # fmt: skip
@@ -115,22 +118,22 @@ def dual_mask_truth(*arguments: Any) -> list[Tensor]:
     *factors, bce_weight, dice_weight, positive, smooth = weights
     losses, leaves, components, sums = [], [], [], []
     for z, mask, t in branches_of(*tensors):
-        bce, dice = reference_masks.branch_terms(
+        bce, dice = mask_reference.branch_terms(
             z, mask, bce_target=t, smooth=smooth, ignore_index=ignore_index,
             pos_weight=positive if pos_weight is None else pos_weight,
         )  # fmt: skip
         y, p = mask.flatten(1).double(), z.flatten(1).sigmoid()
         valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).double()
-        y = reference_masks.values_of(mask, torch.float64).flatten(1)
+        y = mask_reference.values_of(mask, torch.float64).flatten(1)
         p, y = (torch.where(valid > 0, x, 0.0) for x in (p, y))
         parts = (bce * valid.sum(1), (p * y).sum(1), p.sum(1), y.sum(1), valid.sum(1))
         sums.append(torch.stack(parts, 1))
         terms = (bce_weight, dice_weight), (bce, dice)
-        losses.append(reference_masks.weighted_sum(*terms, z))
+        losses.append(mask_reference.weighted_sum(*terms, z))
         leaves.append(z)
         components += [bce.detach(), dice.detach()]
     factors = factors[: len(losses)]
-    total = reference_masks.weighted_sum(tuple(factors), tuple(losses), *leaves)
+    total = mask_reference.weighted_sum(tuple(factors), tuple(losses), *leaves)
     rows = torch.stack([total, *components])
     rows = rows if reduction == 0 else rows.sum(1) if reduction == 1 else rows.mean(1)
     return [rows[0], rows[1:], torch.stack(sums)]
@@ -160,7 +163,7 @@ def project_truth(
     high: float,
 ) -> list[Tensor]:  # fmt: skip
     budget = budget_of(eps, sample_eps)
-    return [reference.clamp_project(image, noise, budget, norm=norm_of(l2), min=low, max=high)]
+    return [step.clamp_project(image, noise, budget, norm=norm_of(l2), min=low, max=high)]
 
 
 def project_backward_truth(grad: Tensor, image: Tensor, noise: Tensor, *rest: Any) -> list[Tensor]:
@@ -177,9 +180,7 @@ def pgd_truth(
     eps: float, sample_eps: Tensor | None, l2: bool, low: float, high: float,
 ) -> list[Tensor]:  # fmt: skip
     budgets = budget_of(alpha, sample_alpha), budget_of(eps, sample_eps)
-    return [
-        reference.pgd_step_(adv.clone(), grad, image, *budgets, norm=norm_of(l2), min=low, max=high)
-    ]
+    return [step.pgd_step_(adv.clone(), grad, image, *budgets, norm=norm_of(l2), min=low, max=high)]
 
 
 def momentum_truth(
@@ -189,7 +190,7 @@ def momentum_truth(
 ) -> list[Tensor]:  # fmt: skip
     budgets = budget_of(alpha, sample_alpha), budget_of(eps, sample_eps)
     after = momentum.clone()
-    moved = reference.momentum_step_(
+    moved = step.momentum_step_(
         adv.clone(), after, grad, image, *budgets, decay=decay, norm=norm_of(l2), min=low, max=high
     )
     return [moved, after]
@@ -197,7 +198,7 @@ def momentum_truth(
 
 def pack_truth(images: Tensor, bgr: bool, last: bool, dtype: torch.dtype) -> list[Tensor]:
     memory = torch.channels_last if last else torch.contiguous_format
-    return [reference.image_pack(images, bgr=bgr, memory_format=memory, dtype=dtype)]
+    return [pack_reference.image_pack(images, bgr=bgr, memory_format=memory, dtype=dtype)]
 
 
 def unpack_truth(
@@ -205,7 +206,7 @@ def unpack_truth(
     bgr: bool,
 ) -> list[Tensor]:  # fmt: skip
     budget = budget_of(eps, sample_eps) if bounded else None
-    return [reference.image_unpack(image, noise, budget, bgr=bgr)]
+    return [pack_reference.image_unpack(image, noise, budget, bgr=bgr)]
 
 
 # --- cases --------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
-from ansm_fast.ops.triton import NAMESPACE, definitions, launch
+from ansm_fast.ops import triton_definitions, triton_launch
+from ansm_fast.ops.triton import NAMESPACE
 
 ARCHITECTURES = (80, 90, 100)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -39,7 +40,7 @@ REGISTERS = 65536  # of one multiprocessor
 # Kernels that walk a few numbers for each row or sample, whatever their alignment.
 SMALL = ("combine", "sum_kernel", "scales_kernel", "shrink", "radial")
 Call = tuple[str, str, bool, tuple[Any, ...]]  # op, label, whether rows start aligned, arguments
-assert definitions
+assert triton_definitions
 
 
 class Device:
@@ -224,15 +225,15 @@ def rows(
 
         return compile_kernel
 
-    original = launch._Launcher.__getitem__
-    launch._Launcher.__getitem__ = compile_instead  # type: ignore[assignment,method-assign]
+    original = triton_launch._Launcher.__getitem__
+    triton_launch._Launcher.__getitem__ = compile_instead  # type: ignore[assignment,method-assign]
     try:
         for dtype in dtypes:
             for op, label, aligned, arguments in calls(getattr(torch, dtype), brief):
                 current = {"op": op, "dtype": dtype, "case": label, "aligned": aligned}
                 getattr(getattr(torch.ops, NAMESPACE), op).default(*arguments)
     finally:
-        launch._Launcher.__getitem__ = original  # type: ignore[method-assign]
+        triton_launch._Launcher.__getitem__ = original  # type: ignore[method-assign]
     return list(found.values())
 
 

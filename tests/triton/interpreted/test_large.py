@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.triton import NAMESPACE, dual_mask, perturbation
+from ansm_fast.ops.dual_mask import triton as dual_mask
+from ansm_fast.ops.perturbation import triton as perturbation
+from ansm_fast.ops.triton import NAMESPACE
 from tools.triton.accesses import Accesses
 
 MORE = 2**31 + 1024 * 300

@@ -1,0 +1,123 @@
+"""dual_mask_loss and bce_dice_loss of one namespace.
+
+The forward keeps five sums for each sample and branch; the backward reads the tensors once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ansm_fast.ops.autograd import (
+    first_order_only,
+    one_after_the_other,
+    raising_backward,
+)
+from ansm_fast.ops.layout import empty_in_order
+from ansm_fast.ops.namespace import in_one_dtype, operator
+
+REDUCTIONS = ("none", "sum", "mean")
+_SUMS = 5
+_TENSORS = 7  # leading arguments that are tensors: both logits, masks and targets, pos_weight
+
+
+class DualMask:
+    def __init__(self, namespace: str, fakes: bool) -> None:
+        self._namespace = namespace
+        self._forward = operator(namespace, "dual_mask")
+        self._gradients = operator(namespace, "dual_mask_backward")
+        name, backward = f"{namespace}::dual_mask", f"{namespace}::dual_mask_backward"
+        if fakes:
+            torch.library.register_fake(name, self._fake)
+            torch.library.register_fake(backward, self._fake_gradients)
+        torch.library.register_autograd(name, self._backward, setup_context=self._setup)
+        torch.library.register_autograd(backward, raising_backward("dual_mask_loss"))
+        torch.library.register_vmap(backward, one_after_the_other(self._gradients))
+
+    def __call__(
+        self,
+        logits: Tensor,
+        logits_orig: Tensor | None,
+        mask: Tensor,
+        mask_orig: Tensor | None,
+        *,
+        weight_adv: float,
+        weight_orig: float,
+        bce_weight: float,
+        dice_weight: float,
+        bce_target: Tensor | None,
+        bce_target_orig: Tensor | None,
+        pos_weight: float | Tensor | None,
+        smooth: float,
+        ignore_index: int | None,
+        reduction: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and components in the accumulation dtype."""
+        if logits_orig is not None:
+            logits, logits_orig = in_one_dtype(self._namespace, logits, logits_orig)
+        tensor = pos_weight.detach().double() if isinstance(pos_weight, Tensor) else None
+        if tensor is not None:
+            tensor = tensor.to(logits.device)
+        number = 1.0 if pos_weight is None or tensor is not None else float(pos_weight)
+        loss, components, _ = self._forward(
+            logits, logits_orig, mask, mask_orig, bce_target, bce_target_orig, tensor,
+            (weight_adv, weight_orig, bce_weight, dice_weight, number, smooth),
+            ignore_index, REDUCTIONS.index(reduction),
+        )  # fmt: skip
+        return loss, components
+
+    @staticmethod
+    def _fake(
+        logits: Tensor, logits_orig: Tensor | None, *arguments: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.float64 in (logits.dtype, None if logits_orig is None else logits_orig.dtype)
+        dtype = torch.float64 if wide else torch.float32
+        branches, batch = 1 if logits_orig is None else 2, logits.shape[:1]
+        rest = batch if arguments[-1] == 0 else ()
+        return (
+            logits.new_empty(rest, dtype=dtype),
+            logits.new_empty((2 * branches, *rest), dtype=dtype),
+            logits.new_empty((branches, *batch, _SUMS), dtype=torch.float64),
+        )
+
+    @staticmethod
+    def _fake_gradients(
+        grad_output: Tensor,
+        sums: Tensor,
+        logits: Tensor,
+        logits_orig: Tensor | None,
+        *arguments: Any,
+    ) -> tuple[Tensor, Tensor]:
+        grad_logits, grad_logits_orig = arguments[-2:]
+        nothing = logits.new_empty(0)
+        return (
+            empty_in_order(logits, logits) if grad_logits else nothing,
+            empty_in_order(logits_orig, logits)
+            if grad_logits_orig and logits_orig is not None
+            else logits.new_empty(0),
+        )
+
+    @staticmethod
+    def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        _, components, sums = output
+        ctx.mark_non_differentiable(components, sums)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:_TENSORS], sums)
+        ctx.numbers = inputs[_TENSORS:]
+
+    def _backward(
+        self, ctx: Any, grad_loss: Tensor | None, *_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        unused = (None,) * (_TENSORS + len(ctx.numbers) - 2)
+        if grad_loss is None:
+            return None, None, *unused
+        *tensors, sums = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:2]
+        gradients = self._gradients(grad_loss, sums, *tensors, *ctx.numbers, *needed)
+        wanted = [
+            first_order_only(gradient, "dual_mask_loss", grad_loss, logits) if need else None
+            for gradient, logits, need in zip(gradients, tensors[:2], needed, strict=True)
+        ]
+        return (*wanted, *unused)

@@ -1,0 +1,155 @@
+"""clamp_project, pgd_step_ and momentum_step_ of one namespace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ansm_fast.ops.autograd import (
+    first_order_only,
+    one_after_the_other,
+    raising_backward,
+)
+from ansm_fast.ops.layout import empty_in_order
+from ansm_fast.ops.namespace import in_one_dtype, operator, takes_mixed_dtypes
+
+Budget = float | Tensor
+
+
+def split(value: Budget) -> tuple[float, Tensor | None]:
+    """A number, or the tensor that takes its place."""
+    if isinstance(value, Tensor):
+        return 0.0, value.detach().to(torch.float64).contiguous()
+    return float(value), None
+
+
+class ClampProject:
+    def __init__(self, namespace: str, fakes: bool) -> None:
+        self._namespace = namespace
+        self._forward = operator(namespace, "clamp_project")
+        self._gradients = operator(namespace, "clamp_project_backward")
+        name, backward = f"{namespace}::clamp_project", f"{namespace}::clamp_project_backward"
+        if fakes:
+            torch.library.register_fake(name, self._fake)
+            torch.library.register_fake(backward, self._fake_gradients)
+        torch.library.register_autograd(name, self._backward, setup_context=self._setup)
+        torch.library.register_autograd(backward, raising_backward("clamp_project"))
+        torch.library.register_vmap(backward, one_after_the_other(self._gradients))
+
+    def __call__(
+        self, image: Tensor, perturbation: Tensor, eps: Budget, norm: str, min: float, max: float
+    ) -> Tensor:
+        dtype = image.dtype
+        image, perturbation = in_one_dtype(self._namespace, image, perturbation)
+        result: Tensor = self._forward(image, perturbation, *split(eps), norm == "l2", min, max)
+        return result.to(dtype)
+
+    @staticmethod
+    def _fake(image: Tensor, *arguments: Any) -> Tensor:
+        return empty_in_order(image, image)
+
+    @staticmethod
+    def _fake_gradients(
+        grad_output: Tensor, image: Tensor, perturbation: Tensor, *arguments: Any
+    ) -> tuple[Tensor, Tensor]:
+        grad_image, grad_perturbation = arguments[-2:]
+        return (
+            empty_in_order(image, image) if grad_image else image.new_empty(0),
+            empty_in_order(perturbation, image) if grad_perturbation else perturbation.new_empty(0),
+        )
+
+    @staticmethod
+    def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        image, perturbation, eps, sample_eps, *ctx.rest = inputs
+        ctx.eps = eps
+        ctx.save_for_backward(image, perturbation, sample_eps)
+
+    def _backward(self, ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        image, perturbation, sample_eps = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:2]
+        gradients = self._gradients(
+            grad_output, image, perturbation, ctx.eps, sample_eps, *ctx.rest, *needed
+        )
+        made_from = (grad_output, image, perturbation)
+        wanted = [
+            first_order_only(gradient, "clamp_project", *made_from) if need else None
+            for gradient, need in zip(gradients, needed, strict=True)
+        ]
+        return (*wanted, *(None,) * 5)
+
+
+class _Step:
+    """A step that overwrites its first tensors."""
+
+    def __init__(self, namespace: str, fakes: bool, name: str) -> None:
+        self._namespace = namespace
+        self._step = operator(namespace, name)
+        if fakes:
+            torch.library.register_fake(f"{namespace}::{name}", lambda *arguments: None)
+
+    def _run(self, changed: tuple[Tensor, ...], read: tuple[Tensor, ...], *options: Any) -> None:
+        dtype = changed[0].dtype
+        if takes_mixed_dtypes(self._namespace, changed[0]):
+            written = list(changed)
+        else:
+            # The attacked images decide; what else is overwritten is copied there and back.
+            read = tuple(tensor.to(dtype) for tensor in read)
+            written = [tensor.to(dtype) for tensor in changed]
+        self._step(*written, *read, *options)
+        for tensor, result in zip(changed, written, strict=True):
+            if result is not tensor:
+                tensor.copy_(result)
+        # Autograd must notice where it saved a tensor that a step has since overwritten.
+        if not torch.compiler.is_compiling():
+            torch.autograd.graph.increment_version(changed)
+
+
+class PgdStep(_Step):
+    def __init__(self, namespace: str, fakes: bool) -> None:
+        super().__init__(namespace, fakes, "pgd_step_")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        adv: Tensor,
+        grad: Tensor,
+        image: Tensor,
+        alpha: Budget,
+        eps: Budget,
+        norm: str,
+        min: float,
+        max: float,
+    ) -> None:
+        self._run((adv,), (grad, image), *split(alpha), *split(eps), norm == "l2", min, max)
+
+
+class MomentumStep(_Step):
+    def __init__(self, namespace: str, fakes: bool) -> None:
+        super().__init__(namespace, fakes, "momentum_step_")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        adv: Tensor,
+        momentum: Tensor,
+        grad: Tensor,
+        image: Tensor,
+        alpha: Budget,
+        eps: Budget,
+        decay: float,
+        norm: str,
+        min: float,
+        max: float,
+    ) -> None:
+        self._run(
+            (adv, momentum),
+            (grad, image),
+            *split(alpha),
+            *split(eps),
+            decay,
+            norm == "l2",
+            min,
+            max,
+        )

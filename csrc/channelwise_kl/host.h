@@ -1,0 +1,19 @@
+// The entry points of csrc/channelwise_kl/host.cpp. `wide` accumulates in double.
+#pragma once
+
+#include "channelwise_kl/args.h"
+#include "common/host_entry.h"
+
+// clang-format off
+ANSM_FAST_FOR_EACH_ISA(
+  void channelwise_kl_rows(const ::ansm_fast::channelwise_kl::Inputs& in, bool wide,
+                           int64_t begin, int64_t end, double* kl);
+  void channelwise_kl_columns(const ::ansm_fast::channelwise_kl::Inputs& in, bool wide,
+                              int64_t begin, int64_t end, double* kl);
+  int64_t channelwise_kl_column_blocks(const ::ansm_fast::channelwise_kl::Inputs& in);
+  void channelwise_kl_scale_rows(const ::ansm_fast::channelwise_kl::Scaling& io, bool wide,
+                                 int64_t begin, int64_t end);
+  void channelwise_kl_scale_columns(const ::ansm_fast::channelwise_kl::Scaling& io, bool wide,
+                                    int64_t begin, int64_t end);
+)
+// clang-format on
