@@ -24,7 +24,7 @@ INFINITY = math.inf
 REDUCTIONS = ("mean", "sum", "none")
 _WEIGHTS = ("weight_adv", "weight_orig", "bce_weight", "dice_weight")
 # How far outside [0, 1] a soft mask may lie, as blurring and resizing leave it; kSlack in
-# kernels/dual_mask/args.h.
+# kernels/common/mask_values.h.
 SLACK = 1 / 128
 # The largest integer up to which a type holds every one, compared in at least float32.
 _WHOLE_UP_TO = {torch.float16: 2**11, torch.bfloat16: 2**8}

@@ -110,6 +110,35 @@ struct Tile {
   }
 };
 
+// Numbers of a tensor of T, or of float32 where that is no T.
+template <class T, class A, int V>
+__device__ __forceinline__ void load_numbers(const Field& field, const Tile<V>& tile, A (&out)[V]) {
+  const auto convert = [&](const auto& loaded) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) out[i] = to<A>(loaded.value[i]);
+  };
+  if (field.type == TypeOf<T>::value)
+    convert(tile.template load<T>(field.data));
+  else
+    convert(tile.template load<float>(field.data));
+}
+
+template <class T, class A, int V>
+__device__ __forceinline__ void store_numbers(const Field& field, const Tile<V>& tile,
+                                              const A (&values)[V]) {
+  const auto convert = [&](auto zero) {
+    using Out = decltype(zero);
+    Vector<Out, V> out;
+#pragma unroll
+    for (int i = 0; i < V; ++i) out.value[i] = from<Out>(values[i]);
+    tile.store(field.data, out);
+  };
+  if (field.type == TypeOf<T>::value)
+    convert(T());
+  else
+    convert(float());
+}
+
 // Partial sums lie [sum][sample][piece]; thread 0 writes those of this block's piece.
 template <int kCount, class A>
 __device__ __forceinline__ void write_partials(A (&sums)[kCount], A* buffer, int64_t sample,

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../common/field.h"
+#include "../common/mask_values.h"
 
 namespace ansm_fast {
 namespace dual_mask {
@@ -11,11 +12,6 @@ namespace dual_mask {
 constexpr int kMaxBranches = 2;
 constexpr int kSums = 5;  // numbers in Sums
 
-// What the pixel of a mask becomes that counts nowhere; a label or a probability is at most 1.
-constexpr double kIgnored = 2;
-// How far outside [0, 1] a soft mask may lie, as blurring and resizing leave it: one unit of
-// bfloat16's last place above 1. Such a number counts as 0 or 1, any other one as NaN.
-constexpr double kSlack = 1.0 / 128;
 // A Dice denominator that is no more has neither a mask nor a prediction in it: more than 2^31
 // pixels of the least probability that the kernels know, exp(-87).
 constexpr double kNothing = 1e-28;

@@ -2,6 +2,7 @@
 #include "check.h"
 #include "common/isa.h"
 #include "common/log.h"
+#include "common/logistic.h"
 #include "dual_mask/cpu.h"
 
 using namespace ansm_fast::ANSM_FAST_ISA;
@@ -51,7 +52,7 @@ void test_log() {
 
 template <class A>
 void test_logistic() {
-  const auto log = [](A e) { return dual_mask::log_of_one_plus(e); };
+  const auto log = [](A e) { return log_of_one_plus(e); };
   CHECK_BELOW(worst<A>(1e-9, 1, log, [](A e) { return std::log1p((long double)(e)); }), 2);
   CHECK(log(A(0)) == A(0));
 

@@ -4,6 +4,7 @@
 #include "typed.h"
 
 namespace kernel = ansm_fast::ANSM_FAST_ISA::dual_mask;
+using ansm_fast::kSlack;
 using namespace ansm_fast::dual_mask;
 
 namespace {

@@ -6,16 +6,12 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "../common/isa.h"
-#include "../common/staging.h"
-#include "args.h"
+#include "isa.h"
+#include "mask_values.h"
+#include "staging.h"
 
 namespace ansm_fast {
 namespace ANSM_FAST_ISA {
-namespace dual_mask {
-
-using namespace ansm_fast::dual_mask;
-
 // The number that stands for "ignored" in blocks of this type: labels become numbers of their own.
 // Without one it is NaN, which equals nothing.
 template <class A>
@@ -98,6 +94,5 @@ inline bool correct(const Field& field, int64_t n, double ignore, const A*& valu
   return true;
 }
 
-}  // namespace dual_mask
 }  // namespace ANSM_FAST_ISA
 }  // namespace ansm_fast
