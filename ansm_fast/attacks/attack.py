@@ -7,29 +7,19 @@ import numbers
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor
 
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
-from ansm_fast.attacks.carlini_wagner import cw
 from ansm_fast.attacks.checks import LocalizerFunction, check_image, check_mask, widened
 from ansm_fast.attacks.counted import CountedLocalizer
-from ansm_fast.attacks.diverse import difgsm, tifgsm
-from ansm_fast.attacks.gradient import fgsm, mifgsm, pgd
 from ansm_fast.attacks.objectives import OBJECTIVES, Objective
 from ansm_fast.attacks.randomness import uniform_start
-from ansm_fast.attacks.segmentation import segpgd
-from ansm_fast.attacks.square import square
-from ansm_fast.attacks.universal import apply_universal, universal_noise
+from ansm_fast.attacks.registry import attack_kind
+from ansm_fast.attacks.universal import universal_noise
 from ansm_fast.attacks.victim import leaves_victim_as_found
-
-AttackName = Literal[
-    "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square", "universal",
-    "noise",
-]  # fmt: skip
-ATTACKS: tuple[str, ...] = get_args(AttackName)
 
 
 @dataclass(frozen=True)
@@ -40,9 +30,9 @@ class Attack(ConfiguredAttack):
     adaptive one is run on ``lambda image: localizer(ansm.defend(image))``.
 
     Attributes:
-        name: "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square"
+        name: of ``ATTACKS``: "fgsm", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square"
             (black-box), "universal" (one tile of noise for all images), or "noise" (uniform random
-            noise, a control).
+            noise, a control); see ``attacks.registry``.
         eps: budget in units of the image, >= 0; 4/255 is four grey levels. For norm "linf" it
             bounds every value of the noise, for "l2" the root mean square of a sample's noise
             (||noise||_2 <= eps * sqrt(3 H W)), so that it means the same at every size.
@@ -57,7 +47,7 @@ class Attack(ConfiguredAttack):
             the batch that it is given.
     """
 
-    name: AttackName
+    name: str
     eps: float
     steps: int = 20
     alpha: float | None = None
@@ -68,8 +58,8 @@ class Attack(ConfiguredAttack):
     tile: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        kind = attack_kind(self.name)
         for key, value, known in (
-            ("name", self.name, ATTACKS),
             ("objective", self.objective, OBJECTIVES),
             ("norm", self.norm, NORMS),
         ):
@@ -89,9 +79,12 @@ class Attack(ConfiguredAttack):
                 raise ValueError(f"{key} must be >= 1, got {count}")
         if self.alpha is not None and not 0 < self.alpha < math.inf:
             raise ValueError(f"alpha must be > 0 and finite, got {self.alpha}")
-        if self.name == "square" and self.norm != "linf":
-            raise ValueError(f"norm must be 'linf' for the attack 'square', got {self.norm!r}")
-        if self.tile is not None and self.name != "universal":
+        if self.norm not in kind.norms:
+            raise ValueError(
+                f"norm must be {' or '.join(map(repr, kind.norms))} for the attack {self.name!r}, "
+                f"got {self.norm!r}"
+            )
+        if self.tile is not None and "tile" not in kind.options:
             raise ValueError(f"tile must be None for the attack {self.name!r}, which uses none")
 
     @property
@@ -134,35 +127,30 @@ class Attack(ConfiguredAttack):
         wrong_mask: Tensor | None,
         seeds: list[tuple[int, int]],
     ) -> Tensor:
-        values = image[0].numel() if len(image) else 0
-        bound = float(radius(self.eps, self.norm, values))
-        if self.name == "noise":
-            return uniform_start(image, bound, seeds, self.norm)
-        if self.name == "universal":
+        kind = attack_kind(self.name)
+        if "tile" in kind.options:
             tile = self.tile
             if tile is None:
                 tile = self.fit(localizer, image, mask, wrong_mask)
-            return apply_universal(image, tile)
-        common: dict[str, Any] = {
-            "eps": bound, "objective": self.objective, "wrong_mask": wrong_mask, "eot": self.eot,
-        }  # fmt: skip
-        if self.name == "square":
-            return square(localizer, image, mask, steps=self.steps, seeds=seeds, **common)
-        common["norm"] = self.norm
-        if self.name == "fgsm":
-            return fgsm(localizer, image, mask, **common)
-        if self.name == "cw":
-            common |= {"alpha": self.step_size, "steps": self.steps}
-            return cw(localizer, image, mask, **common)
-        common |= {"alpha": float(radius(self.step_size, self.norm, values)), "steps": self.steps}
-        if self.name == "difgsm":
-            return difgsm(localizer, image, mask, seeds=seeds, **common)
-        if self.name in ("pgd", "segpgd"):
-            common["start"] = uniform_start(image, bound, seeds, self.norm)
-        functions: dict[str, Any] = {
-            "bim": pgd, "pgd": pgd, "segpgd": segpgd, "mifgsm": mifgsm, "tifgsm": tifgsm,
-        }  # fmt: skip
-        return functions[self.name](localizer, image, mask, **common)
+            return kind.function(image, tile)
+        values = image[0].numel() if len(image) else 0
+        bound = float(radius(self.eps, self.norm, values))
+        options: dict[str, Any] = {"eps": bound}
+        if "norm" in kind.options:
+            options["norm"] = self.norm
+        if "objective" in kind.options:
+            options |= {"objective": self.objective, "wrong_mask": wrong_mask, "eot": self.eot}
+        if "steps" in kind.options:
+            options["steps"] = self.steps
+        if "alpha" in kind.options:
+            options["alpha"] = float(radius(self.step_size, self.norm, values))
+        if "learning_rate" in kind.options:
+            options["alpha"] = self.step_size
+        if "seeds" in kind.options:
+            options["seeds"] = seeds
+        if "start" in kind.options:
+            options["start"] = uniform_start(image, bound, seeds, self.norm)
+        return kind.function(localizer, image, mask, **options)
 
     def fit(
         self,
@@ -191,4 +179,4 @@ def make_attack(name: str, **settings: Any) -> Attack:
     if unknown or "eps" not in settings:
         wrong = f"got {', '.join(unknown)}" if unknown else "got no eps, such as eps=4/255"
         raise TypeError(f"make_attack takes eps and {', '.join(known[1:])}; {wrong}")
-    return Attack(name, **settings)  # type: ignore[arg-type]
+    return Attack(name, **settings)

@@ -1,4 +1,4 @@
-"""FGSM, BIM, PGD and MI-FGSM as pure functions on the fused steps of the op layer.
+"""FGSM, PGD and MI-FGSM as pure functions on the fused steps of the op layer.
 
 All functions of this package take a localizer, ``image`` (B, 3, H, W) in [0, 1], ``mask``
 (B, 1, H, W), and give the attacked image in [0, 1] within the budget; nothing is rounded.

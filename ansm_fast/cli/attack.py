@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ansm_fast.cli.names import ATTACK, OBJECTIVE
 from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
 
 
@@ -29,18 +30,13 @@ from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
     "name",
     default="pgd",
     show_default=True,
-    type=click.Choice(
-        [
-            "fgsm", "bim", "pgd", "mifgsm", "difgsm", "tifgsm", "segpgd", "cw", "square",
-            "universal", "noise",
-        ]
-    ),
-)  # fmt: skip
+    type=ATTACK,
+)
 @click.option(
     "--objective",
     default="untargeted",
     show_default=True,
-    type=click.Choice(["untargeted", "hide", "wrong-mask", "own-prediction"]),
+    type=OBJECTIVE,
 )
 @click.option(
     "--norm",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ansm_fast.cli.names import DEFENCES, EVALUATED_ATTACKS, ListOption
 from ansm_fast.cli.options import (
     DEVICE,
     EPS,
     check_apart,
     prepare_device,
     removed_option,
-    split_names,
 )
 from ansm_fast.errors import InputError
 
@@ -30,12 +30,12 @@ DEFAULT_EPS = "2/255,4/255,8/255"
 PATH = click.Path(path_type=Path)
 
 
-def _defence_names(given: str | None) -> tuple[list[str], list[str]]:
+def _defence_names(given: list[str] | None) -> tuple[list[str], list[str]]:
     """Names of the defences, and a note if one was left out."""
     from ansm_fast.evaluation import DEFENCES
 
     if given is not None:
-        return split_names(given, DEFENCES, "--defences"), []
+        return given, []
     if importlib.util.find_spec("skimage") is not None:
         return list(DEFENCES), []
     note = "tv left out: it needs scikit-image; pip install 'ansm-fast[evaluate]'"
@@ -81,18 +81,17 @@ def _columns(
 @click.option("--quick", is_flag=True, help="Few attacks, eps 4/255, unless given otherwise.")
 @click.option(
     "--attacks",
-    metavar="LIST",
-    help="Of none, pgd, fgsm, bim, mifgsm, difgsm, tifgsm, segpgd, cw, pgd-l2, square, hide, "
-    "wrong-mask, own-prediction, universal, transfer, transfer-hide, noise, adaptive, "
-    "adaptive-hide, adaptive-transfer; all but bim by default. "
-    "With --quick: none, pgd, hide, wrong-mask, adaptive.",
+    cls=ListOption,
+    type=EVALUATED_ATTACKS,
+    help="All by default; with --quick none, pgd, hide, wrong-mask and adaptive.",
 )
 @click.option("--eps", metavar="LIST", help=f"Budgets; by default {DEFAULT_EPS}.")
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--defences",
-    metavar="LIST",
-    help="Of none, jpeg, median, bit-depth, gaussian, tv, ansm; all by default.",
+    cls=ListOption,
+    type=DEFENCES,
+    help="All by default.",
 )
 @click.option(
     "--localizer",
@@ -150,10 +149,10 @@ def command(
     names: tuple[str, ...],
     pooled: bool,
     quick: bool,
-    attacks: str | None,
+    attacks: list[str] | None,
     eps: str | None,
     steps: int,
-    defences: str | None,
+    defences: list[str] | None,
     localizer: str | None,
     weights: tuple[str, ...],
     surrogate: str | None,
@@ -181,7 +180,6 @@ def command(
     from ansm_fast.data.images import left_out_lines
     from ansm_fast.evaluation import (
         ATTACKS,
-        DEFAULT_ATTACKS,
         QUICK_ATTACKS,
         Protocol,
         Systems,
@@ -203,9 +201,7 @@ def command(
     columns, notes = _defence_names(defences)
     budgets = eps if eps is not None else (QUICK_EPS if quick else DEFAULT_EPS)
     protocol = Protocol(
-        attacks=split_names(attacks, ATTACKS, "--attacks")
-        if attacks is not None
-        else (QUICK_ATTACKS if quick else DEFAULT_ATTACKS),
+        attacks=attacks or (QUICK_ATTACKS if quick else ATTACKS),
         eps=[EPS.convert(part.strip(), None, None) for part in budgets.split(",")],
         steps=steps,
         defences=columns,

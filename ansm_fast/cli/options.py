@@ -78,14 +78,3 @@ def prepare_device(device: str) -> None:
 
     check_device(device)
     torch.backends.cudnn.allow_tf32 = False
-
-
-def split_names(value: str, known: tuple[str, ...], option: str) -> list[str]:
-    """A comma-separated list of known names, each once, in the order given."""
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise InputError(f"{option} must be of {', '.join(known)}, got {name!r}")
-    if not names:
-        raise InputError(f"{option} is empty; give at least one of {', '.join(known)}")
-    return list(dict.fromkeys(names))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ansm_fast.attacks import Attack
+from ansm_fast.attacks import Attack, attack_kind
+from ansm_fast.attacks.registry import REMOVED
 from ansm_fast.errors import InputError
 
 MadeOn = Literal["victim", "surrogate", "defence", "stand-in"]
+
+
+# How a title says what is unusual of an attack.
+_OBJECTIVES = {
+    "untargeted": "",
+    "hide": ", hide",
+    "wrong-mask": ", wrong mask",
+    "own-prediction": ", own mask",
+}
 
 
 @dataclass(frozen=True)
@@ -16,27 +26,37 @@ class Entry:
     """One attack of the evaluation.
 
     Attributes:
-        title: in tables.
         attack, objective, norm: of ``ansm_fast.attacks.Attack``; attack None: the image as it is.
         made_on: "victim", the localizer alone, whose attacker knows of no defence; "surrogate",
-            another localizer; "defence", the localizer behind the very defence that is judged
+            another localizer; "defence", the localizer behind the very defence that is scored
             (adaptive); "stand-in", the localizer behind another defence.
-        leak_free: made without this image's true mask and without the localizer's guess at it, or
-            the same for every image. An attack on the true mask writes that mask into its noise,
-            where a defence may read it; what is restored then is no proof of a defence. One on the
-            localizer's own mask does nearly the same (experiments/README.md has the figures).
         effort: times the protocol's steps; a query tells an attacker far less than a gradient.
         undefended: for "defence", the attack that the undefended localizer gets in its place.
+        named: title in tables; by default that of the attack, with its norm and objective.
     """
 
-    title: str
     attack: str | None
     objective: str = "untargeted"
     norm: str = "linf"
     made_on: MadeOn = "victim"
-    leak_free: bool = False
     effort: int = 1
     undefended: str = ""
+    named: str = ""
+
+    @property
+    def title(self) -> str:
+        """In tables."""
+        if self.named or self.attack is None:
+            return self.named
+        norm = " (L2)" if self.norm == "l2" else ""
+        return attack_kind(self.attack).title + norm + _OBJECTIVES[self.objective]
+
+    @property
+    def mask_free(self) -> bool:
+        """Made without this image's true mask and without the localizer's guess at it, or the same
+        for every image. Any other attack writes the mask into its noise, where a defence may read
+        it; what is restored then is no proof of a defence."""
+        return self.attack is None or attack_kind(self.attack).mask_free(self.objective)
 
     @property
     def adaptive(self) -> bool:
@@ -50,41 +70,56 @@ class Entry:
         """
         if self.attack is None:
             return None
-        settings: dict[str, Any] = {"objective": self.objective, "seed": seed}
-        if self.norm != "linf":
-            settings["norm"] = self.norm
         try:
-            return Attack(self.attack, eps, steps * self.effort, **settings)  # type: ignore[arg-type]
+            return Attack(
+                self.attack,
+                eps,
+                steps * self.effort,
+                objective=self.objective,  # type: ignore[arg-type]
+                norm=self.norm,  # type: ignore[arg-type]
+                seed=seed,
+            )
         except ValueError as error:
             raise InputError(str(error)) from error
 
 
-# A transferred attack on the true mask carries it as any other does; the leak-free transfer hides.
+# A transferred attack on the true mask carries it as any other does; the mask-free transfer hides.
 CATALOGUE: dict[str, Entry] = {
-    "none": Entry("no attack", None, leak_free=True),
-    "pgd": Entry("PGD", "pgd"),
-    "fgsm": Entry("FGSM", "fgsm"),
-    "bim": Entry("BIM", "bim"),
-    "mifgsm": Entry("MI-FGSM", "mifgsm"),
-    "difgsm": Entry("DI-FGSM", "difgsm"),
-    "tifgsm": Entry("TI-FGSM", "tifgsm"),
-    "segpgd": Entry("SegPGD", "segpgd"),
-    "cw": Entry("C&W (L2)", "cw", norm="l2"),
-    "pgd-l2": Entry("PGD (L2)", "pgd", norm="l2"),
-    "square": Entry("Square", "square", effort=10),
-    "hide": Entry("PGD, hide", "pgd", "hide", leak_free=True),
-    "wrong-mask": Entry("PGD, wrong mask", "pgd", "wrong-mask", leak_free=True),
-    "own-prediction": Entry("PGD, own mask", "pgd", "own-prediction"),
-    "universal": Entry("universal", "universal", leak_free=True),
-    "transfer": Entry("transferred", "pgd", made_on="surrogate"),
-    "transfer-hide": Entry("transferred hide", "pgd", "hide", made_on="surrogate", leak_free=True),
-    "noise": Entry("random noise", "noise", leak_free=True),
-    "adaptive": Entry("adaptive", "pgd", made_on="defence", undefended="pgd"),
+    "none": Entry(None, named="no attack"),
+    "pgd": Entry("pgd"),
+    "fgsm": Entry("fgsm"),
+    "mifgsm": Entry("mifgsm"),
+    "difgsm": Entry("difgsm"),
+    "tifgsm": Entry("tifgsm"),
+    "segpgd": Entry("segpgd"),
+    "cw": Entry("cw", norm="l2"),
+    "pgd-l2": Entry("pgd", norm="l2"),
+    "square": Entry("square", effort=10),
+    "hide": Entry("pgd", "hide"),
+    "wrong-mask": Entry("pgd", "wrong-mask"),
+    "own-prediction": Entry("pgd", "own-prediction"),
+    "universal": Entry("universal"),
+    "transfer": Entry("pgd", made_on="surrogate", named="transferred"),
+    "transfer-hide": Entry("pgd", "hide", made_on="surrogate", named="transferred hide"),
+    "noise": Entry("noise"),
+    "adaptive": Entry("pgd", made_on="defence", undefended="pgd", named="adaptive"),
     "adaptive-hide": Entry(
-        "adaptive, hide", "pgd", "hide", made_on="defence", leak_free=True, undefended="hide"
+        "pgd", "hide", made_on="defence", undefended="hide", named="adaptive, hide"
     ),
-    "adaptive-transfer": Entry("adaptive, transferred", "pgd", made_on="stand-in"),
+    "adaptive-transfer": Entry("pgd", made_on="stand-in", named="adaptive, transferred"),
 }
 ATTACKS = tuple(CATALOGUE)
-DEFAULT_ATTACKS = tuple(name for name in CATALOGUE if name != "bim")
 QUICK_ATTACKS = ("none", "pgd", "hide", "wrong-mask", "adaptive")
+
+
+def catalogue_entry(name: str, where: str = "attacks") -> Entry:
+    """The attack of a name.
+
+    Raises:
+        InputError: there is none; ``where`` is what the error calls the list of names.
+    """
+    if name in REMOVED:
+        raise InputError(f"{where}: {name!r} was removed; use {REMOVED[name]!r}")
+    if name not in CATALOGUE:
+        raise InputError(f"{where} must be of {', '.join(ATTACKS)}, got {name!r}")
+    return CATALOGUE[name]

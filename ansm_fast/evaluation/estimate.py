@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansm_fast.attacks import Attack, CountedLocalizer, as_found
+from ansm_fast.attacks import CountedLocalizer, as_found, attack_kind
 from ansm_fast.attacks.objectives import make_goal
 from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
@@ -24,13 +24,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def _steps(attack: Attack) -> float:
-    """Gradient steps; a query of a black-box attack, a forward pass alone, is a third of one."""
-    if attack.name == "square":
-        return attack.steps / 3
-    return {"fgsm": 1, "noise": 0}.get(attack.name, attack.steps)
 
 
 def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
@@ -69,10 +62,11 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
                 continue
             if target.identity not in known:
                 known[target.identity] = _seconds(partial(step, target))
+            cost = attack_kind(attack.name).cost(attack.steps)
             folder = cache_folder(cache, target.label, attack, dataset, target.identity)
             if folder not in made:
                 made.add(folder)
-                total += known[target.identity] * _steps(attack) * still_to_make(folder, count)
+                total += known[target.identity] * cost * still_to_make(folder, count)
     return total * share
 
 

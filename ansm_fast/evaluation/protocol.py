@@ -23,7 +23,7 @@ from ansm_fast.data.attacked_set import Work, write_attacked_set
 from ansm_fast.data.images import Image, read_mask, read_rgb, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.cache import cache_folder
-from ansm_fast.evaluation.catalogue import ATTACKS, CATALOGUE
+from ansm_fast.evaluation.catalogue import catalogue_entry
 from ansm_fast.evaluation.defences import (
     DEFENCES,
     Defence,
@@ -67,12 +67,11 @@ class Protocol:
         """Every attack at every eps; the unattacked images once."""
         found: list[tuple[str, Attack | None]] = []
         for name in self.attacks:
-            if name not in CATALOGUE:
-                raise InputError(f"attacks must be of {', '.join(ATTACKS)}, got {name!r}")
+            entry = catalogue_entry(name)
             for eps in dict.fromkeys(self.eps):
                 if not 0 <= eps <= 1:
                     raise InputError(f"eps must be in [0, 1], got {eps}; try 4/255")
-                attack = CATALOGUE[name].make(eps, self.steps, self.seed)
+                attack = entry.make(eps, self.steps, self.seed)
                 if attack is not None or (name, None) not in found:
                     found.append((name, attack))
         return found

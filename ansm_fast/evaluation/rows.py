@@ -143,7 +143,7 @@ def make_rows(
     measured: Measurement, training: Mapping[str, Training] | None = None, seed: int = 0
 ) -> list[Row]:
     """One row a cell: set, attack, eps, defence, the figures of ``summary``, and what to make of
-    them: ``leak_free`` and ``adaptive`` of the attack, and ``seen``, whether the training of this
+    them: ``mask_free`` and ``adaptive`` of the attack, and ``seen``, whether the training of this
     row's ANSM saw the attack (None for other defences, or if there is no record of it).
     """
     undefended = {
@@ -162,7 +162,7 @@ def make_rows(
                 seed,
             )
             | {
-                "leak_free": entry.leak_free,
+                "mask_free": entry.mask_free,
                 "adaptive": entry.adaptive,
                 "seen": seen.saw(entry) if seen is not None else None,
             }

@@ -6,24 +6,26 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ansm_fast.attacks import ATTACKS, OBJECTIVES
+from ansm_fast.attacks import ATTACKS, OBJECTIVES, attack_kind
 from ansm_fast.training.fields import OneOf, Positive, Share, Strict, Weight
 
 
-def _known(kind: str, names: tuple[str, ...]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"{kind} must be one of {', '.join(names)}")
-        return value
+def _known_attack(name: str) -> str:
+    attack_kind(name, "attack")
+    return name
 
-    return AfterValidator(check)
+
+def _known_objective(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}")
+    return name
 
 
 class _AttackFields(Strict):
-    name: Annotated[str, _known("attack", ATTACKS), OneOf(ATTACKS)] = Field(
+    name: Annotated[str, AfterValidator(_known_attack), OneOf(ATTACKS)] = Field(
         description="of the attack"
     )
-    objective: Annotated[str, _known("objective", OBJECTIVES), OneOf(OBJECTIVES)] = Field(
+    objective: Annotated[str, AfterValidator(_known_objective), OneOf(OBJECTIVES)] = Field(
         default="untargeted", description="what the attacker wants"
     )
     norm: Literal["linf", "l2"] = Field(
@@ -32,8 +34,9 @@ class _AttackFields(Strict):
 
     @model_validator(mode="after")
     def _norm_fits(self) -> _AttackFields:
-        if self.name == "square" and self.norm != "linf":
-            raise ValueError("square knows the norm linf alone")
+        norms = attack_kind(self.name).norms
+        if self.norm not in norms:
+            raise ValueError(f"{self.name} knows the norm {' and '.join(norms)} alone")
         return self
 
 

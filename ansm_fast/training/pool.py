@@ -57,7 +57,7 @@ def attack_of(share: AttackShare, levels: float, seed: int) -> Attack:
     eps = levels / 255
     few = share.steps < 10
     return Attack(
-        share.name,  # type: ignore[arg-type]
+        share.name,
         eps,
         steps=share.steps,
         # Nothing moves within no budget, but a step size must be positive.

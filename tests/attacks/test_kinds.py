@@ -94,7 +94,7 @@ def test_square_needs_no_gradient_but_finite_scores(network, batch_of_two) -> No
 def test_a_gradient_that_becomes_nan_is_an_error(network, batch_of_two, norm) -> None:
     """Saturation comes with the attack: the first step was fine."""
     scale = iter([1.0, 1.0, torch.nan])
-    attack = Attack("bim", EPS, steps=3, norm=norm)
+    attack = Attack("mifgsm", EPS, steps=3, norm=norm)
     with pytest.raises(LocalizerError, match=r"not finite for 2 of 2 .*'probabilities'"):
         attack.run(after(network, lambda z: z * next(scale)), *batch_of_two)
 
@@ -104,7 +104,7 @@ def test_one_image_without_a_gradient_stops_no_batch(network, batch_of_two) -> N
     image[1] = 1
     victim = lambda x: torch.where(x.flatten(1).mean(1)[:, None, None, None] == 1, 3.0, network(x))  # noqa: E731
     with pytest.warns(ZeroGradientWarning, match="gradient of 1 of 2 images was 0 at every step"):
-        result = Attack("bim", EPS, steps=2).run(victim, image, mask)
+        result = Attack("mifgsm", EPS, steps=2).run(victim, image, mask)
     assert result.stuck.tolist() == [False, True]
     assert result.linf[0] > 0 == result.linf[1]
     assert torch.equal(result.attacked[1], image[1])
@@ -116,7 +116,7 @@ def test_images_without_a_gradient_are_no_fault_of_a_localizer_that_has_one(
 ) -> None:
     """A white image behind a clamp, alone in its batch."""
     image = torch.ones_like(batch_of_two[0])
-    attack = Attack("bim", EPS, steps=2, norm=norm)
+    attack = Attack("mifgsm", EPS, steps=2, norm=norm)
     with pytest.warns(ZeroGradientWarning, match="2 of 2"):
         result = attack.run(lambda x: network((x + 0.1).clamp(0, 1)), image, batch_of_two[1])
     assert result.stuck.all() and torch.equal(result.attacked, image)
@@ -129,7 +129,7 @@ def test_a_victim_that_gave_gradients_before_may_give_none(network, batch_of_two
     counted = CountedLocalizer(
         lambda x: network(x).detach() + 0 * x.sum() if dead[0] else network(x)
     )
-    attack = Attack("bim", EPS, steps=2)
+    attack = Attack("mifgsm", EPS, steps=2)
     assert not attack.run(counted, image, mask).stuck.any() and counted.gives_gradients
     dead[0] = True
     with pytest.warns(ZeroGradientWarning):
@@ -143,7 +143,7 @@ def test_a_loss_that_is_flat_is_no_fault(network, batch_of_two) -> None:
     image, _ = batch_of_two
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = Attack("bim", EPS, steps=2, objective="hide").run(
+        result = Attack("mifgsm", EPS, steps=2, objective="hide").run(
             after(network, lambda z: z - 1000), image, torch.zeros(2, 1, 24, 20)
         )
     assert not result.stuck.any()

@@ -177,17 +177,17 @@ def test_data_parallel_and_compiled_victims(network, pair) -> None:
 
 
 def test_scripted_exported_and_lazy_victims(network, pair) -> None:
-    expected = Attack("bim", EPS, steps=1)(network, *pair)
+    expected = Attack("fgsm", EPS, steps=1)(network, *pair)
     plain = nn.Sequential(network.conv, network.norm, nn.ReLU(), network.drop, network.out).train()
     lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ConvTranspose2d(4, 1, 3))
     script = torch.jit.script(plain)
     before = state_of(script)
     for victim in (script, torch.jit.freeze(torch.jit.script(plain.eval()))):
-        assert torch.equal(Attack("bim", EPS, steps=1)(victim, *pair), expected)
+        assert torch.equal(Attack("fgsm", EPS, steps=1)(victim, *pair), expected)
     exported = torch.export.export(plain.eval(), (pair[0],)).module()
-    assert torch.equal(Attack("bim", EPS, steps=1)(exported, *pair), expected)
+    assert torch.equal(Attack("fgsm", EPS, steps=1)(exported, *pair), expected)
     assert state_of(script) == before and script.training
-    assert Attack("bim", EPS, steps=1).run(lazy, *pair).linf.max() > 0
+    assert Attack("fgsm", EPS, steps=1).run(lazy, *pair).linf.max() > 0
     assert lazy.training and lazy[1].training and lazy[0].weight.requires_grad
 
 

@@ -131,7 +131,9 @@ CASES = [
     (f"{EVALUATE} --eps 4/255,", "eps must be a number like 4/255"),
     (f"{ANSM} --set eps_d=-1", "eps_d"),
     # Names that don't exist.
-    ("attack good -o o --attack magic", "'fgsm', 'bim', 'pgd', 'mifgsm', 'difgsm'"),
+    ("attack good -o o --attack bim", "'bim' was removed; use 'pgd'"),
+    (f"{EVALUATE} --attacks none,bim", "--attacks: 'bim' was removed; use 'pgd'"),
+    ("attack good -o o --attack magic", "'fgsm', 'pgd', 'mifgsm', 'difgsm'"),
     ("attack good -o o --objective destroy", "'untargeted', 'hide', 'wrong-mask'"),
     ("attack good -o o --attack square --norm l2", "norm must be 'linf' for the attack 'square'"),
     ("attack good -o o --weights missing", "no such checkpoint: missing"),
@@ -181,6 +183,8 @@ def test_one_line_and_a_way_out(world, line, words, monkeypatch, capsys) -> None
     [
         ("evaluate --images missing --masks missing", "no such folder"),
         (f"{ATTACK} --localizer torch.pt", "pickled"),
+        ("attack good -o o --attack bim", "'bim' was removed; use 'pgd'"),
+        (f"{EVALUATE} --attacks none,bim", "--attacks: 'bim' was removed; use 'pgd'"),
         ("attack good -o o --attack magic", "is not one of"),
         ("data synthesize missing -o o", "no such folder"),
         ("train ansm --config missing.yaml -o o", "no such config"),

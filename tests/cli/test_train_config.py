@@ -20,7 +20,8 @@ FIELDS = "`ansm-fast train ansm --fields` lists the fields"
 SET = [
     ("steps.x=3", "--set steps.x=3: steps is '12550' and has no fields of its own"),
     ("data.train.x=1", "data.train is 'data/train' and has no fields of its own"),
-    ("attacks.0.name=pgdd", "attacks.0.name: attack must be one of fgsm, bim, pgd"),
+    ("attacks.0.name=bim", "attacks.0.name: attack 'bim' was removed; use 'pgd'"),
+    ("attacks.0.name=pgdd", "attacks.0.name: attack must be one of fgsm, pgd, mifgsm"),
     ("attacks.9.name=x", "attacks has 7 items; give a number from 0 to 6 (or -1 for the last)"),
     ("attacks.-8.name=x", "attacks has 7 items"),
     ("attacks.x=1", "attacks has 7 items; give a number from 0 to 6 (or -1 for the last)"),

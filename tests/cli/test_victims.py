@@ -84,7 +84,7 @@ KINDS = [
     ("classes", "got (2, 2, 32, 32); give WrappedLocalizer(model, logits_from='two_class')"),
     ("sized", "Sizes failed on images of 32 x 32 (ValueError: height must be a multiple of 64)"),
 ]
-ATTACK = "attack set -o out --steps 1 --attack bim --localizer their_victim:"
+ATTACK = "attack set -o out --steps 1 --attack fgsm --localizer their_victim:"
 EVALUATE = "evaluate set --attacks none,fgsm --defences none --eps 4/255 --localizer their_victim:"
 
 
@@ -100,7 +100,7 @@ def train_config(folder: Path, steps: int = 1) -> str:
     config = {
         "kind": "ansm", "steps": steps, "pool": "pool", "pool_size": 2, "photographs": "none",
         "data": {"train": "set", "validation": "set"}, "batch_size": 2, "crop": 32,
-        "attacks": [{"name": "bim", "steps": 1}], "validation_attacks": [],
+        "attacks": [{"name": "fgsm", "steps": 1}], "validation_attacks": [],
         "ffa": {"steps": 1}, "detect": {"steps": 0},
     }  # fmt: skip
     (folder.parent / "run.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

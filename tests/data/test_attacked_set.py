@@ -151,7 +151,7 @@ def test_an_image_without_a_gradient_is_counted_and_noted(dataset, localizer, tm
 
     localizer.train()
     work = Work()
-    attack = Attack("bim", 3 / 255, steps=2)
+    attack = Attack("mifgsm", 3 / 255, steps=2)
     attacked(dataset, victim, tmp_path / "out", attack, work=work)
     assert localizer.training and localizer.body.training
     localizer.eval()

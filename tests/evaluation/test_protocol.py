@@ -138,8 +138,8 @@ def test_several_budgets_and_every_attack(run, small_set, checkpoints, tmp_path)
     # What was made through this very ANSM is no transfer to it.
     assert len(rows) == 2 * (1 + 2 * (len(ATTACKS) - 1)) - 2
     assert ["another localizer" in note for note in document["notes"]] == [True]
-    assert {row["attack"] for row in rows if row["leak_free"]} == {
-        name for name, entry in CATALOGUE.items() if entry.leak_free
+    assert {row["attack"] for row in rows if row["mask_free"]} == {
+        name for name, entry in CATALOGUE.items() if entry.mask_free
     }
     seen = {row["attack"] for row in rows if row["seen"]}
     assert seen == {"pgd"} and {row["seen"] for row in rows if row["defence"] == "none"} == {None}
@@ -157,7 +157,7 @@ def test_adaptive_rows_are_part_of_the_default_evaluation(small_set, checkpoints
         assert result.exit_code == 0, result.output
         found.append(json.loads((tmp_path / "e.json").read_text()))
         rows.append({row["attack"] for row in found[-1]["rows"]})
-    assert rows[0] == set(ATTACKS) - {"bim", "transfer", "transfer-hide"}
+    assert rows[0] == set(ATTACKS) - {"transfer", "transfer-hide"}
     assert rows[1] == {"none", "pgd", "hide", "wrong-mask", "adaptive"}
     left_out = [[one for one in part["notes"] if "left out" in one] for part in found]
     assert [len(one) for one in left_out] == [2, 0]  # transfers want a second localizer

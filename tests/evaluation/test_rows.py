@@ -57,7 +57,7 @@ def test_rows_say_what_to_make_of_them() -> None:
     assert [key for key, row in found.items() if row["seen"]] == [("pgd", "ansm:a")]
     assert found["hide", "ansm:a"]["seen"] is False and found["adaptive", "ansm:a"]["seen"] is False
     assert {found[key]["seen"] for key in found if key[1] != "ansm:a"} == {None}
-    assert {attack for attack, _ in found if found[attack, "none"]["leak_free"]} == {"none", "hide"}
+    assert {attack for attack, _ in found if found[attack, "none"]["mask_free"]} == {"none", "hide"}
     assert {attack for attack, _ in found if found[attack, "none"]["adaptive"]} == {"adaptive"}
     assert all(row["set"] == "s" for row in rows)
 

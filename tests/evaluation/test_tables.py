@@ -19,7 +19,7 @@ def make_row(attack: str, eps: float, defence: str, f1: float, **more: object) -
     for key in ("f1", "f1_best", "iou", "auc", "restored", "area_pristine"):
         row |= {key: f1, f1_key(key, "low"): f1 - 0.05, f1_key(key, "high"): f1 + 0.05}
     row |= {"n": 40, "n_pristine": 10, "psnr": 41.237, "ssim": 0.99}
-    row |= {"leak_free": attack in ("none", "hide"), "adaptive": False, "seen": None}
+    row |= {"mask_free": attack in ("none", "hide"), "adaptive": False, "seen": None}
     return row | more
 
 

@@ -16,7 +16,7 @@ VALUES = {
     "kind": "ansm", "steps": 4, "data": {"train": "a", "validation": "b"}, "pool": "p",
     "photographs": "none", "attacks": [{"name": "pgd"}], "ffa": {"steps": 1},
     "detect": {"steps": 0},
-    "online": {"share": 0.5, "attacks": [{"name": "bim", "steps": 1, "adaptive": True}]},
+    "online": {"share": 0.5, "attacks": [{"name": "fgsm", "steps": 1, "adaptive": True}]},
 }  # fmt: skip
 
 

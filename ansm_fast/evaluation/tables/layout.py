@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.rows import Row
 
-UNSEEN, LEAK_FREE = "†", "‡"
+UNSEEN, MASK_FREE = "†", "‡"
 DASH = "–"
 LEGEND = {
     UNSEEN: "no such attack in this ANSM's training",
-    LEAK_FREE: "made without the forgery's mask",
+    MASK_FREE: "made without the forgery's mask",
 }
 
 
@@ -26,8 +26,8 @@ class Line:
 
     @property
     def title(self) -> str:
-        leak_free = any(row.get("leak_free") for row in self.cells.values())
-        mark = f" {LEAK_FREE}" if leak_free and self.attack != "none" else ""
+        mask_free = any(row.get("mask_free") for row in self.cells.values())
+        mark = f" {MASK_FREE}" if mask_free and self.attack != "none" else ""
         return CATALOGUE[self.attack].title + mark
 
     @property
