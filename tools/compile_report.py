@@ -1,11 +1,11 @@
-"""Compiles every room's cuda.cuh alone and reports what its kernels take of a GPU.
+"""Compiles every op's cuda.cuh alone and reports what its kernels take of a GPU.
 
-    python -m tools.compile_report [--update] [ROOM ...]
+    python -m tools.compile_report [--update] [OP ...]
 
 For sm_80, sm_90 and sm_100: registers, spills, stack, shared memory, occupancy in theory, and the
 128-bit loads and stores of global memory in the machine code. The table is compared with the
-committed one, docs/kernel_resources.md. It fails where a kernel spills or has a stack frame, takes
-clearly more registers, or has fewer 128-bit accesses than before; --update rewrites the table.
+committed one, kernels/<op>/resources.md. It fails where a kernel spills or has a stack frame, takes
+clearly more registers, or has fewer 128-bit accesses than before; --update rewrites the tables.
 Needs nvcc, and cuobjdump and nvdisasm from the toolkit or from Triton's wheel; no torch, no GPU.
 """
 
@@ -26,12 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_backend import cuda_library
+from tools.ops import KERNELS, OPS
 
-ROOT = Path(__file__).resolve().parents[1]
-ROOMS = sorted(
-    path.parent.name for path in ROOT.glob("kernels/*/cuda.cuh") if path.parent.name != "common"
-)
-TABLE = ROOT / "docs" / "kernel_resources.md"
 ARCHITECTURES = (80, 90, 100)
 SHARED_PER_MULTIPROCESSOR = {80: 164 << 10, 90: 228 << 10, 100: 228 << 10}
 WARPS, BLOCKS, REGISTERS = 64, 32, 1 << 16  # of one multiprocessor; the three agree
@@ -39,9 +35,9 @@ REGISTER_UNIT, WARP_UNIT, SHARED_UNIT, SHARED_RESERVED = 256, 4, 128, 1 << 10
 # A newer ptxas of the same release may move a few; more is a change of the kernel.
 REGISTER_TOLERANCE = 4
 FLAGS = [flag for flag in cuda_library.FLAGS if not flag.startswith(("-D", "-Xcompiler"))]
-HEADER = """# What the kernels take of a GPU
+HEADER = """# What the kernels of {op} take of a GPU
 
-Each room's `cuda.cuh` compiled alone with nvcc {version}; where the architectures differ, the
+`cuda.cuh` compiled alone with nvcc {version}; where the architectures differ, the
 numbers are those of {architectures}. No kernel spills registers or has a stack
 frame. Block is the largest that the kernel is compiled for. Occupancy is the share of a
 multiprocessor's warps that registers and static shared memory allow for blocks of that size, in
@@ -97,20 +93,20 @@ def output(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def source_of(room: str) -> str:
-    """A file that includes the room and refers to its launchers, which instantiate the kernels."""
+def source_of(op: str) -> str:
+    """A file that refers to the op's launchers, which instantiate its kernels."""
     launchers = []
-    for path in sorted((ROOT / "kernels" / room).glob("*.cuh")):
+    for path in sorted((KERNELS / op).glob("*.cuh")):
         text = path.read_text(encoding="utf-8")
         for match in re.finditer(
             r"^(template\s*<.*>\s*)?(?:inline )?void (launch_\w+)\(", text, re.M
         ):
             if not match[1]:
-                launchers.append(f"ansm_fast::gpu::{room}::{match[2]}")
+                launchers.append(f"ansm_fast::gpu::{op}::{match[2]}")
     if not launchers:
-        sys.exit(f"compile_report: kernels/{room}/cuda.cuh has no launcher")
+        sys.exit(f"compile_report: kernels/{op}/cuda.cuh has no launcher")
     uses = ",\n".join(f"    reinterpret_cast<void*>(&{name})" for name in dict.fromkeys(launchers))
-    return f'#include "{room}/cuda.cuh"\nextern void* const launchers[] = {{\n{uses}}};\n'
+    return f'#include "{op}/cuda.cuh"\nextern void* const launchers[] = {{\n{uses}}};\n'
 
 
 def per_kernel(text: str, start: str) -> Iterator[tuple[str, str]]:
@@ -119,12 +115,12 @@ def per_kernel(text: str, start: str) -> Iterator[tuple[str, str]]:
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
-def compile_room(room: str, architecture: int, nvcc: Path, folder: Path) -> dict[str, Kernel]:
-    """The room's kernels by their mangled names."""
-    source, cubin = folder / f"{room}.cu", folder / f"{room}.{architecture}.cubin"
+def compile_op(op: str, architecture: int, nvcc: Path, folder: Path) -> dict[str, Kernel]:
+    """The op's kernels by their mangled names."""
+    source, cubin = folder / f"{op}.cu", folder / f"{op}.{architecture}.cubin"
     said = output(
         nvcc, *FLAGS, f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v",
-        "-I", ROOT / "kernels", source, "-o", cubin,
+        "-I", KERNELS, source, "-o", cubin,
     )  # fmt: skip
     kernels: dict[str, Kernel] = {}
     # A function that was not inlined comes with its caller and may have a stack of its own.
@@ -152,11 +148,11 @@ def compile_room(room: str, architecture: int, nvcc: Path, folder: Path) -> dict
                 for field in (which, f"wide_{which}") if wide else (which,):
                     setattr(kernel, field, getattr(kernel, field) + 1)
     if not kernels:
-        sys.exit(f"compile_report: kernels/{room} gives no kernel for sm_{architecture}")
+        sys.exit(f"compile_report: kernels/{op} gives no kernel for sm_{architecture}")
     return kernels
 
 
-def readable(names: list[str], room: str) -> dict[str, str]:
+def readable(names: list[str], op: str) -> dict[str, str]:
     """Mangled names to what the source calls them, without namespaces and parameters."""
     shown = {}
     for name, text in zip(names, output("c++filt", *names).splitlines(), strict=True):
@@ -166,8 +162,15 @@ def readable(names: list[str], room: str) -> dict[str, str]:
             if character == "(" and depth == 0:  # the parameters, which a template writes out
                 text = text[:position].removeprefix("void ")
                 break
-        shown[name] = re.sub(rf"ansm_fast::(gpu::({room}::)?)?", "", text)
+        shown[name] = re.sub(rf"ansm_fast::(gpu::({op}::)?)?", "", text)
     return shown
+
+
+Kernels = dict[str, dict[int, Kernel]]  # by name and architecture
+
+
+def path_of(op: str) -> Path:
+    return KERNELS / op / "resources.md"
 
 
 def joined(values: list) -> str:
@@ -188,25 +191,18 @@ def row(name: str, by_architecture: dict[int, Kernel]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table_of(rooms: dict[str, dict[str, dict[int, Kernel]]], version: str) -> str:
+def table_of(op: str, kernels: Kernels, version: str) -> str:
     shown = " / ".join(f"sm_{architecture}" for architecture in ARCHITECTURES)
-    lines = [HEADER.format(version=version, architectures=shown)]
-    for room, kernels in rooms.items():
-        lines += [f"## {room}\n", COLUMNS, re.sub(r"[^|]+", "---", COLUMNS)]
-        lines += [row(name, found) for name, found in sorted(kernels.items())] + [""]
-    return "\n".join(lines)
+    lines = [HEADER.format(op=op, version=version, architectures=shown)]
+    lines += [COLUMNS, re.sub(r"[^|]+", "---", COLUMNS)]
+    lines += [row(name, found) for name, found in sorted(kernels.items())]
+    return "\n".join(lines) + "\n"
 
 
-def read_table(text: str) -> dict[tuple[str, str], list[str]]:
-    """The cells of every row, by room and kernel."""
-    found, room = {}, ""
-    for line in text.splitlines():
-        if line.startswith("## "):
-            room = line[3:].strip()
-        elif line.startswith("| `"):
-            cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
-            found[room, cells[0].strip("`")] = cells[1:]
-    return found
+def read_table(text: str) -> dict[str, list[str]]:
+    """The cells of every row, by kernel."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {name.strip("`"): [cell.strip() for cell in cells] for name, *cells in rows}
 
 
 def numbers_of(cell: str) -> list[int]:
@@ -218,15 +214,12 @@ def numbers_of(cell: str) -> list[int]:
 def worse(now: dict, before: dict, same_compiler: bool) -> list[str]:
     """What became worse than in the committed table, or differs in which kernels there are."""
     found = []
-    for key in now.keys() | before.keys():
-        name = "::".join(key)
-        if key not in now or key not in before:
-            found.append(f"{name} is {'not in the table' if key in now else 'no longer there'}")
+    for name in now.keys() | before.keys():
+        if name not in now or name not in before:
+            found.append(f"{name} is {'not in the table' if name in now else 'no longer there'}")
             continue
-        (_, registers, _, _, *wide), (_, registers_before, _, _, *wide_before) = (
-            now[key],
-            before[key],
-        )
+        _, registers, _, _, *wide = now[name]
+        _, registers_before, _, _, *wide_before = before[name]
         more = map(lambda a, b: a - b, numbers_of(registers), numbers_of(registers_before))
         if same_compiler and max(more) > REGISTER_TOLERANCE:
             found.append(f"{name}: {registers} registers, {registers_before} before")
@@ -237,69 +230,71 @@ def worse(now: dict, before: dict, same_compiler: bool) -> list[str]:
     return sorted(found)
 
 
-Rooms = dict[str, dict[str, dict[int, Kernel]]]
-
-
-def compiled(rooms: list[str], toolkit: cuda_library.Toolkit) -> Rooms:
-    """Every room's kernels, by what the source calls them, on every architecture."""
-    results: Rooms = {room: {} for room in rooms}
+def compiled(ops: list[str], toolkit: cuda_library.Toolkit) -> dict[str, Kernels]:
+    """Every op's kernels, by what the source calls them, on every architecture."""
+    results: dict[str, Kernels] = {op: {} for op in ops}
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)
-        for room in rooms:
-            (folder / f"{room}.cu").write_text(source_of(room), encoding="utf-8")
+        for op in ops:
+            (folder / f"{op}.cu").write_text(source_of(op), encoding="utf-8")
         jobs = {
-            (room, architecture): pool.submit(
-                compile_room, room, architecture, toolkit.nvcc, folder
-            )
-            for room in rooms
+            (op, architecture): pool.submit(compile_op, op, architecture, toolkit.nvcc, folder)
+            for op in ops
             for architecture in ARCHITECTURES
         }
-        for (room, architecture), job in jobs.items():
+        for (op, architecture), job in jobs.items():
             kernels = job.result()
-            shown = readable(list(kernels), room)
+            shown = readable(list(kernels), op)
             for mangled, kernel in kernels.items():
-                results[room].setdefault(shown[mangled], {})[architecture] = kernel
+                results[op].setdefault(shown[mangled], {})[architecture] = kernel
     return results
 
 
-def spilling(results: Rooms) -> list[str]:
+def spilling(results: dict[str, Kernels]) -> list[str]:
     return [
-        f"{room}::{name} on sm_{architecture}: {kernel.memory}"
-        for room, kernels in results.items()
+        f"{op}::{name} on sm_{architecture}: {kernel.memory}"
+        for op, kernels in results.items()
         for name, found in kernels.items()
         for architecture, kernel in found.items()
         if kernel.memory
     ]
 
 
-def worse_than_committed(results: Rooms, version: str) -> list[str]:
-    """What is worse than in the committed table."""
-    if not TABLE.is_file():
-        return [f"there is no {TABLE.name} to compare with; --update writes it"]
-    text = TABLE.read_text(encoding="utf-8")
-    before = {key: cells for key, cells in read_table(text).items() if key[0] in results}
-    return worse(read_table(table_of(results, version)), before, f"nvcc {version};" in text)
+def worse_than_committed(results: dict[str, Kernels], version: str) -> list[str]:
+    """What is worse than in the committed tables."""
+    found = []
+    for op, kernels in results.items():
+        path = path_of(op)
+        if not path.is_file():
+            found.append(f"{op}: there is no {path.name} to compare with; --update writes it")
+            continue
+        text = path.read_text(encoding="utf-8")
+        now = read_table(table_of(op, kernels, version))
+        lines = worse(now, read_table(text), f"nvcc {version};" in text)
+        found += [f"{op}::{line}" for line in lines]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rooms", nargs="*", help="only these; compared, never written")
-    parser.add_argument("--update", action="store_true", help=f"rewrite {TABLE.name}")
+    parser.add_argument("ops", nargs="*", metavar="OP", help="only these")
+    parser.add_argument("--update", action="store_true", help="rewrite the tables")
     arguments = parser.parse_args()
     started = time.monotonic()
     try:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"compile_report: {error}")
-    results = compiled(arguments.rooms or ROOMS, toolkit)
-    table = table_of(results, toolkit.version)
-    print(table)
+    results = compiled(arguments.ops or OPS, toolkit)
+    tables = {op: table_of(op, kernels, toolkit.version) for op, kernels in results.items()}
+    print("\n".join(tables.values()))
     count = sum(map(len, results.values()))
     took = time.monotonic() - started
     print(f"{count} kernels for {len(ARCHITECTURES)} architectures in {took:.0f} s", flush=True)
     bad = spilling(results)
-    if arguments.update and not arguments.rooms:
-        TABLE.write_text(table, encoding="utf-8")
+    if arguments.update:
+        for op, table in tables.items():
+            path_of(op).write_text(table, encoding="utf-8")
     else:
         bad += worse_than_committed(results, toolkit.version)
     if bad:

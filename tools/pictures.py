@@ -1,19 +1,22 @@
-"""Draws docs/images/data_flow_*.svg and roofline.svg, and kernels.md's table of the model.
+"""Draws each op's data flow and roofline, and writes the table of the roofline's model.
 
-    python -m tools.pictures
+    python -m tools.pictures [OP ...]
 
-Nothing here was measured: bytes are those of the rooms' READMEs, instructions those that
-tools.instructions counted in the machine code, and the GPUs' figures NVIDIA's datasheets'.
-Needs matplotlib.
+Writes data_flow.svg, roofline.svg and roofline.md of kernels/<op>/, from launches.yaml and
+instructions.json there. Nothing here was measured: bytes are those of the op's README,
+instructions those that tools.instructions counted in the machine code, and the GPUs' figures
+NVIDIA's datasheets'. Needs matplotlib.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -22,10 +25,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from tools.flows import FLOWS, Strip
+from ansm_fast.evaluation.tables import write_markdown
+from tools.ops import KERNELS, OPS, launches
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-IMAGES = DOCS / "images"
 MODEL = "model, from datasheets; nothing here was measured on a GPU"
 BLUE, ORANGE, GREEN, GREY = "#dbe9f6", "#fde3cf", "#dff0dc", "#5f6368"
 plt.rcParams |= {"svg.hashsalt": "ansm_fast", "font.size": 9, "figure.facecolor": "white"}
@@ -56,14 +58,14 @@ def arrow(axes: Axes, begin: tuple[float, float], end: tuple[float, float]) -> N
     )
 
 
-def draw_flow(room: str, unit: str, strips: tuple[Strip, ...]) -> None:
-    height = 0.75 + sum(len(s.launches) * (BOX + GAP) + 0.2 - GAP for s in strips)
+def draw_flow(op: str, unit: str, strips: list[dict[str, Any]]) -> None:
+    height = 0.75 + sum(len(s["launches"]) * (BOX + GAP) + 0.2 - GAP for s in strips)
     figure, axes = plt.subplots(figsize=(WIDTH, height))
     figure.subplots_adjust(0, 0, 1, 1)
     axes.set(xlim=(-0.1, WIDTH - 0.1), ylim=(0, height))
     axes.axis("off")
     y = height - 0.3
-    axes.text(TITLE_X, y, room, weight="bold", size=11, va="center")
+    axes.text(TITLE_X, y, op, weight="bold", size=11, va="center")
     axes.text(READ_X, y, unit, va="center", color=GREY)
     y -= 0.27
     for x, text in (
@@ -75,31 +77,36 @@ def draw_flow(room: str, unit: str, strips: tuple[Strip, ...]) -> None:
     for strip in strips:
         axes.plot([TITLE_X, WIDTH - 0.2], [y, y], color="#dadce0", linewidth=0.8)
         y -= 0.1
-        for number, launch in enumerate(strip.launches):
+        for number, launch in enumerate(strip["launches"]):
             low = y - BOX
             middle = low + BOX / 2
             if number == 0:
-                axes.text(TITLE_X, middle + 0.1, strip.title, weight="bold", va="center")
-                axes.text(TITLE_X, middle - 0.12, strip.total, va="center", color=GREY)
-            box(axes, READ_X, low, 2.6, BLUE, launch.reads, 36)
+                axes.text(TITLE_X, middle + 0.1, strip["title"], weight="bold", va="center")
+                axes.text(TITLE_X, middle - 0.12, strip["total"], va="center", color=GREY)
+            box(axes, READ_X, low, 2.6, BLUE, launch["reads"], 36)
             box(axes, CHIP_X, low, 4.7, GREEN, "", 1)
             axes.text(
-                CHIP_X + 0.1, low + BOX - 0.13, launch.kernel, va="center", weight="bold", size=8.5
+                CHIP_X + 0.1,
+                low + BOX - 0.13,
+                launch["kernel"],
+                va="center",
+                weight="bold",
+                size=8.5,
             )
-            lines = "\n".join(textwrap.wrap(launch.chip, 76))
+            lines = "\n".join(textwrap.wrap(launch["chip"], 76))
             axes.text(CHIP_X + 0.1, low + 0.22, lines, va="center", size=8)
-            box(axes, WRITE_X, low, 2.2, ORANGE, launch.writes, 30)
+            box(axes, WRITE_X, low, 2.2, ORANGE, launch["writes"], 30)
             if number > 0:
                 arrow(axes, (CHIP_X + 2.35, y + GAP), (CHIP_X + 2.35, y))
             arrow(axes, (READ_X + 2.6, middle), (CHIP_X, middle))
             arrow(axes, (CHIP_X + 4.7, middle), (WRITE_X, middle))
             y = low - GAP
         y += GAP - 0.1
-    save(figure, f"data_flow_{room}")
+    save(figure, KERNELS / op / "data_flow.svg")
 
 
-def save(figure: plt.Figure, name: str) -> None:
-    figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None}, facecolor="white")
+def save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None}, facecolor="white")
     plt.close(figure)
 
 
@@ -140,39 +147,8 @@ GPUS = {
 }
 
 
-@dataclass(frozen=True)
-class Point:
-    label: str
-    kernel: str  # in instructions.json
-    bytes: dict[str, int]  # of an element, or of a pixel
-
-
-def both(label: str, kernel: str, halves: int, whole: int = 0) -> Point:
-    """``halves``: elements of the tensors' dtype; ``whole``: bytes beside them."""
-    sizes = {"float32": 4 * halves + whole, "bfloat16": 2 * halves + whole}
-    return Point(label, kernel, sizes)
-
-
-POINTS = (
-    both("KL, row in a warp", "rows_warp", 3),
-    both("KL, row in a block", "rows_block", 3),
-    both("KL, split: statistics", "split_statistics", 2),
-    both("KL, split: gradient", "split_gradients", 3),
-    both("KL, columns: statistics", "column_statistics", 2),
-    both("KL, columns: gradient", "column_gradients", 3),
-    both("KL, backward", "scale_rows", 2),
-    both("dual_mask, forward", "forward_kernel", 2, 1),
-    both("dual_mask, backward", "backward_kernel", 4, 1),
-    both("clamp_project, linf", "project_kernel", 3),
-    both("its backward, linf", "project_backward_kernel", 5),
-    both("pgd_step_, linf", "step_kernel", 4),
-    both("momentum_step_, linf: sum", "field_sum_kernel", 1),
-    both("momentum_step_, linf: step", "step_kernel, momentum", 6),
-    both("pgd_step_, l2: sums", "step_sums_kernel", 3),
-    both("pgd_step_, l2: step", "step_kernel, l2", 4),
-    both("image_pack", "pack_kernel", 3, 3),
-    both("image_unpack", "unpack_kernel", 6, 3),
-)
+Kernel = dict[str, Any]  # of launches.yaml
+Counts = dict[str, dict[str, dict[str, dict[str, float]]]]  # of instructions.json
 DTYPES = {"float32": ("o", "full"), "bfloat16": ("o", "none")}
 
 
@@ -189,9 +165,10 @@ def shares(gpu: Gpu, counts: dict[str, float], size: int) -> tuple[float, str]:
     return times[unit] / memory, unit
 
 
-def draw_roofline(counted: dict) -> None:
+def draw_roofline(op: str, kernels: list[Kernel], counted: Counts) -> None:
+    low = 1.6 + 0.25 * len(kernels)
     figure, (roof, names) = plt.subplots(
-        2, 1, sharex=True, figsize=(9.6, 9.4), height_ratios=(2, 3), layout="constrained"
+        2, 1, sharex=True, figsize=(9.6, 3.8 + low), height_ratios=(3.8, low), layout="constrained"
     )
     figure.suptitle(f"Roofline: {MODEL}", size=11)
     x = [0.03, 0.1, 1, 10, 100]
@@ -202,9 +179,9 @@ def draw_roofline(counted: dict) -> None:
             [x[0], ridge, x[-1]], [x[0] * gpu.bandwidth, peak, peak],
             color=gpu.color, linewidth=1.6,
         )  # fmt: skip
-        for point in POINTS:
+        for kernel in kernels:
             for dtype, (marker, fill) in DTYPES.items():
-                at = intensity(counted[point.kernel][dtype][key], point.bytes[dtype])
+                at = intensity(counted[kernel["kernel"]][dtype][key], kernel["bytes"][dtype])
                 roof.plot(
                     at, min(at * gpu.bandwidth, peak), marker, fillstyle=fill,
                     color=gpu.color, markersize=5,
@@ -222,9 +199,9 @@ def draw_roofline(counted: dict) -> None:
         )  # fmt: skip
     roof.set(xscale="log", yscale="log", ylim=(1e11, 2e14))
     roof.set_ylabel("arithmetic instructions a second, at most")
-    for row, point in enumerate(POINTS):
+    for row, kernel in enumerate(kernels):
         values = {
-            dtype: intensity(counted[point.kernel][dtype]["H100"], point.bytes[dtype])
+            dtype: intensity(counted[kernel["kernel"]][dtype]["H100"], kernel["bytes"][dtype])
             for dtype in DTYPES
         }
         names.plot(list(values.values()), [row, row], color="#bdc1c6", linewidth=1)
@@ -233,8 +210,8 @@ def draw_roofline(counted: dict) -> None:
     for dtype, (marker, fill) in DTYPES.items():
         names.plot([], [], marker, fillstyle=fill, color="#202124", label=dtype, linestyle="")
     names.legend(loc="lower right", framealpha=1)
-    names.set_yticks(range(len(POINTS)), [point.label for point in POINTS])
-    names.set(ylim=(len(POINTS) - 0.3, -1.3), xlim=(x[0], x[-1]))
+    names.set_yticks(range(len(kernels)), [kernel["label"] for kernel in kernels])
+    names.set(ylim=(len(kernels) - 0.3, -1.3), xlim=(x[0], x[-1]))
     names.set_xlabel(
         "sums, products and fused ones for each byte read or written, counted in the machine code "
         "(of float64: two)"
@@ -243,41 +220,49 @@ def draw_roofline(counted: dict) -> None:
         axes.grid(color="#eceff1", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_xticks(x[1:], [f"{value:g}" for value in x[1:]])
-    save(figure, "roofline")
+    save(figure, KERNELS / op / "roofline.svg")
 
 
-def table(counted: dict) -> str:
+def table(kernels: list[Kernel], counted: Counts) -> str:
     lines = [
         "| kernel | bytes | float32 | compare | float64 | special | all | A100 | H100 "
         "| A100, bfloat16 | H100, bfloat16 |",
         "|---" * 11 + "|",
     ]
-    for point in POINTS:
-        counts = counted[point.kernel]["float32"]["H100"]
-        cells = [f"`{point.kernel.split(',')[0]}` ({point.label})", str(point.bytes["float32"])]
+    for kernel in kernels:
+        name = kernel["kernel"]
+        counts = counted[name]["float32"]["H100"]
+        cells = [f"`{name.split(',')[0]}` ({kernel['label']})", str(kernel["bytes"]["float32"])]
         cells += [f"{counts[kind]:.0f}" for kind in ("float32", "compare", "float64", "special")]
         cells.append(f"{sum(counts.values()):.0f}")
         for dtype in DTYPES:
             for key, gpu in GPUS.items():
-                share, unit = shares(gpu, counted[point.kernel][dtype][key], point.bytes[dtype])
+                share, unit = shares(gpu, counted[name][dtype][key], kernel["bytes"][dtype])
                 text = f"{100 * share:.0f} %, {unit}"
                 cells.append(f"**{text}**" if share > 1 else text)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\nMade by `python -m tools.pictures`.\n"
+    return "\n".join(lines) + "\n"
+
+
+def page(kernels: list[Kernel], counted: Counts) -> str:
+    return (
+        "![roofline](roofline.svg)\n\n"
+        "A model: [how to read it](../../docs/kernels.md#roofline).\n\n"
+        f"{table(kernels, counted)}\nMade by `python -m tools.pictures`.\n"
+    )
 
 
 def main() -> None:
-    from ansm_fast.evaluation.tables import write_markdown
-
-    for room, (unit, *strips) in FLOWS.items():
-        draw_flow(room, unit, tuple(strips))
-    counted = json.loads((IMAGES / "instructions.json").read_text(encoding="utf-8"))
-    draw_roofline(counted)
-    page = DOCS / "kernels.md"
-    if page.is_file():
-        write_markdown(page, table(counted), "roofline")
-    else:
-        print(table(counted))
+    for op in sys.argv[1:] or OPS:
+        described = launches(op)
+        if described.get("flow"):
+            draw_flow(op, described["unit"], described["flow"])
+        if kernels := described.get("counted"):
+            text = (KERNELS / op / "instructions.json").read_text(encoding="utf-8")
+            draw_roofline(op, kernels, json.loads(text))
+            write_markdown(
+                KERNELS / op / "roofline.md", page(kernels, json.loads(text)), "roofline"
+            )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from typing import Any
 
 from build_backend import cuda_library
 from tools import compile_report
+from tools.ops import OPS
 from tools.proof import summary
 from tools.simt import build, harness
 
@@ -68,7 +69,7 @@ def compiled_rooms() -> tuple[dict[str, Rows], list[str]]:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"prove: {error}")
-    results = compile_report.compiled(compile_report.ROOMS, toolkit)
+    results = compile_report.compiled(OPS, toolkit)
     print(f"compiled every room: {time.monotonic() - started:.0f} s", flush=True)
     rooms: dict[str, Rows] = {
         room: [
@@ -91,7 +92,7 @@ def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
 
 
 def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
-    """The table, and how docs/kernel_resources.md is no longer true."""
+    """The table, and how kernels/<op>/resources.md is no longer true."""
     flags = ["--quick"] if quick else []
     few = ["--brief", "--dtype", "float32", "bfloat16"] if quick else []
     for variant in ("plain", "address", "seen"):  # built here, one after the other

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tools import compile_report as report
+from tools.ops import OPS
 
 
 def table(**values: int) -> dict:
@@ -14,12 +15,12 @@ def table(**values: int) -> dict:
     kernels = {
         architecture: report.Kernel(**(numbers | values)) for architecture in report.ARCHITECTURES
     }
-    text = report.table_of({"room": {"kernel<float, 4>": kernels}}, "13.0.88")
+    text = report.table_of("op", {"kernel<float, 4>": kernels}, "13.0.88")
     return report.read_table(text)
 
 
 def test_the_same_is_not_worse() -> None:
-    assert list(table()) == [("room", "kernel<float, 4>")]
+    assert list(table()) == ["kernel<float, 4>"]
     assert report.worse(table(), table(), True) == []
     assert report.worse(table(registers=36), table(), True) == []
 
@@ -34,7 +35,7 @@ def test_the_same_is_not_worse() -> None:
 )
 def test_worse(values, word) -> None:
     (line,) = report.worse(table(**values), table(), True)
-    assert line.startswith("room::kernel<float, 4>: ") and word in line
+    assert line.startswith("kernel<float, 4>: ") and word in line
 
 
 def test_another_compiler_counts_only_lost_vectors() -> None:
@@ -65,14 +66,13 @@ def test_occupancy(registers, shared, block, architecture, wanted) -> None:
     assert kernel.occupancy(architecture) == wanted
 
 
-def test_every_room_has_launchers_and_a_table() -> None:
-    listed = {room for room, _ in report.read_table(report.TABLE.read_text(encoding="utf-8"))}
-    rooms = {room for room in report.ROOMS if room != "common"}
-    assert rooms == listed
-    assert all("launch_" in report.source_of(room) for room in rooms)
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_launchers_and_a_table(op) -> None:
+    assert "launch_" in report.source_of(op)
+    assert report.read_table(report.path_of(op).read_text(encoding="utf-8"))
 
 
 @pytest.mark.skipif(shutil.which("c++filt") is None, reason="needs c++filt")
 def test_names_are_readable() -> None:
-    mangled = "_ZN9ansm_fast3gpu4room6kernelIfLi4EEEvPKT_PS3_l"
-    assert report.readable([mangled], "room") == {mangled: "kernel<float, 4>"}
+    mangled = "_ZN9ansm_fast3gpu2op6kernelIfLi4EEEvPKT_PS3_l"
+    assert report.readable([mangled], "op") == {mangled: "kernel<float, 4>"}
