@@ -1,7 +1,6 @@
-"""Lets the suites import their neighbours and `tools`; last on the path: nothing is shadowed."""
+"""Lets the suites import `benchmarks` and `tools`; last on the path, so that nothing is shadowed."""
 
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE), str(HERE.parent)]
+sys.path.append(str(Path(__file__).resolve().parents[1]))

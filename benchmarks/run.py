@@ -1,6 +1,6 @@
-"""Runs the op benchmarks under the default and a tuned allocator.
+"""Runs the op benchmarks under the default and a tuned allocator, and checks their targets.
 
-    python benchmarks/run.py -o results/benchmarks/NAME.json [--readme README.md]
+    python -m benchmarks.run -o results/benchmarks/cpu.json
 
 With the default allocator much of an eager time is page faults of its large temporaries, which
 flatters any fused kernel; the tuned one keeps freed memory. Both are reported.
@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -26,48 +26,55 @@ TUNED = {
 }
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "tuned": TUNED}
 
-# Case -> how many times faster than eager and compile it must be, all with the tuned allocator.
-TARGETS = {
-    "channelwise_kl forward+backward": {"eager": 6.0, "compile": 3.5},
-    "dual_mask forward+backward": {"eager": 4.0, "compile": 2.5},
-    "pgd_step_": {"eager": 4.5, "compile": 0.9},
+# Case -> how many times as long as a copy of the bytes that it must move, with the tuned allocator.
+AT_MOST_COPIES = {
+    "channelwise_kl forward+backward": 2.2,
+    "channelwise_kl channels_last": 2.9,
+    "dual_mask forward+backward": 3.0,
+    "pgd_step_": 2.0,
+    "image_pack": 2.0,
+    "image_unpack": 2.0,
 }
-CHANNELS_LAST_AT_MOST = 1.3  # times the contiguous layout
 
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
-def run(repeat: int = 21) -> Results:
+def run(repeat: int = 31) -> Results:
     """{allocator: what measure.py prints}."""
     results = {}
     for name, variables in ALLOCATORS.items():
         environment = {k: v for k, v in os.environ.items() if k not in TUNED} | variables
         done = subprocess.run(
-            [sys.executable, str(FOLDER / "measure.py"), "--repeat", str(repeat)],
-            env=environment | {"KINETO_LOG_LEVEL": "5"}, check=True,
+            [sys.executable, "-m", "benchmarks.measure", "--repeat", str(repeat)],
+            cwd=ROOT, env=environment | {"KINETO_LOG_LEVEL": "5"}, check=True,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         results[name] = json.loads(done.stdout.splitlines()[-1])
     return results
 
 
-def misses(results: Results) -> list[str]:
-    """One line for every target that was not met."""
-    found = []
-    cases = results["tuned"]
-    for name, targets in TARGETS.items():
-        ms = cases[name]["ms"]
-        for peer, wanted in targets.items():
-            ratio = ms[peer] / ms["ours"]
-            if ratio < wanted:
-                found.append(f"{name}: {ratio:.2f}x {peer}, wanted {wanted}x")
-    plain = cases["channelwise_kl forward+backward"]["ms"]["ours"]
-    last = cases["channelwise_kl channels_last"]["ms"]["ours"]
-    if last > CHANNELS_LAST_AT_MOST * plain:
-        found.append(
-            f"channels_last: {last / plain:.2f} times contiguous, "
-            f"wanted at most {CHANNELS_LAST_AT_MOST}"
-        )
+def misses(results: Results) -> dict[str, list[str]]:
+    """What each case misses: its share of the copy, or a peer that is faster beyond noise.
+
+    Lower quartiles are compared, which other programs on the machine disturb least; a peer is
+    faster beyond noise where even its slow quarter takes less time than our fast one.
+    """
+    found: dict[str, list[str]] = {}
+    for name, at_most in AT_MOST_COPIES.items():
+        figures = results["tuned"][name]
+        low, high, lines = figures["ms_low"], figures["ms_high"], []
+        copies = low["ours"] / low["copy"]
+        if copies > at_most:
+            lines.append(
+                f"{low['ours']:.2f} ms are {copies:.2f} times the copy's {low['copy']:.2f} ms, "
+                f"wanted at most {at_most}"
+            )
+        lines += [
+            f"{low['ours']:.2f} ms are more than {peer}'s {high[peer]:.2f} ms"
+            for peer in ("eager", "compile")
+            if low["ours"] > high[peer]
+        ]
+        found[name] = lines
     return found
 
 
@@ -90,55 +97,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(results: Results) -> str:
-    """Markdown: milliseconds and how many times faster, tuned allocator first."""
-    lines = [
-        "| work | allocator | ours | eager | torch.compile | peak memory ours / eager / compile |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in results["tuned"]:
-        for allocator in ("tuned", "default"):
-            ms = results[allocator][name]["ms"]
-            peak = results[allocator][name]["peak_bytes"]
-            ours = ms["ours"]
-            mib = " / ".join(f"{peak[key] / 2**20:.0f}" for key in ("ours", "eager", "compile"))
-            lines.append(
-                f"| {name} | {allocator} | {ours:.1f} ms | {ms['eager']:.1f} ms "
-                f"({ms['eager'] / ours:.1f}×) | {ms['compile']:.1f} ms "
-                f"({ms['compile'] / ours:.1f}×) | {mib} MiB |"
-            )
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--readme", type=Path, help="write the table into this document")
     parser.add_argument("--repeat", type=int, default=31)
     arguments = parser.parse_args()
+    from benchmarks.table import full_table
+
     results = run(arguments.repeat)
     document = {"date": date.today().isoformat(), "machine": machine(), "results": results}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    text = table(results)
-    print(text)
-    for line in misses(results):
-        print("missed:", line)
-    if arguments.readme is not None:
-        from ansm_fast.evaluation.tables import write_markdown
-
-        write_markdown(arguments.readme, readme_text(document), "benchmarks")
-
-
-def readme_text(document: dict[str, Any]) -> str:
-    """The table of a result file with where it was measured, as README shows it."""
-    where = document["machine"]
-    return (
-        f"Medians on {where['threads']} threads of {where['cpu']} ({where['capability']}), torch "
-        f"{where['torch']}, float32, shapes as in [`benchmarks/cases.py`](benchmarks/cases.py):\n\n"
-        f"{table(document['results'])}\n"
-        "Made by `python benchmarks/run.py -o results/benchmarks/cpu.json --readme README.md`.\n"
-    )
+    print(full_table(results))
+    for name, lines in misses(results).items():
+        for line in lines:
+            print(f"missed: {name}: {line}")
 
 
 if __name__ == "__main__":
