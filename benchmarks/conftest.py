@@ -1,4 +1,4 @@
-"""Lets the suites import `benchmarks` and `tools`; last on the path, so that nothing is shadowed."""
+"""Lets the suites import `benchmarks` and `tools`; last on the path: nothing is shadowed."""
 
 import sys
 from pathlib import Path

@@ -12,6 +12,10 @@ import random
 import sys
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads of one would wait for those of another. Torch reads it once.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import hypothesis
 import numpy as np
 import pytest
@@ -41,6 +45,12 @@ class TorchRandom:
 
 TORCH_RANDOM = TorchRandom()
 hypothesis.register_random(TORCH_RANDOM)  # which keeps a weak reference only
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many as there are cores for `pytest -n auto`, as far as memory is sure to suffice."""
+    return min(8, os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)
