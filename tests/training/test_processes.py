@@ -44,6 +44,7 @@ def rows(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").open()]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     """Batch normalization over both, gradients averaged: the same up to the order of sums."""
     _, _, values = workspace
@@ -82,6 +83,7 @@ def float64(monkeypatch):
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, float64):
     """Adaptive attacks and all stages; see ``float64_train.py`` for why in float64."""
     _, _, values = workspace
@@ -110,6 +112,7 @@ def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, flo
         torch.testing.assert_close(right[name], value, rtol=1e-6, atol=1e-9, msg=name)
 
 
+@pytest.mark.slow
 def test_state_of_sharded_modules_goes_on_in_any_number_of_processes(tmp_path):
     python(*TORCHRUN, SHARDED, tmp_path)
     script = runpy.run_path(str(SHARDED))

@@ -50,6 +50,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_as_if_nothing_had_happened(workspace, tmp_path):
     _, _, values = workspace
     values = values | {
