@@ -77,7 +77,8 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
     for name in _WEIGHTS:
         if name in options:
             check_finite(name, options[name])
-    check_finite("smooth", options["smooth"], 0)
+    if "smooth" in options:
+        check_finite("smooth", options["smooth"], 0)
     check_pos_weight(options["pos_weight"])
     given = options["ignore_index"]
     index = check_ignore_index(given)
@@ -109,7 +110,7 @@ def check_mask(name: str, mask: Any, logits: Tensor, ignore_index: int | None) -
         return
     check_tensor(name, mask)
     shape = logits.shape
-    if mask.shape != shape and shape[1] == 1 and mask.shape == shape[:1] + shape[2:]:
+    if mask.shape != shape and shape[1:2] == (1,) and mask.shape == shape[:1] + shape[2:]:
         raise ValueError(
             f"{name} must have the shape of the logits, {tuple(shape)}, got "
             f"{tuple(mask.shape)}; add the channel with {name}.unsqueeze(1)"

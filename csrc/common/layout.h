@@ -31,11 +31,11 @@ inline Order order_of(const Tensor& tensor) {
                                                              : Order::kPlanar;
 }
 
-inline Tensor empty_channels_last(const Tensor& like) {
+inline Tensor empty_channels_last(const Tensor& like, std::optional<ScalarType> type = {}) {
   std::vector<int64_t> sizes{like.size(0)};
   for (int64_t d = 2; d < like.dim(); ++d) sizes.push_back(like.size(d));
   sizes.push_back(like.size(1));
-  Tensor result = torch::stable::new_empty(like, sizes);
+  Tensor result = torch::stable::new_empty(like, sizes, type);
   for (int64_t d = like.dim() - 1; d > 1; --d) result = torch::stable::transpose(result, d, d - 1);
   return result;
 }
@@ -48,9 +48,13 @@ inline Tensor in_order(const Tensor& tensor, Order order) {
   return torch::stable::copy_(copy, tensor);
 }
 
-// A place for results with the shape, dtype and order of a tensor that came from `in_order`.
-inline Tensor place_for(const Tensor& like, Order order) {
-  return order == Order::kPlanar ? torch::stable::empty_like(like) : empty_channels_last(like);
+// A place for results with the shape, the order and, unless `type` is another, the dtype of a
+// tensor that came from `in_order`.
+inline Tensor place_for(const Tensor& like, Order order, std::optional<ScalarType> type = {}) {
+  if (order == Order::kChannelsLast) return empty_channels_last(like, type);
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d < like.dim(); ++d) sizes.push_back(like.size(d));
+  return type ? torch::stable::new_empty(like, sizes, type) : torch::stable::empty_like(like);
 }
 
 inline Tensor nothing(const Tensor& like) {

@@ -13,6 +13,7 @@ from ansm_fast.ops.channelwise_kl import reference as kl_reference
 from ansm_fast.ops.channelwise_kl.triton import PARTS, STATISTICS, tiles_of
 from ansm_fast.ops.dual_mask import reference as mask_reference
 from ansm_fast.ops.image_pack import reference as pack_reference
+from ansm_fast.ops.mask_values import mask_values
 from ansm_fast.ops.perturbation import reference as step
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -124,7 +125,7 @@ def dual_mask_truth(*arguments: Any) -> list[Tensor]:
         )  # fmt: skip
         y, p = mask.flatten(1).double(), z.flatten(1).sigmoid()
         valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).double()
-        y = mask_reference.values_of(mask, torch.float64).flatten(1)
+        y = mask_values(mask, torch.float64).flatten(1)
         p, y = (torch.where(valid > 0, x, 0.0) for x in (p, y))
         parts = (bce * valid.sum(1), (p * y).sum(1), p.sum(1), y.sum(1), valid.sum(1))
         sums.append(torch.stack(parts, 1))

@@ -7,18 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ansm_fast.ops.dtypes import accumulation_dtype
-from ansm_fast.ops.mask_checks import SLACK
+from ansm_fast.ops.mask_values import mask_values, pos_weight_value
 
 NOTHING = 1e-28  # a Dice denominator that is no more has neither a mask nor a prediction in it
-
-
-def values_of(mask: Tensor, wide: torch.dtype) -> Tensor:
-    """A mask or target in [0, 1], with NaN for what is no probability."""
-    if mask.dtype in (torch.bool, torch.uint8):
-        return (mask != 0).to(wide)
-    values = mask.to(wide)
-    close = (values >= -SLACK) & (values <= 1 + SLACK)
-    return torch.where(close, values.clamp(0, 1), torch.nan)
 
 
 def branch_terms(
@@ -38,14 +29,11 @@ def branch_terms(
         valid = labels != ignore_index
     # Chosen before the arithmetic: what is ignored may be NaN, whose gradient is NaN times 0.
     z = torch.where(valid, logits.to(wide).flatten(1), 0.0)
-    y = torch.where(valid, values_of(mask, wide).flatten(1), 0.0)
+    y = torch.where(valid, mask_values(mask, wide).flatten(1), 0.0)
     t = y
     if bce_target is not None:
-        t = torch.where(valid, values_of(bce_target, wide).flatten(1), 0.0)
-    weight = None
-    if pos_weight is not None:
-        weight = torch.as_tensor(pos_weight, dtype=wide).to(z.device).reshape(())
-        weight = torch.where(weight >= 0, weight, torch.nan)
+        t = torch.where(valid, mask_values(bce_target, wide).flatten(1), 0.0)
+    weight = pos_weight_value(pos_weight, z)
     count = valid.sum(1)
 
     pixel = F.binary_cross_entropy_with_logits(z, t, pos_weight=weight, reduction="none")
