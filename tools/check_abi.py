@@ -9,15 +9,20 @@ loads the same file and lists the ops that it registers.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+from ansm_fast.ops import discovery
 
 # C functions of torch's stable ABI; everything else of torch changes between releases.
 STABLE = ("aoti_torch_", "torch_")
 UNSTABLE_NAMESPACES = ("at::", "c10::", "torch::", "caffe2::")
 _LOAD = """
-import sys, torch
+import json, sys, torch
+for name, signature in json.loads(sys.argv[2]).items():
+    torch.library.define(f"ansm_fast::{name}", signature)
 torch.ops.load_library(sys.argv[1])
 names = torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
 ops = sorted(name.split("::")[1] for name in names if name.startswith("ansm_fast::"))
@@ -74,7 +79,7 @@ def main() -> None:
     stable = sum(symbol.startswith(STABLE) for symbol in symbols)
     print(f"{library.name}: {stable} symbols of torch's stable ABI, none besides")
     if arguments.load:
-        command = [arguments.load, "-c", _LOAD, str(library)]
+        command = [arguments.load, "-c", _LOAD, str(library), json.dumps(discovery.schemas())]
         sys.exit(subprocess.run(command).returncode)
 
 

@@ -2,11 +2,11 @@
 
     python -m tools.check_cuda_link [LIBRARY] [--python PYTHON]
 
-LIBRARY is the installed _C_cuda.so by default; the CPU library, which defines the ops, lies beside
-it. First the symbols and libraries that it expects from others are looked at. Then PYTHON, an
-interpreter with a CUDA torch of any version from 2.10 on (ansm_fast need not be installed there),
-loads both files, and the CUDA kernels that this registers are compared with csrc/ops.cpp. Without
---python only the first part is done.
+LIBRARY is the installed _C_cuda.so by default; the CPU library lies beside it. First the symbols
+and libraries that it expects from others are looked at. Then PYTHON, an interpreter with a CUDA
+torch of any version from 2.10 on (ansm_fast need not be installed there), loads both files, and
+the CUDA kernels that this registers are compared with the ops' schemas. Without --python only the
+first part is done.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ansm_fast.ops import discovery
 from tools import check_abi
 from tools.check_abi import STABLE, undefined_symbols, unstable
 
-OPS = Path(__file__).parents[1] / "csrc" / "ops.cpp"
 # A driver is asked for at run time only; CUDA's run time is inside the library.
 NEEDED = {"libc10.so", "libtorch_cpu.so", "libtorch_cuda.so"}
 SYSTEM = (
@@ -47,11 +47,6 @@ print(json.dumps({
     "ops": sorted(name.split("::")[1] for name in names if name.startswith("ansm_fast::")),
 }))
 """
-
-
-def schemas(path: Path = OPS) -> list[str]:
-    """The names of the ops that csrc/ops.cpp defines."""
-    return sorted(re.findall(r'\bm\.def\(\s*"(\w+)\(', path.read_text(encoding="utf-8")))
 
 
 def needed_libraries(library: Path) -> list[str]:
@@ -88,13 +83,13 @@ def check_registrations(library: Path, python: str) -> None:
     if done.returncode != 0:
         sys.exit(f"check_cuda_link: {library.name} does not load: {done.stderr.strip()}")
     loaded = json.loads(done.stdout.splitlines()[-1])
-    wanted, ops = schemas(), loaded["ops"]
+    wanted, ops = sorted(discovery.schemas()), loaded["ops"]
     gpu = "a" if loaded["gpu"] else "no"
     print(f"torch {loaded['torch']} with {gpu} GPU: {len(ops)} CUDA kernels: {', '.join(ops)}")
     missing, extra = sorted(set(wanted) - set(ops)), sorted(set(ops) - set(wanted))
     if missing or extra:
         sys.exit(f"check_cuda_link: without a CUDA kernel: {missing}; without a schema: {extra}")
-    print(f"each of the {len(wanted)} ops of csrc/ops.cpp has one")
+    print(f"each of the {len(wanted)} ops has one")
 
 
 def installed_library() -> Path:

@@ -1,5 +1,6 @@
 """The functional ops: validation, autograd and backend choice over native kernels."""
 
+from ansm_fast.ops import backends
 from ansm_fast.ops.channelwise_kl import channelwise_kl
 from ansm_fast.ops.dual_mask import bce_dice_loss, dual_mask_loss
 from ansm_fast.ops.image_pack import image_pack, image_unpack
@@ -15,3 +16,5 @@ __all__ = [
     "momentum_step_",
     "pgd_step_",
 ]
+
+backends.load()

@@ -1,6 +1,6 @@
 """Which implementation runs: cuda, triton, cpu or reference, and the exact reason for each "no".
 
-An op calls ``choose(op, tensors, backend)`` and, unless the answer is "reference", the ops of
+An op calls ``choose(op, tensors, backend)`` and, unless the answer is "reference", a kernel of
 ``native(answer)``. A backend forced by the ``backend`` argument or by the environment variable
 ``ANSM_FAST_BACKEND`` (read at import) never falls back silently; where none is forced, a fall back
 to the reference is a ``SlowBackendWarning``, once for each reason.
@@ -17,20 +17,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ansm_fast.ops import library, slow, triton
+from ansm_fast.ops import discovery, library, slow, triton
 from ansm_fast.ops.checks import has_tangent
-from ansm_fast.ops.native import Native, bind
+from ansm_fast.ops.discovery import Kernels, bind, define_ops
 
-OPS = (
-    "channelwise_kl",
-    "dual_mask_loss",
-    "bce_dice_loss",
-    "clamp_project",
-    "pgd_step_",
-    "momentum_step_",
-    "image_pack",
-    "image_unpack",
-)
+OPS: tuple[str, ...] = ()  # the public functions of all op folders
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 FORCED: str | None = os.environ.get("ANSM_FAST_BACKEND") or None
 
@@ -41,11 +32,14 @@ class BackendError(RuntimeError):
 
 @dataclass(frozen=True)
 class Backend:
-    """Compiled ops, the kinds of device whose tensors they take, or why they cannot run at all."""
+    """Kernels, the kinds of device whose tensors they take, or why they cannot run at all."""
 
     devices: tuple[str, ...] = ()
-    ops: Native | None = None
+    kernels: Kernels | None = None
     why_not: str = ""
+
+
+_BACKENDS: dict[str, Backend] = {}
 
 
 def _cuda_why_not() -> str:
@@ -55,14 +49,18 @@ def _cuda_why_not() -> str:
 
 
 def _found() -> dict[str, Backend]:
-    compiled = None if library.PATH is None else bind("ansm_fast")
+    define_ops("ansm_fast")
+    library.load()
+    compiled = bind("ansm_fast") if library.PATH or library.CUDA_PATH else None
     no_cuda, no_triton = _cuda_why_not(), triton.why_not() or ""
+    if not no_triton:
+        define_ops(triton.NAMESPACE)
     return {
         "cuda": Backend(why_not=no_cuda) if no_cuda else Backend(("cuda",), compiled),
         "triton": Backend(why_not=no_triton)
         if no_triton
         else Backend(triton.devices(), bind(triton.NAMESPACE, fakes=False)),
-        "cpu": Backend(("cpu",), compiled, "" if compiled else library.WHY_NOT),
+        "cpu": Backend(("cpu",), compiled, library.WHY_NOT),
     }
 
 
@@ -159,12 +157,12 @@ def _tell_slow_while_compiling(op: str, device: str) -> None:
     slow.warn_about(op, device, lambda name: why_not(op, name), slow.kernels_of(device))
 
 
-def native(backend: str) -> Native:
-    """The compiled ops of a backend that can run."""
-    ops = _BACKENDS[backend].ops
-    if ops is None:
+def native(backend: str) -> Kernels:
+    """The kernels of a backend that can run, by name."""
+    kernels = _BACKENDS[backend].kernels
+    if kernels is None:
         raise BackendError(f"backend {backend!r} cannot run: {_BACKENDS[backend].why_not}")
-    return ops
+    return kernels
 
 
 def register(name: str, backend: Backend) -> None:
@@ -172,4 +170,8 @@ def register(name: str, backend: Backend) -> None:
     _BACKENDS[name] = backend
 
 
-_BACKENDS = _found()
+def load() -> None:
+    """Find what can run; once, by ansm_fast.ops, when its folders can be imported."""
+    global OPS
+    OPS = discovery.functions()
+    _BACKENDS.update(_found())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import numbers
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,6 +118,16 @@ def check_number(name: str, value: object) -> None:
         )
     if not isinstance(value, (float, int, torch.SymFloat, torch.SymInt, numbers.Real)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def check_finite(name: str, value: Any, least: float = -math.inf) -> float:
+    """A finite number >= ``least``; may be one of NumPy's."""
+    if type(value) is not float:
+        check_number(name, value)
+    if not (-math.inf < value < math.inf and value >= least):
+        bound = "" if least == -math.inf else f" >= {least:g} and"
+        raise ValueError(f"{name} must be{bound} finite, got {value}")
+    return value  # type: ignore[no-any-return]
 
 
 def check_range(low: float, high: float) -> None:

@@ -9,6 +9,11 @@ from typing import Any
 import torch
 
 PACKAGE = Path(__file__).parent.parent
+# Path of each loaded library or None, and why there is none.
+PATH: Path | None = None
+WHY_NOT = "ansm_fast.ops was not imported"
+CUDA_PATH: Path | None = None
+CUDA_WHY_NOT = WHY_NOT
 
 
 def build_info() -> dict[str, Any] | None:
@@ -61,8 +66,6 @@ def _load_cuda() -> tuple[Path | None, str]:
         return None, _not_built()
     if torch.version.cuda is None:
         return None, f"{path.name} is built, but torch {torch.__version__} has no CUDA"
-    if PATH is None:  # which defines the ops
-        return None, f"{path.name} is built, but {WHY_NOT}"
     try:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
@@ -91,6 +94,8 @@ def has_code_for(architectures: list[str], capability: tuple[int, int]) -> str |
     return how
 
 
-# Path of each loaded library or None, and why there is none.
-PATH, WHY_NOT = _load()
-CUDA_PATH, CUDA_WHY_NOT = _load_cuda()
+def load() -> None:
+    """Load what there is, into a namespace whose ops are defined."""
+    global PATH, WHY_NOT, CUDA_PATH, CUDA_WHY_NOT
+    PATH, WHY_NOT = _load()
+    CUDA_PATH, CUDA_WHY_NOT = _load_cuda()

@@ -13,31 +13,20 @@ from ansm_fast.ops.checks import (
     check_choice,
     check_constant,
     check_device,
-    check_number,
+    check_finite,
     check_shape,
     check_tensor,
     is_readable,
 )
 from ansm_fast.ops.dtypes import FLOATING
 
-INFINITY = math.inf
-REDUCTIONS = ("mean", "sum", "none")
+REDUCTIONS = ("none", "sum", "mean")
 _WEIGHTS = ("weight_adv", "weight_orig", "bce_weight", "dice_weight")
 # How far outside [0, 1] a soft mask may lie, as blurring and resizing leave it; kSlack in
 # kernels/common/mask_values.h.
 SLACK = 1 / 128
 # The largest integer up to which a type holds every one, compared in at least float32.
 _WHOLE_UP_TO = {torch.float16: 2**11, torch.bfloat16: 2**8}
-
-
-def check_finite(name: str, value: Any, least: float = -INFINITY) -> float:
-    """A finite number >= ``least``; may be one of NumPy's."""
-    if type(value) is not float:
-        check_number(name, value)
-    if not (-INFINITY < value < INFINITY and value >= least):
-        bound = "" if least == -INFINITY else f" >= {least:g} and"
-        raise ValueError(f"{name} must be{bound} finite, got {value}")
-    return value  # type: ignore[no-any-return]
 
 
 def check_pos_weight(value: Any) -> None:

@@ -1,7 +1,4 @@
-"""The ops as Triton kernels, in the namespace ``ansm_fast_triton``, with csrc/ops.cpp's schemas.
-
-They are defined where they can run, that is where ``why_not()`` is None.
-"""
+"""Where Triton can run the ops, in the namespace ``ansm_fast_triton``."""
 
 from __future__ import annotations
 
@@ -34,7 +31,3 @@ def why_not() -> str | None:
     else:
         reason = "torch sees no CUDA device"
     return f"{reason} (TRITON_INTERPRET=1 runs the kernels on CPU tensors, slowly)"
-
-
-if why_not() is None:
-    from ansm_fast.ops import triton_definitions as triton_definitions

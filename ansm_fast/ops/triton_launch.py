@@ -1,7 +1,8 @@
-"""What the definitions of all ops share: registration, launches, layouts, checks."""
+"""What the Triton operators of all ops share: definition, launches, layouts, checks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,16 +12,23 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ansm_fast.kernels.common.triton_numbers import INTERPRETED
+from ansm_fast.ops import discovery
 from ansm_fast.ops.dtypes import FLOATING
 from ansm_fast.ops.layout import empty_in_order, is_channels_last
 from ansm_fast.ops.triton import NAMESPACE
 
 
-def define(name: str, mutates: Sequence[str] = ()) -> Callable[[Any], Any]:
-    """Registers a function as the op of this name; its annotations are the schema."""
+def define(name: str) -> Callable[[Any], Any]:
+    """Registers a function as the operator of this name, whose schema it must have: Triton's
+    operators take theirs from the annotations."""
+    schema = discovery.schemas()[name]
+    mutates = re.findall(r"!\) (\w+)", schema)
 
     def register(function: Any) -> Any:
         qualified = f"{NAMESPACE}::{name}"
+        annotated = torch.library.infer_schema(function, mutates_args=mutates)
+        if annotated.replace("SymInt", "int") != schema:
+            raise TypeError(f"{qualified} must have the schema {schema}, its is {annotated}")
         if not INTERPRETED.value:
             return torch.library.triton_op(qualified, function, mutates_args=mutates)
         # An interpreted kernel cannot be traced: the op is opaque to compilers.

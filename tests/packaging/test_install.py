@@ -80,7 +80,7 @@ def test_sdist_holds_what_a_build_and_its_tests_need(sdist) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for wanted in (
-        "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/ops.cpp",
+        "setup.py", "CMakeLists.txt", "build_backend/backend.py", "csrc/common/tensor.h",
         "csrc/channelwise_kl/host.cpp", "build_backend/cuda_library.py",
         "csrc/common/cuda_device.h", "kernels/common/cuda.cuh", "tools/check_cuda_link.py",
         "kernels/channelwise_kl/cpu.h",

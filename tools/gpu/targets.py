@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ansm_fast.ops import backends, triton
-from ansm_fast.ops.native import bind
+from ansm_fast.ops.discovery import bind, define_ops
 from tools.simt import build
 
 ON_A_GPU = ("cuda", "triton")
@@ -31,6 +31,7 @@ def device_of(backend: str) -> torch.device:
 
 def register_simt(variant: str = "plain") -> None:
     """Make backend "simt" known: the CUDA kernels on the CPU, built where they are not."""
+    define_ops(build.NAMESPACE)
     torch.ops.load_library(str(build.library(variant)))
     backends.register("simt", backends.Backend(("cpu",), bind(build.NAMESPACE)))
 

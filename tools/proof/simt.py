@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ansm_fast.ops import backends
-from ansm_fast.ops.native import bind
+from ansm_fast.ops.discovery import bind
 from tools.gpu import cases as checks
 from tools.gpu import correctness
 from tools.proof.large import SCHEDULE, Large, large

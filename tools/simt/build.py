@@ -134,11 +134,11 @@ def compiled(source: Path, flags: list[str], folder: Path) -> Path:
     return out
 
 
-def sources(what: str) -> tuple[list[Path], list[Path]]:
-    """Files without and with kernels."""
+def sources(what: str) -> list[Path]:
+    """The files that hold kernels."""
     if what == "examples":
-        return [], sorted((HERE / "examples").glob("*.cu"))
-    return [ROOT / "csrc" / "ops.cpp"], sorted((ROOT / "csrc").glob("*/cuda.cu"))
+        return sorted((HERE / "examples").glob("*.cu"))
+    return sorted((ROOT / "csrc").glob("*/cuda.cu"))
 
 
 def library(variant: str = "plain", what: str = "ops", folder: Path | None = None) -> Path:
@@ -150,10 +150,8 @@ def library(variant: str = "plain", what: str = "ops", folder: Path | None = Non
         # The harness first: what both it and the kernels have of the standard library's templates
         # is then linked from files whose accesses are not watched.
         work = [(source, flags) for source in sorted((HERE / "source").glob("*.cpp"))]
-        plain, kernels = sources(what)
         seen = SEEN if variant == "seen" else []
-        work += [(source, [*flags, *torch_compile]) for source in plain]
-        work += [(source, [*flags, *torch_compile, *seen]) for source in kernels]
+        work += [(source, [*flags, *torch_compile, *seen]) for source in sources(what)]
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "1"))) as pool:
             objects = list(pool.map(lambda one: compiled(*one, folder), work))
         name = "ansm_fast_simt" if what == "ops" else "simt_examples"
@@ -180,8 +178,7 @@ def library_with(kernels: Path, room: str, variant: str, folder: Path) -> Path:
     name = f"{room}-cuda.cu.o"
     other = compiled(ROOT / "csrc" / room / "cuda.cu", flags, folder)
     ours = ROOT / "build" / "simt" / variant
-    plain, cuda = sources("ops")
-    files = [*sorted((HERE / "source").glob("*.cpp")), *plain, *cuda]
+    files = [*sorted((HERE / "source").glob("*.cpp")), *sources("ops")]
     objects = [f"{source.parent.name}-{source.name}.o" for source in files]
     paths = [str(other if each == name else ours / each) for each in objects]
     out = folder / "libplanted.so"

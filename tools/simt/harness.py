@@ -125,10 +125,13 @@ def load(variant: str = "plain", path: Path | None = None) -> Library:
     a library of that variant that somebody else has built."""
     import torch
 
+    from ansm_fast.ops.discovery import define_ops
+
     if _loaded and variant not in _loaded:
         raise RuntimeError(f"the variant {next(iter(_loaded))} is loaded in this process already")
     if variant not in _loaded:
         path = path or build.library(variant)
+        define_ops(build.NAMESPACE)
         torch.ops.load_library(str(path))
         _loaded[variant] = Library(path)
     return _loaded[variant]

@@ -30,7 +30,8 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
-from ansm_fast.ops import triton_definitions, triton_launch
+from ansm_fast.ops import triton_launch
+from ansm_fast.ops.discovery import define_ops
 from ansm_fast.ops.triton import NAMESPACE
 
 ARCHITECTURES = (80, 90, 100)
@@ -40,7 +41,8 @@ REGISTERS = 65536  # of one multiprocessor
 # Kernels that walk a few numbers for each row or sample, whatever their alignment.
 SMALL = ("combine", "sum_kernel", "scales_kernel", "shrink", "radial")
 Call = tuple[str, str, bool, tuple[Any, ...]]  # op, label, whether rows start aligned, arguments
-assert triton_definitions
+
+define_ops(NAMESPACE)
 
 
 class Device:

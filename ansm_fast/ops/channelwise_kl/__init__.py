@@ -11,16 +11,14 @@ from torch import Tensor
 
 from ansm_fast.ops import backends
 from ansm_fast.ops.channelwise_kl import reference
+from ansm_fast.ops.channelwise_kl.options import DIRECTIONS, REDUCTIONS
 from ansm_fast.ops.checks import (
     autocasting,
     check_choice,
+    check_finite,
     check_floating,
     check_same,
 )
-from ansm_fast.ops.mask_checks import check_finite
-
-DIRECTIONS = ("input_target", "target_input")
-REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
 
 
 @overload
@@ -100,7 +98,7 @@ def channelwise_kl(
             reduction=reduction,
         )  # fmt: skip
     else:
-        loss = backends.native(chosen).channelwise_kl(
+        loss = backends.native(chosen)["channelwise_kl"](
             input, target, float(temperature), float(alpha), direction, reduction
         )
     return loss.to(_dtype_of_loss(input))
@@ -156,7 +154,7 @@ def _of_pairs(
     }
     layers = None
     if len(chosen) == 1 and chosen != {"reference"}:
-        layers = backends.native(*chosen).channelwise_kl_layers
+        layers = backends.native(*chosen)["channelwise_kl_layers"]
     if layers is None or not layers.takes(input, target):
         losses: list[Tensor] = [
             channelwise_kl(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops.autograd import first_order_only, is_batched, link_to_graph
-from ansm_fast.ops.channelwise_kl.registration import (
-    REDUCTIONS,
+from ansm_fast.ops.channelwise_kl.options import REDUCTIONS
+from ansm_fast.ops.channelwise_kl.single import (
     ChannelwiseKL,
     empty_results,
     made_in_forward,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ansm_fast.ops.channelwise_kl import DIRECTIONS, REDUCTIONS, channelwise_kl
-from ansm_fast.ops.checks import check_choice
-from ansm_fast.ops.mask_checks import check_finite
+from ansm_fast.ops.channelwise_kl import channelwise_kl
+from ansm_fast.ops.channelwise_kl.options import DIRECTIONS, REDUCTIONS
+from ansm_fast.ops.checks import check_choice, check_finite
 
 
 class ChannelwiseKL(nn.Module):
@@ -100,7 +100,7 @@ class FeatureAlignment(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_choice("reduction", reduction, REDUCTIONS[:-1])
+        check_choice("reduction", reduction, REDUCTIONS[1:])
         self.weights = None
         if weights is not None:
             if not hasattr(weights, "__len__") or isinstance(weights, str | Mapping):

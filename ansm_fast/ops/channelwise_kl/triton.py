@@ -20,6 +20,7 @@ from ansm_fast.kernels.channelwise_kl.triton_kernel import (
     smoothed_parts_kernel,
 )
 from ansm_fast.kernels.common.triton_numbers import sum_kernel, words
+from ansm_fast.ops.channelwise_kl.options import REDUCTIONS
 from ansm_fast.ops.layout import empty_in_order
 from ansm_fast.ops.triton_launch import (
     cdiv,
@@ -36,7 +37,7 @@ from ansm_fast.ops.triton_launch import (
     wrap_triton,
 )
 
-NONE, SUM, BATCHMEAN, CHANNELMEAN, MEAN = range(5)
+NONE, SUM, BATCHMEAN, CHANNELMEAN, MEAN = range(len(REDUCTIONS))
 POWERS = tuple(16 << k for k in range(10))  # 16 to 8192
 SPAN = 16384  # rows that one program adds up
 
@@ -283,7 +284,7 @@ def channelwise_kl_backward(grad_output: Tensor, gradient: Tensor) -> Tensor:
     return result
 
 
-@define("channelwise_kl_scale_", mutates=("gradient",))
+@define("channelwise_kl_scale_")
 def channelwise_kl_scale_(gradient: Tensor, grad_output: Tensor) -> None:
     gap_free = gradient.is_contiguous() or lies_channels_last(gradient)
     check(gap_free, "the gradient must lie in memory without gaps")

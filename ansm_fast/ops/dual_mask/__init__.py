@@ -49,7 +49,7 @@ def _run(
     tensors = (logits, mask) if logits_orig is None else (logits, logits_orig, mask)
     chosen = backends.choose(op, tensors, backend)
     if chosen != "reference":
-        loss, components = backends.native(chosen).dual_mask(
+        loss, components = backends.native(chosen)["dual_mask"](
             logits, logits_orig, mask, mask_orig, **options
         )
     elif logits_orig is None:

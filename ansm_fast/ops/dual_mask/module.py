@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ansm_fast.ops.checks import check_finite
 from ansm_fast.ops.dual_mask import bce_dice_loss, dual_mask_loss
-from ansm_fast.ops.mask_checks import check_finite, check_options
+from ansm_fast.ops.mask_checks import check_options
 
 
 class BCEDice(nn.Module):

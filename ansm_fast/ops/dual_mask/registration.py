@@ -1,10 +1,11 @@
-"""dual_mask_loss and bce_dice_loss of one namespace.
+"""The operators of dual_mask_loss and bce_dice_loss.
 
 The forward keeps five sums for each sample and branch; the backward reads the tensors once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,9 +17,29 @@ from ansm_fast.ops.autograd import (
     raising_backward,
 )
 from ansm_fast.ops.layout import empty_in_order
+from ansm_fast.ops.mask_checks import REDUCTIONS
 from ansm_fast.ops.namespace import in_one_dtype, operator
 
-REDUCTIONS = ("none", "sum", "mean")
+FUNCTIONS = ("dual_mask_loss", "bce_dice_loss")
+SCHEMAS = {
+    # (loss, components, sums): one branch, or two where logits_orig is given. `sums` is what the
+    # backward needs: for each branch and sample the sums of BCE, probability * mask, probability,
+    # mask, and the number of valid pixels. `weights` are weight, weight_orig, bce_weight,
+    # dice_weight, pos_weight (unless given as a tensor) and smooth: few arguments, since torch
+    # spends time on each. `reduction` counts in mask_checks.REDUCTIONS.
+    "dual_mask": (
+        "(Tensor logits, Tensor? logits_orig, Tensor mask, Tensor? mask_orig, Tensor? bce_target, "
+        "Tensor? bce_target_orig, Tensor? pos_weight, float[] weights, int? ignore_index, "
+        "int reduction) -> (Tensor, Tensor, Tensor)"
+    ),
+    # A gradient that is not asked for is an empty tensor.
+    "dual_mask_backward": (
+        "(Tensor grad_output, Tensor sums, Tensor logits, Tensor? logits_orig, Tensor mask, "
+        "Tensor? mask_orig, Tensor? bce_target, Tensor? bce_target_orig, Tensor? pos_weight, "
+        "float[] weights, int? ignore_index, int reduction, bool grad_logits, "
+        "bool grad_logits_orig) -> (Tensor, Tensor)"
+    ),
+}
 _SUMS = 5
 _TENSORS = 7  # leading arguments that are tensors: both logits, masks and targets, pos_weight
 
@@ -121,3 +142,7 @@ class DualMask:
             for gradient, logits, need in zip(gradients, tensors[:2], needed, strict=True)
         ]
         return (*wanted, *unused)
+
+
+def bind(namespace: str, *, fakes: bool) -> dict[str, Callable[..., Any]]:
+    return {"dual_mask": DualMask(namespace, fakes)}

@@ -16,6 +16,7 @@ from ansm_fast.kernels.dual_mask.triton_kernel import (
     parts_kernel,
 )
 from ansm_fast.ops.layout import empty_in_order
+from ansm_fast.ops.mask_checks import REDUCTIONS
 from ansm_fast.ops.triton_launch import (
     cdiv,
     check,
@@ -29,7 +30,7 @@ from ansm_fast.ops.triton_launch import (
     wrap_triton,
 )
 
-NONE, SUM, MEAN = range(3)
+NONE, SUM, MEAN = range(len(REDUCTIONS))
 WEIGHTS = 6  # weight, weight_orig, bce, dice, positive, smooth
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops import backends
+from ansm_fast.ops.budget import Budget
 from ansm_fast.ops.checks import check_budget, check_floating, check_same, check_tensor
 from ansm_fast.ops.dtypes import FLOATING
 from ansm_fast.ops.image_pack import reference
 
-Budget = float | Tensor
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
@@ -56,7 +56,7 @@ def image_pack(
         raise TypeError(f"dtype must be float32, float16, bfloat16 or float64, got {dtype}")
     chosen = backends.choose("image_pack", (images,), backend)
     if chosen != "reference":
-        return backends.native(chosen).image_pack(images, bgr, memory_format, dtype)
+        return backends.native(chosen)["image_pack"](images, bgr, memory_format, dtype)
     return reference.image_pack(images, bgr=bgr, memory_format=memory_format, dtype=dtype)
 
 
@@ -102,5 +102,5 @@ def image_unpack(
     tensors = (image,) if perturbation is None else (image, perturbation)
     chosen = backends.choose("image_unpack", tensors, backend)
     if chosen != "reference":
-        return backends.native(chosen).image_unpack(image, perturbation, eps, bgr)
+        return backends.native(chosen)["image_unpack"](image, perturbation, eps, bgr)
     return reference.image_unpack(image, perturbation, eps, bgr=bgr)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.budget import Budget
 from ansm_fast.ops.dtypes import accumulation_dtype
-from ansm_fast.ops.perturbation.reference import Budget, per_sample, project
+from ansm_fast.ops.perturbation.reference import per_sample, project
 
 
 def image_pack(

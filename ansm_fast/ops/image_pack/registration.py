@@ -1,12 +1,25 @@
-"""image_pack and image_unpack of one namespace."""
+"""The operators of image_pack and image_unpack."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.budget import Budget, split
 from ansm_fast.ops.namespace import in_one_dtype, operator
-from ansm_fast.ops.perturbation.registration import Budget, split
+
+FUNCTIONS = ("image_pack", "image_unpack")
+SCHEMAS = {
+    "image_pack": "(Tensor images, bool bgr, bool channels_last, ScalarType dtype) -> Tensor",
+    # `sample_eps`, one float64 for all samples or one for each, takes the place of `eps`.
+    "image_unpack": (
+        "(Tensor image, Tensor? perturbation, float eps, Tensor? sample_eps, bool bounded, "
+        "bool bgr) -> Tensor"
+    ),
+}
 
 
 class ImagePack:
@@ -58,3 +71,10 @@ class ImageUnpack:
     ) -> Tensor:
         samples, channels, height, width = image.shape
         return image.new_empty((samples, height, width, channels), dtype=torch.uint8)
+
+
+def bind(namespace: str, *, fakes: bool) -> dict[str, Callable[..., Any]]:
+    return {
+        "image_pack": ImagePack(namespace, fakes),
+        "image_unpack": ImageUnpack(namespace, fakes),
+    }

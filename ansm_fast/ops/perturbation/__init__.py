@@ -5,19 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from ansm_fast.ops import backends
+from ansm_fast.ops.budget import Budget
 from ansm_fast.ops.checks import (
     check_batch,
     check_budget,
     check_choice,
+    check_finite,
     check_floating,
     check_range,
     check_same,
     check_writable,
 )
-from ansm_fast.ops.mask_checks import check_finite
 from ansm_fast.ops.perturbation import reference
 
-Budget = float | Tensor
 NORMS = ("linf", "l2")
 
 
@@ -75,7 +75,7 @@ def clamp_project(
     _check(image, {"perturbation": perturbation}, {"eps": eps}, norm, min, max)
     chosen = backends.choose("clamp_project", (image, perturbation), backend)
     if chosen != "reference":
-        return backends.native(chosen).clamp_project(
+        return backends.native(chosen)["clamp_project"](
             image, perturbation, eps, norm, float(min), float(max)
         )
     return reference.clamp_project(image, perturbation, eps, norm=norm, min=min, max=max)
@@ -119,7 +119,7 @@ def pgd_step_(
     check_writable("adv", adv)
     chosen = backends.choose("pgd_step_", (adv, grad, image), backend)
     if chosen != "reference":
-        backends.native(chosen).pgd_step_(
+        backends.native(chosen)["pgd_step_"](
             adv, grad, image, alpha, eps, norm, float(min), float(max)
         )
         return adv
@@ -167,7 +167,7 @@ def momentum_step_(
     check_writable("momentum", momentum)
     chosen = backends.choose("momentum_step_", (adv, momentum, grad, image), backend)
     if chosen != "reference":
-        backends.native(chosen).momentum_step_(
+        backends.native(chosen)["momentum_step_"](
             adv, momentum, grad, image, alpha, eps, float(decay), norm, float(min), float(max)
         )
         return adv

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.budget import Budget
 from ansm_fast.ops.dtypes import accumulation_dtype
-
-Budget = float | Tensor
 
 
 def per_sample(value: Budget, like: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""clamp_project, pgd_step_ and momentum_step_ of one namespace."""
+"""The operators of clamp_project, pgd_step_ and momentum_step_."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,17 +13,34 @@ from ansm_fast.ops.autograd import (
     one_after_the_other,
     raising_backward,
 )
+from ansm_fast.ops.budget import Budget, split
 from ansm_fast.ops.layout import empty_in_order
 from ansm_fast.ops.namespace import in_one_dtype, operator, takes_mixed_dtypes
 
-Budget = float | Tensor
-
-
-def split(value: Budget) -> tuple[float, Tensor | None]:
-    """A number, or the tensor that takes its place."""
-    if isinstance(value, Tensor):
-        return 0.0, value.detach().to(torch.float64).contiguous()
-    return float(value), None
+FUNCTIONS = ("clamp_project", "pgd_step_", "momentum_step_")
+# A `sample_*` argument, one float64 for all samples or one for each, takes the place of the number
+# before it.
+SCHEMAS = {
+    "clamp_project": (
+        "(Tensor image, Tensor perturbation, float eps, Tensor? sample_eps, bool l2, float min, "
+        "float max) -> Tensor"
+    ),
+    # A gradient that is not asked for is an empty tensor.
+    "clamp_project_backward": (
+        "(Tensor grad_output, Tensor image, Tensor perturbation, float eps, Tensor? sample_eps, "
+        "bool l2, float min, float max, bool grad_image, bool grad_perturbation) "
+        "-> (Tensor, Tensor)"
+    ),
+    "pgd_step_": (
+        "(Tensor(a0!) adv, Tensor grad, Tensor image, float alpha, Tensor? sample_alpha, "
+        "float eps, Tensor? sample_eps, bool l2, float min, float max) -> ()"
+    ),
+    "momentum_step_": (
+        "(Tensor(a0!) adv, Tensor(a1!) momentum, Tensor grad, Tensor image, float alpha, "
+        "Tensor? sample_alpha, float eps, Tensor? sample_eps, float decay, bool l2, float min, "
+        "float max) -> ()"
+    ),
+}
 
 
 class ClampProject:
@@ -153,3 +171,11 @@ class MomentumStep(_Step):
             min,
             max,
         )
+
+
+def bind(namespace: str, *, fakes: bool) -> dict[str, Callable[..., Any]]:
+    return {
+        "clamp_project": ClampProject(namespace, fakes),
+        "pgd_step_": PgdStep(namespace, fakes),
+        "momentum_step_": MomentumStep(namespace, fakes),
+    }

@@ -209,7 +209,7 @@ def _take_step(
         momentum.copy_(to_momentum)
 
 
-@define("pgd_step_", mutates=("adv",))
+@define("pgd_step_")
 def pgd_step_(
     adv: Tensor,
     grad: Tensor,
@@ -225,7 +225,7 @@ def pgd_step_(
     _take_step(adv, None, grad, image, alpha, sample_alpha, eps, sample_eps, 0.0, l2, min, max)
 
 
-@define("momentum_step_", mutates=("adv", "momentum"))
+@define("momentum_step_")
 def momentum_step_(
     adv: Tensor,
     momentum: Tensor,
