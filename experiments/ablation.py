@@ -82,7 +82,7 @@ def run_one(values: dict[str, Any], out: Path) -> Path:
             )
         return finished
     out.mkdir(parents=True, exist_ok=True)
-    return train_ansm(run, out, run.model_dump(mode="json"))
+    return train_ansm(run, out)
 
 
 def table(document: dict[str, Any]) -> str:

@@ -78,25 +78,24 @@ def _run(
 
         # Before they are started, and once.
         check_batch_sizes(run.batch_sizes(), run.accumulate, processes)
-        check_same_run(output, run.model_dump(mode="json"))
+        check_same_run(output, run.settings())
         _launch(kind, config, output, overrides, processes)
 
     import torch
 
     if run.threads:
         torch.set_num_threads(run.threads)
-    settings = run.model_dump(mode="json")
     output.mkdir(parents=True, exist_ok=True)  # an unusable one shows now, not after the data
     if not os.access(output, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {output}; give another folder to -o")
     if isinstance(run, LocalizerRun):
         from ansm_fast.training.localizer import train_localizer
 
-        path = train_localizer(run, output, settings)
+        path = train_localizer(run, output)
     else:
         from ansm_fast.training.ansm import train_ansm
 
-        path = train_ansm(run, output, settings)
+        path = train_ansm(run, output)
     if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
         click.echo(f"checkpoint {path}\nmetrics    {output / 'metrics.jsonl'}")
 

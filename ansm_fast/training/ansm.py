@@ -161,12 +161,10 @@ def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
     return taps
 
 
-def _pool_settings(
-    run: ANSMRun, settings: Mapping[str, object], localizer: nn.Module
-) -> dict[str, object]:
+def _pool_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
     """What the pool is made of: another one is of no use to this run."""
-    keys = ("attacks", "pool_size", "pool_seed", "precision")
-    made_of = {key: settings[key] for key in keys}
+    settings = run.settings()
+    made_of = {key: settings[key] for key in ("attacks", "pool_size", "pool_seed", "precision")}
     return made_of | {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
 
 
@@ -184,32 +182,23 @@ def _prepare_pool(
             return localizer(image).float()
 
     if accelerator.is_main_process:
-        build_pool(
-            run.pool,
-            victim,
-            training_set,
-            run.attacks,
-            run.pool_size,
-            run.pool_seed,
-            made_of,
-            accelerator.device,
-        )
+        build_pool(run, victim, training_set, made_of, accelerator.device)
     accelerator.wait_for_everyone()
     return load_pool(run.pool, run.pool_size)
 
 
-def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) -> Path:
+def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/ansm.safetensors``."""
     out = Path(out)
     # First what is quick to see, before anything is loaded, attacked or waited for.
     check_batch_sizes(run.batch_sizes(), run.accumulate)
-    check_same_run(out, settings)
+    check_same_run(out, run.settings())
     torch.manual_seed(run.seed)
     accelerator = make_accelerator(run.accumulate)
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
-    made_of = _pool_settings(run, settings, localizer)
+    made_of = _pool_settings(run, localizer)
     check_pool(run.pool, made_of)
     training_set = MemorySet(run.data.train)
     ansm = ANSM(
@@ -226,35 +215,22 @@ def train_ansm(run: ANSMRun, out: str | Path, settings: Mapping[str, object]) ->
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
     pool = _prepare_pool(run, made_of, localizer, training_set, accelerator)
-    seconds: dict[str, float] = {}
+    loss = TwoStageLoss(run, ansm, head, localizer, taps)
     task = Task(
         ansm,
         ANSMBatches(run, training_set, pool),
-        TwoStageLoss(run, ansm, head, localizer, taps, seconds),
+        loss,
         validation,
-        head,
-        seconds,
-    )
-    loop = Loop(
-        task,
-        out,
-        settings,
-        steps=run.steps,
-        validate_every=run.validate_every,
-        save_every=run.save_every,
-        log_every=run.log_every,
-        optimizer=run.optimizer,
+        extra=head,
         rate=lambda step: stage_rate(run, step),
-        seed=run.seed,
-        workers=run.workers,
-        logs=run.logs,
-        accelerator=accelerator,
+        spent=loss.online.spent,
     )
-    trained = loop.run(stop_at=run.stop_after)
+    loop = Loop(run, task, out, accelerator)
+    trained = loop.run()
     assert isinstance(trained, ANSM)
     path = out / "ansm.safetensors"
     provenance: dict[str, object] = {
-        "config": dict(settings),
+        "config": run.settings(),
         "localizer": localizer.fingerprint,
         "seconds": round(loop.seconds),
         "attack_share": round(loop.shares().get("attack", 0.0), 4),

@@ -10,6 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ansm_fast.errors import InputError
+from ansm_fast.localizers import ARCHITECTURES
+from ansm_fast.training.architecture_config import (
+    Architecture,
+    UNetArchitecture,
+    with_architecture,
+)
 from ansm_fast.training.attack_config import (
     AttackShare,
     CompressionConfig,
@@ -25,14 +31,11 @@ from ansm_fast.training.yaml_file import read_yaml
 
 
 class LocalizerRun(Run):
-    """Training of a localizer: the built-in U-Net, or a SegFormer to compare with."""
+    """Training of a localizer of one of the families of ``Architecture``."""
 
     kind: Literal["localizer"] = Field(description="which training this is the config of")
-    architecture: Literal["unet", "segformer"] = Field(
-        default="unet", description="kind of network"
-    )
-    widths: tuple[Positive, Positive, Positive, Positive] = Field(
-        default=(24, 40, 72, 112), description="channels of the four levels or stages"
+    architecture: Architecture = Field(
+        default=UNetArchitecture(), description="the network, one of the families"
     )
     initial: Path | None = Field(
         default=None, description="localizer checkpoint to go on from, as it is"
@@ -63,6 +66,11 @@ class LocalizerRun(Run):
             f"phases.{number}.batch_size": phase.batch_size
             for number, phase in enumerate(self.phases)
         }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        return with_architecture(values)
 
     @model_validator(mode="after")
     def _compresses_something(self) -> LocalizerRun:
@@ -109,7 +117,7 @@ class ANSMRun(Run):
         description="begin with the body of the localizer, where it is the built-in network",
     )
     initial: Path | None = Field(
-        default=None, description="ANSM checkpoint to go on from, of this variant or a narrower one"
+        default=None, description="ANSM checkpoint to go on from, of the same network"
     )
     crop: Positive = Field(default=192, description="height and width of the crops in pixels")
     mirror: bool = Field(
@@ -210,6 +218,8 @@ def _complaint(error: ValidationError, given: Mapping[str, str], origin: str, ki
     first, path = found[0], [str(part) for part in found[0]["loc"][1:]]
     if path and path[0] in MODELS:
         del path[0]
+    if path[:1] == ["architecture"] and path[1:2] and path[1] in ARCHITECTURES:
+        del path[1]  # pydantic names the member of a union there
     field = ".".join(path) or "document"
     for key, text in given.items():
         if f"{field}.".startswith(f"{key}.") or key.startswith(f"{field}."):
@@ -223,7 +233,12 @@ def _complaint(error: ValidationError, given: Mapping[str, str], origin: str, ki
         near = nearest(MODELS[known], path)
         message = "no such field" + (f"; did you mean {near}?" if near else "")
     elif first["type"].startswith("union_tag"):
-        message = f"kind must be one of {', '.join(MODELS)}"
+        nested = path == ["architecture"]
+        message = (
+            f"name must be one of {', '.join(ARCHITECTURES)}"
+            if nested
+            else f"kind must be one of {', '.join(MODELS)}"
+        )
     others = f"; {len(found) - 1} more after it" if len(found) > 1 else ""
     wayout = f"`ansm-fast train {known} --fields` lists the fields"
     return f"{origin}: {field}: {message}{others}; {wayout}"

@@ -10,7 +10,7 @@ import json
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -47,14 +47,11 @@ class FieldRow:
         )
 
 
-def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The configuration that an annotation is, or is a list of, or may be instead of null."""
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The configurations that an annotation is, or is a list of, or may be: several of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in get_args(annotation):
-        if (found := model_in(inner)) is not None:
-            return found
-    return None
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 
 def _is_list(annotation: Any) -> bool:
@@ -90,17 +87,17 @@ def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind(inner[0], inner[1:])
-    if origin in _UNIONS:
+    if origin in _UNIONS and len(models_in(annotation)) < 2:
         return " or ".join("null" if one is type(None) else _kind(one) for one in inner)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner)) if len(inner) > 1 else str(inner[0])
     if origin is tuple and inner[-1] is not Ellipsis:
         return f"[{', '.join(_kind(one) for one in inner)}]"
     if origin in (list, tuple):
-        if model_in(inner[0]) is not None:
+        if models_in(inner[0]):
             return f"list{_range(metadata)}"
         return f"list of {_kind(inner[0])}{_range(metadata)}"
-    if model_in(annotation) is not None:
+    if models_in(annotation):
         return "fields"
     return _NAMES[annotation] + _range(metadata)
 
@@ -123,19 +120,41 @@ def _rows(model: type[BaseModel], prefix: str, instance: Any) -> Iterator[FieldR
         value = _REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
         if instance is not None:
             value = getattr(instance, name)
-        inner, several = model_in(info.annotation), _is_list(info.annotation)
+        inner, several = models_in(info.annotation), _is_list(info.annotation)
         meaning = info.description or ""
         kind = _kind(info.annotation, info.metadata)
         if value is _REQUIRED:
             kind += ", required"
-        default = "" if inner is not None and isinstance(value, BaseModel) else _default(value)
-        if inner is not None:
-            said = " ".join((inner.__doc__ or "").replace("``", "`").split())
+        default = "" if inner and isinstance(value, BaseModel) else _default(value)
+        if len(inner) == 1:
+            said = _said(inner[0])
             meaning = f"{meaning}. {said}" if meaning else said
         yield FieldRow(prefix + name, kind, default, meaning)
-        if inner is not None:
-            below = f"{prefix}{name}.{'N.' if several else ''}"
-            yield from _rows(inner, below, value if isinstance(value, BaseModel) else None)
+        below = f"{prefix}{name}.{'N.' if several else ''}"
+        if len(inner) > 1:
+            yield from _members(inner, info.discriminator, below, value)
+        elif inner:
+            yield from _rows(inner[0], below, value if isinstance(value, BaseModel) else None)
+
+
+def _said(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").replace("``", "`").split())
+
+
+def _members(
+    models: Sequence[type[BaseModel]], discriminator: Any, prefix: str, chosen: Any
+) -> Iterator[FieldRow]:
+    """The fields of a union's members, each saying with which value of the discriminator."""
+    tags = [get_args(model.model_fields[discriminator].annotation)[0] for model in models]
+    default = _default(getattr(chosen, discriminator))
+    described = "; ".join(
+        f"{tag}: {_said(one).rstrip('.')}" for tag, one in zip(tags, models, strict=True)
+    )
+    yield FieldRow(prefix + discriminator, f"one of {', '.join(tags)}", default, described)
+    for tag, model in named:
+        for row in _rows(model, prefix, None):
+            if row.path != prefix + discriminator:
+                yield replace(row, meaning=f"with {discriminator} {tag}: {row.meaning}")
 
 
 def field_text(model: type[BaseModel]) -> str:
@@ -145,15 +164,16 @@ def field_text(model: type[BaseModel]) -> str:
 
 def field_at(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
     """The field at a path such as ("attacks", "0", "eps"); None if there is no such."""
-    within: type[BaseModel] | None = model
+    within: list[type[BaseModel]] = [model]
     info: FieldInfo | None = None
     for part in path:
         if part.removeprefix("-").isdigit() and info is not None and _is_list(info.annotation):
             continue
-        info = None if within is None else within.model_fields.get(part)
+        known = (one.model_fields[part] for one in within if part in one.model_fields)
+        info = next(known, None)
         if info is None:
             return None
-        within = model_in(info.annotation)
+        within = models_in(info.annotation)
     return info
 
 

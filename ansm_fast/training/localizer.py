@@ -1,8 +1,7 @@
-"""Training of the built-in localizer on forgeries with masks."""
+"""Training of a localizer on forgeries with masks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
     TrainableLocalizer,
     load_localizer,
-    make_localizer,
     save_localizer,
 )
 from ansm_fast.localizers.builtin import LocalizerConfig
@@ -109,16 +107,16 @@ def round_weights(module: nn.Module) -> None:
             weight.copy_(weight.half())
 
 
-def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, object]) -> Path:
+def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
     out = Path(out)
     # First what is quick to see, before anything is loaded.
     check_batch_sizes(run.batch_sizes(), run.accumulate)
-    check_same_run(out, settings)
+    check_same_run(out, run.settings())
     torch.manual_seed(run.seed)
     training_set = MemorySet(run.data.train)
     validation = LocalizerValidation(run)
-    localizer = make_localizer(run.architecture, widths=run.widths)
+    localizer = run.architecture.make()
     if run.initial is not None:
         begin_from(localizer, run.initial)
     localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,11 +130,7 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
         with network_autocast(run.precision, images.device):
             return localizer(images).float()
 
-    seconds: dict[str, float] = {}
-    online = OnlineAttacks(
-        run.online, run.curriculum, run.steps, run.seed, localize, lambda x: x, localizer, seconds
-    )
-
+    online = OnlineAttacks(run, localize, lambda x: x, localizer)
     compress = OnlineCompression(run.online_compression, run.seed)
 
     def loss(step: int, levels: Tensor, *rest: Tensor) -> dict[str, Tensor]:
@@ -152,26 +146,14 @@ def train_localizer(run: LocalizerRun, out: str | Path, settings: Mapping[str, o
     def validate(module: nn.Module) -> dict[str, float]:
         return validation(module, accelerator.device)
 
-    loop = Loop(
-        Task(localizer, batches, loss, validate, seconds=seconds),
-        out,
-        settings,
-        steps=run.steps,
-        validate_every=run.validate_every,
-        save_every=run.save_every,
-        log_every=run.log_every,
-        optimizer=run.optimizer,
-        seed=run.seed,
-        workers=run.workers,
-        logs=run.logs,
-        accelerator=accelerator,
-    )
-    trained = loop.run(stop_at=run.stop_after)
+    task = Task(localizer, batches, loss, validate, spent=online.spent)
+    loop = Loop(run, task, out, accelerator)
+    trained = loop.run()
     assert isinstance(trained, TrainableLocalizer)
     if run.half_weights:
         round_weights(trained)
     path = out / "localizer.safetensors"
-    provenance: dict[str, object] = {"config": dict(settings), "seconds": round(loop.seconds)}
+    provenance: dict[str, object] = {"config": run.settings(), "seconds": round(loop.seconds)}
     if run.initial is not None:
         provenance["initial"] = lineage(run.initial, "localizer")
     if accelerator.is_main_process:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from ansm_fast.training.processes import (
     synchronize_batch_norm,
 )
 from ansm_fast.training.resume import STATE, check_same_run
-from ansm_fast.training.run_config import OptimizerConfig
+from ansm_fast.training.run_config import OptimizerConfig, Run
 from ansm_fast.training.state import (
     disk_errors,
     fill_optimizer_state,
@@ -63,8 +63,9 @@ class Task:
         validate: called with the averaged weights (of ``module``, and of ``extra`` if there is
             one) in eval mode; named figures.
         extra: further learning modules that are needed for training only.
-        seconds: time that ``loss`` has spent on named parts of its work (e.g. "attack"), which it
-            adds up; their share of the step time is logged.
+        rate: learning rate of a step; by default ``learning_rate`` over all steps.
+        spent: seconds that ``loss`` has spent so far on named parts of its work (e.g. "attack");
+            their share of the step time is logged.
     """
 
     module: nn.Module
@@ -72,7 +73,8 @@ class Task:
     loss: Callable[..., Losses]
     validate: Callable[..., Mapping[str, float]]
     extra: nn.Module | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    rate: Callable[[int], float] | None = None
+    spent: Callable[[], Mapping[str, float]] = dict
 
     def learning(self) -> nn.ModuleList:
         return nn.ModuleList([self.module] + ([self.extra] if self.extra is not None else []))
@@ -88,55 +90,37 @@ class Loop:
     writes, logs and validates.
 
     Args:
+        run: steps, intervals, optimizer, seed, workers and logs. In a folder that holds the state
+            of another run it is refused, unless they differ in where they end or in what they take
+            of the machine.
         task: what learns.
         out: folder of the run.
-        settings: the run's configuration as JSON values; another one's state is refused, unless
-            it differs in where it ends or in what it takes of the machine.
-        steps, validate_every, save_every, log_every: in optimizer steps.
-        optimizer: its configuration.
-        rate: learning rate of a step; by default ``learning_rate`` over all steps.
-        seed: of torch's random numbers.
-        workers: processes that make batches ahead of time; 0: this one, when it needs them.
-        logs: formats besides JSON lines.
         accelerator: from ``make_accelerator``; one of its own by default.
     """
 
     def __init__(
-        self,
-        task: Task,
-        out: Path,
-        settings: Mapping[str, object],
-        *,
-        steps: int,
-        validate_every: int,
-        save_every: int,
-        optimizer: OptimizerConfig,
-        log_every: int | None = None,
-        rate: Callable[[int], float] | None = None,
-        seed: int = 0,
-        workers: int = 0,
-        logs: tuple[str, ...] = (),
-        accelerator: Accelerator | None = None,
+        self, run: Run, task: Task, out: Path, accelerator: Accelerator | None = None
     ) -> None:
-        self.task, self.out, self.config, self.seed = task, out, optimizer, seed
-        self.steps, self.validate_every, self.save_every = steps, validate_every, save_every
-        self.log_every, self.workers = log_every or validate_every, workers
-        self.rate = rate or (lambda step: learning_rate(optimizer, step, steps))
+        self.config, self.task, self.out = run, task, out
+        self.rate = task.rate or (lambda step: learning_rate(run.optimizer, step, run.steps))
         self.accelerator = accelerator or make_accelerator()
         learning = task.learning()
-        self.ema = AveragedWeights(learning, optimizer.ema_decay)
+        self.ema = AveragedWeights(learning, run.optimizer.ema_decay)
         self.ema.module.to(self.accelerator.device)
         self.model, self.optimizer = self.accelerator.prepare(
             StepModule(synchronize_batch_norm(learning, self.accelerator), task.loss),
             torch.optim.AdamW(
-                learning.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay
+                learning.parameters(),
+                lr=run.optimizer.lr,
+                weight_decay=run.optimizer.weight_decay,
             ),
         )
         fill_optimizer_state(self.optimizer.optimizer)
-        self.settings = json.dumps(settings, sort_keys=True)
+        self.settings = json.dumps(run.settings(), sort_keys=True)
         self.step, self.saved_step = 0, -1
         self.seconds, self.smooth_loss = 0.0, math.nan
-        self.log = MetricsLog(out, logs)
+        self.parts: dict[str, float] = {}  # seconds of each part that the task names
+        self.log = MetricsLog(out, run.logs)
         self._state_file = out / STATE
         if self._leads:
             with disk_errors(out, self._kept()):
@@ -159,7 +143,7 @@ class Loop:
             self.ema.module.load_state_dict(part(tensors, "ema/"))
             self.step = self.saved_step = int(metadata["step"])
             self.seconds, self.smooth_loss = map(float, (metadata["seconds"], metadata["loss"]))
-            self.task.seconds.update(json.loads(metadata["parts"]))
+            self.parts = json.loads(metadata["parts"])
         if self._leads:
             with disk_errors(self.log.path, self._kept()):
                 self.log.start(self.step)
@@ -173,7 +157,7 @@ class Loop:
                 "step": str(self.step),
                 "seconds": str(self.seconds),
                 "loss": str(self.smooth_loss),
-                "parts": json.dumps(self.task.seconds),
+                "parts": json.dumps(self.parts),
                 "settings": self.settings,
             }
             # Rows first: a state never is ahead of them.
@@ -208,16 +192,18 @@ class Loop:
         return means
 
     def _update(self, batch: tuple[Tensor, ...]) -> dict[str, float]:
-        own = step_rng(self.seed, self.step, purpose=100 + self.accelerator.process_index)
+        own = step_rng(self.config.seed, self.step, purpose=100 + self.accelerator.process_index)
         torch.manual_seed(int(own.integers(2**63)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         losses = self._gradients(batch)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), self.config.optimizer.clip_norm
+        )
         if not torch.isfinite(norm):
             raise InputError(
                 f"the gradient is not finite at step {self.step}; lower optimizer.lr "
-                f"(now {self.config.lr}); {self._kept()}"
+                f"(now {self.config.optimizer.lr}); {self._kept()}"
             )
         self.optimizer.step()
         self.step += 1
@@ -226,17 +212,18 @@ class Loop:
         return dict(zip(losses, everywhere.tolist(), strict=True)) | {"grad_norm": float(norm)}
 
     def _timed_update(self, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, float]:
-        started, before = time.monotonic(), dict(self.task.seconds)
+        started, before = time.monotonic(), dict(self.task.spent())
         values = self._update(next(batches))
         taken = time.monotonic() - started
         self.seconds += taken
         loss = values["loss"]
         last = loss if math.isnan(self.smooth_loss) else self.smooth_loss
         self.smooth_loss = 0.95 * last + 0.05 * loss
-        shares = {
-            f"{key}_share": (value - before.get(key, 0.0)) / taken
-            for key, value in self.task.seconds.items()
-        }
+        shares: dict[str, float] = {}
+        for key, value in self.task.spent().items():
+            spent = value - before.get(key, 0.0)
+            self.parts[key] = self.parts.get(key, 0.0) + spent
+            shares[f"{key}_share"] = spent / taken
         return values | {"smooth_loss": self.smooth_loss} | shares
 
     def _validate(self) -> dict[str, float]:
@@ -250,22 +237,23 @@ class Loop:
         return figures
 
     def shares(self) -> dict[str, float]:
-        """Share of the whole step time that each part named in ``task.seconds`` has taken."""
-        return {key: value / max(self.seconds, 1e-9) for key, value in self.task.seconds.items()}
+        """Share of the whole step time that each part of the task's work has taken."""
+        return {key: value / max(self.seconds, 1e-9) for key, value in self.parts.items()}
 
-    def run(self, *, stop_at: int | None = None) -> nn.Module:
-        """Train to the end (or to ``stop_at``) and return the module with averaged weights.
+    def run(self) -> nn.Module:
+        """Train to the end of the run, or to its ``stop_after``.
 
-        Only in the main process are they averaged.
+        Returns:
+            The module with averaged weights; only in the main process are they averaged.
 
         Raises:
             Interrupted: by Ctrl-C; it says at which step, and of which one the state is saved.
         """
         self._resume()
         self.model.train()
-        end = self.steps if stop_at is None else min(stop_at, self.steps)
+        end = min(self.config.stop_after or self.config.steps, self.config.steps)
         on_gpu = self.accelerator.device.type == "cuda"
-        batches = batches_ahead(self.task.batch, range(self.step, end), self.workers, on_gpu)
+        batches = batches_ahead(self.task.batch, range(self.step, end), self.config.workers, on_gpu)
         try:
             self._train(batches, end)
         except Interrupted as error:
@@ -276,13 +264,13 @@ class Loop:
 
     def _train(self, batches: Iterator[tuple[Tensor, ...]], end: int) -> None:
         with Progress(
-            "train", self.steps, unit="steps", done=self.step, silent=not self._leads
+            "train", self.config.steps, unit="steps", done=self.step, silent=not self._leads
         ) as progress:
             while self.step < end:
                 values = self._timed_update(batches)
                 last = self.step == end
                 figures: dict[str, float] = {}
-                if self.step % self.validate_every == 0 or last:
+                if self.step % self.config.validate_every == 0 or last:
                     figures = self._validate()
                 if self._leads and figures:
                     shown = "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
@@ -291,8 +279,8 @@ class Loop:
                         f"|g| {values['grad_norm']:.2f}  {shown}",
                         flush=True,
                     )
-                if self._leads and (figures or self.step % self.log_every == 0):
+                if self._leads and (figures or self.step % self.config.log_every == 0):
                     self._record(values | figures)
-                if self.step % self.save_every == 0 or last:
+                if self.step % self.config.save_every == 0 or last:
                     self._save()
                 progress.advance(note=f"loss {self.smooth_loss:.3f}")

@@ -14,11 +14,10 @@ from ansm_fast.attacks import Attack, CountedLocalizer, as_found
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.attack_config import (
     CompressionConfig,
-    CurriculumConfig,
     OnlineAttack,
-    OnlineConfig,
 )
 from ansm_fast.training.batches import step_rng
+from ansm_fast.training.config import ANSMRun, LocalizerRun
 from ansm_fast.training.pool import attack_of
 from ansm_fast.training.sampling import curriculum_eps
 
@@ -33,44 +32,41 @@ class OnlineAttacks:
     """Makes the attacks of a step and counts the time.
 
     Args:
-        seed: of the kind of attack and its noise in a step, together with the step.
+        run: its ``online`` attacks, curriculum and steps; its seed fixes the kind of attack and the
+            noise of a step, together with the step.
         localizer: image to logits. defend: image to defended image, by the ANSM.
         learning: what is trained; in eval mode while an attack runs, and then as it was found.
-        seconds: its entry "attack" grows by the time that attacks take.
     """
 
     def __init__(
         self,
-        config: OnlineConfig,
-        curriculum: CurriculumConfig,
-        steps: int,
-        seed: int,
+        run: LocalizerRun | ANSMRun,
         localizer: Callable[[Tensor], Tensor],
         defend: Callable[[Tensor], Tensor],
         learning: nn.Module,
-        seconds: dict[str, float],
     ) -> None:
-        self.config, self.curriculum, self.steps, self.seed = config, curriculum, steps, seed
-        self.learning = learning
+        self.run, self.config, self.learning = run, run.online, learning
         # Kept over the steps: once a gradient was seen, one of 0 on a few images is no error.
         self._alone = CountedLocalizer(localizer)
         self._behind = CountedLocalizer(lambda image: localizer(defend(image)))
-        self.seconds = seconds
-        if config.share > 0:
-            self.seconds.setdefault("attack", 0.0)
+        self._seconds = 0.0
+
+    def spent(self) -> dict[str, float]:
+        """Seconds that attacks have taken, as "attack"; nothing where none are made."""
+        return {"attack": self._seconds} if self.config.share > 0 else {}
 
     def choose(self, step: int) -> tuple[OnlineAttack, Attack]:
         """The attack of a step; its budget stays within the curriculum's."""
-        rng = step_rng(self.seed, step, purpose=5)
+        rng = step_rng(self.run.seed, step, purpose=5)
         weights = np.array([attack.weight for attack in self.config.attacks])
         chosen = self.config.attacks[int(rng.choice(len(weights), p=weights / weights.sum()))]
         largest = max(attack.eps[1] for attack in self.config.attacks)
-        bound = curriculum_eps(self.curriculum, step, self.steps, largest)
+        bound = curriculum_eps(self.run.curriculum, step, self.run.steps, largest)
         low, high = (min(value, bound) for value in chosen.eps)
         levels = round(float(rng.uniform(low, high)))
         if levels > bound:  # rounding may have gone past it
             levels = math.floor(bound)
-        return chosen, attack_of(chosen, levels, self.seed)
+        return chosen, attack_of(chosen, levels, self.run.seed)
 
     def __call__(
         self, step: int, image: Tensor, mask: Tensor, wrong_mask: Tensor, ids: Tensor
@@ -81,7 +77,7 @@ class OnlineAttacks:
         victim = self._behind if chosen.adaptive else self._alone
         with as_found(self.learning):
             attacked = attack(victim, image, mask, wrong_mask, ids.tolist())
-        self.seconds["attack"] += self._now(image) - started
+        self._seconds += self._now(image) - started
         return attacked.contiguous(memory_format=torch.channels_last)
 
     @staticmethod

@@ -23,6 +23,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
+from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.state import disk_errors, write_tensors
 
 _BATCH = 8
@@ -93,34 +94,31 @@ def check_pool(folder: Path, settings: Mapping[str, object]) -> None:
 
 
 def build_pool(
-    folder: Path,
+    run: ANSMRun,
     localizer: Callable[[Tensor], Tensor],
     training_set: MemorySet,
-    shares: list[AttackShare],
-    size: int,
-    seed: int,
     settings: Mapping[str, object],
     device: torch.device | str = "cpu",
 ) -> None:
-    """Make or complete the pool in ``folder``, in files of eight images.
+    """Make or complete the pool of a run, in files of eight images.
 
     Raises:
         InputError: the folder holds a pool made with other settings, the disk is full, or the
             localizer gives no logits or no gradient (LocalizerError).
     """
-    card = folder / "pool.json"
-    check_pool(folder, settings)
+    card = run.pool / "pool.json"
+    check_pool(run.pool, settings)
     wanted = json.loads(json.dumps(settings))
     with disk_errors(card, "nothing was attacked yet"):
-        folder.mkdir(parents=True, exist_ok=True)
+        run.pool.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(wanted, indent=2) + "\n")
     # One for the whole pool: what the first part has shown of the localizer holds for the rest.
-    parts, counted = _parts(folder, size), CountedLocalizer(localizer)
+    parts, counted = _parts(run.pool, run.pool_size), CountedLocalizer(localizer)
     done = sum(path.exists() for path in parts)
     with Progress("attack pool", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
         for batch, path in enumerate(parts):
             if not path.exists():
-                _build_part(path, batch, counted, training_set, shares, seed, device)
+                _build_part(run, path, batch, counted, training_set, device)
                 progress.advance()
 
 
@@ -159,18 +157,17 @@ def _parts(folder: Path, size: int) -> list[Path]:
 
 
 def _build_part(
+    run: ANSMRun,
     path: Path,
     batch: int,
     localizer: Callable[[Tensor], Tensor],
     training_set: MemorySet,
-    shares: list[AttackShare],
-    seed: int,
     device: torch.device | str,
 ) -> None:
-    started = time.monotonic()
+    started, seed = time.monotonic(), run.pool_seed
     indices = epoch_indices(seed, batch * _BATCH, _BATCH, len(training_set))
     rng = step_rng(seed, batch, purpose=2)
-    attack = _draw(shares, rng, seed)
+    attack = _draw(run.attacks, rng, seed)
     image, mask = to_tensor(training_set.images[indices]), training_set.masks[indices]
     # The next image's mask in the batch is as good a wrong mask as any.
     wrong = mask_to_tensor(np.roll(mask, 1, axis=0))

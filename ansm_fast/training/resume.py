@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ansm_fast.errors import InputError
+from ansm_fast.training.architecture_config import settings_of_today
 from ansm_fast.training.state import read_metadata
 
 STATE = "state.safetensors"
@@ -20,7 +21,10 @@ _MOST = 3
 def _decisive(settings: str) -> dict[str, object]:
     """Of a run's settings those that decide what its next step does."""
     try:
-        return {k: v for k, v in json.loads(settings).items() if k not in _MAY_CHANGE}
+        found = json.loads(settings)
+        if found.get("kind") == "localizer":  # an earlier version's may be of another form
+            found = settings_of_today(found)
+        return {k: v for k, v in found.items() if k not in _MAY_CHANGE}
     except (ValueError, AttributeError):  # a file that no training wrote
         return {}
 

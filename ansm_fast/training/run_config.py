@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -82,6 +82,11 @@ class Run(Strict):
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     photographs: str = Field(description="public origin and licence of the photographs")
+
+    def settings(self) -> dict[str, Any]:
+        """The whole configuration as JSON holds it: in checkpoints, and what a run that goes on
+        must agree with."""
+        return self.model_dump(mode="json")
 
 
 class AugmentationConfig(Strict):

@@ -97,7 +97,6 @@ class TwoStageLoss:
     Args:
         localizer: image to logits, in eval mode and without gradients to its parameters whatever
             its flags say; its submodules named by ``taps`` are aligned.
-        seconds: gets the time spent on online attacks, as "attack".
     """
 
     def __init__(
@@ -107,15 +106,11 @@ class TwoStageLoss:
         head: AuxiliaryMaskHead,
         localizer: nn.Module,
         taps: tuple[str, ...],
-        seconds: dict[str, float],
     ) -> None:
         self.run, self.ansm, self.head = run, ansm, head
         self.localizer, self.taps = localizer, taps
         self._has_localized = False
-        self.online = OnlineAttacks(
-            run.online, run.curriculum, run.steps, run.seed, self.localize, self.defend, ansm,
-            seconds,
-        )  # fmt: skip
+        self.online = OnlineAttacks(run, self.localize, self.defend, ansm)
 
     def localize(self, image: Tensor) -> Tensor:
         """Logits of an image in the run's precision, as float32.

@@ -45,7 +45,7 @@ def workspace(tmp_path_factory):
         "augmentation": {"jpeg_share": 0.5, "resize_share": 0.5},
     }
     run = parse_run(localizer, "test")
-    path = train_localizer(run, root / "localizer", run.model_dump(mode="json"))
+    path = train_localizer(run, root / "localizer")
     ansm = common | {
         "kind": "ansm",
         "localizer": str(path),

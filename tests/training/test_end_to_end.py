@@ -31,7 +31,7 @@ def test_chain_trains_saves_and_loads(workspace):
     localizer = load_localizer(path)
     assert localizer.fingerprint
     run = parse_run(values, "test")
-    result = train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    result = train_ansm(run, root / "ansm")
     ansm = load_ansm(result)
     image = torch.rand(1, 3, 37, 50)
     assert ansm.defend(image).shape == image.shape
@@ -45,7 +45,7 @@ def test_chain_trains_saves_and_loads(workspace):
 def test_a_foreign_file_in_the_pool_is_named(workspace, tmp_path):
     _, _, values = workspace
     run = parse_run(values | {"pool": str(tmp_path / "pool")}, "test")
-    train_ansm(run, tmp_path / "run", run.model_dump(mode="json"))
+    train_ansm(run, tmp_path / "run")
     part = tmp_path / "pool" / "00001.safetensors"
     save_file({"attacked": torch.zeros(1)}, part)
     with pytest.raises(InputError, match=r"00001.safetensors cannot be read .* made again"):
@@ -56,7 +56,7 @@ def test_a_foreign_file_in_the_pool_is_named(workspace, tmp_path):
 def test_pool_of_other_settings_is_refused(workspace, tmp_path, what):
     root, _, values = workspace
     run = parse_run(values, "test")
-    train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    train_ansm(run, root / "ansm")
     (tmp_path / "set").symlink_to(root / "set")
     changes = {
         "pool_seed": {"pool_seed": 5},
@@ -64,15 +64,15 @@ def test_pool_of_other_settings_is_refused(workspace, tmp_path, what):
     }
     other = parse_run(values | changes[what], "test")
     with pytest.raises(InputError, match="other settings"):
-        train_ansm(other, tmp_path / "other", other.model_dump(mode="json"))
+        train_ansm(other, tmp_path / "other")
 
 
 def test_pool_serves_a_run_that_is_validated_otherwise(workspace, tmp_path):
     root, _, values = workspace
     run = parse_run(values, "test")
-    train_ansm(run, root / "ansm", run.model_dump(mode="json"))
+    train_ansm(run, root / "ansm")
     other = parse_run(values | {"data": values["data"] | {"validation_count": 4}}, "test")
-    assert train_ansm(other, tmp_path, other.model_dump(mode="json")).exists()
+    assert train_ansm(other, tmp_path).exists()
 
 
 def test_warm_start_copies_the_localizers_body():
@@ -100,13 +100,13 @@ def test_detection_stage_then_a_run_that_goes_on_from_it(workspace):
         "detect": {"steps": 2, "crop": 32, "batch_size": 4}, "ffa": {"steps": 1},
     }  # fmt: skip
     run = parse_run(staged, "test")
-    first = train_ansm(run, root / "staged", run.model_dump(mode="json"))
+    first = train_ansm(run, root / "staged")
     rows = [json.loads(line) for line in (root / "staged" / "metrics.jsonl").open()]
     assert "mgr" not in rows[0] and "auxiliary" in rows[0] and "mgr" in rows[-1]
     assert "val_pgd_hide_auxiliary_f1" in rows[1]
 
     more = parse_run(values | {"initial": str(first), "optimizer": {"lr": 1e-9}}, "test")
-    second = train_ansm(more, root / "more", more.model_dump(mode="json"))
+    second = train_ansm(more, root / "more")
     _, _, metadata = load_checkpoint(second, "ansm")
     initial = json.loads(metadata["provenance"])["initial"]
     assert initial["config"]["detect"]["steps"] == 2
@@ -117,7 +117,7 @@ def test_detection_stage_then_a_run_that_goes_on_from_it(workspace):
     )
     other = parse_run(values | {"initial": str(first), "eps_d": 4.0}, "test")
     with pytest.raises(InputError, match="change one"):
-        train_ansm(other, root / "other", other.model_dump(mode="json"))
+        train_ansm(other, root / "other")
 
 
 @pytest.mark.parametrize("settings", [{}, {"jpeg_quality": 82, "detail": 8}])

@@ -54,7 +54,7 @@ def parts(workspace):
 
     def make(helped: Tensor, sure: float = 3.0) -> tuple[TwoStageLoss, TwoFaced]:
         localizer = TwoFaced(torch.cat([attacked, original]), helped, sure)
-        return TwoStageLoss(run, ansm, AuxiliaryMaskHead(), localizer, (), {}), localizer
+        return TwoStageLoss(run, ansm, AuxiliaryMaskHead(), localizer, ()), localizer
 
     return make, ansm, batch
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
+from typing import get_args
+
 import cv2
 import numpy as np
 import pytest
@@ -11,15 +15,20 @@ from ansm_fast.attacks import Attack
 from ansm_fast.data.synthesis import synthesize
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
+    ARCHITECTURES,
     BuiltinLocalizer,
+    SegformerConfig,
     load_localizer,
     make_localizer,
     save_localizer,
 )
 from ansm_fast.models.checkpoint import lineage
 from ansm_fast.models.jpeg import JPEGResidual
+from ansm_fast.training.architecture_config import Architecture
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.localizer import begin_from, train_localizer
+from ansm_fast.training.resume import check_same_run
+from ansm_fast.training.state import write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,7 @@ def values(tmp_path_factory):
     synthesize(root / "photographs", root / "set", 8, size=64, seed=3)
     return {
         "kind": "localizer",
-        "widths": [8, 8, 8, 8],
+        "architecture": {"name": "unet", "widths": [8, 8, 8, 8]},
         "data": {"train": str(root / "set"), "validation": str(root / "set")},
         "photographs": "generated",
         "steps": 2,
@@ -43,7 +52,7 @@ def values(tmp_path_factory):
 
 def trained(values, out):
     run = parse_run(values, "test")
-    return train_localizer(run, out, run.model_dump(mode="json"))
+    return train_localizer(run, out)
 
 
 def test_a_run_goes_on_from_a_trained_localizer(values, tmp_path) -> None:
@@ -86,7 +95,7 @@ def test_attacks_on_the_localizer_as_it_is(values, tmp_path, monkeypatch) -> Non
 
     localizer = None
     monkeypatch.setattr(Attack, "__call__", watched)
-    monkeypatch.setattr("ansm_fast.training.localizer.make_localizer", made)
+    monkeypatch.setattr("ansm_fast.training.architecture_config.make_localizer", made)
     online = {"share": 0.5, "attacks": [{"name": "pgd", "steps": 2, "eps": [4, 4]}]}
     trained(values | {"online": online, "validation_attacks": []}, tmp_path)
     assert len(seen) == 2  # one a step
@@ -171,10 +180,60 @@ def test_validation_under_attack(values, tmp_path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_segformer_trains(values, tmp_path, precision) -> None:
     pytest.importorskip("transformers")
-    path = trained(values | {"architecture": "segformer", "precision": precision}, tmp_path)
+    own = {"name": "segformer", "widths": [8, 8, 16, 16], "depths": [1, 1, 2, 1]}
+    path = trained(values | {"architecture": own, "precision": precision}, tmp_path)
     localizer = load_localizer(path)
-    assert type(localizer).__name__ == "SegformerLocalizer"
+    assert localizer.config == SegformerConfig((8, 8, 16, 16), (1, 1, 2, 1), 64)
     assert localizer(torch.rand(1, 3, 40, 32)).shape == (1, 1, 40, 32)
+
+
+def test_every_architecture_is_configured_by_all_fields_of_its_network(values) -> None:
+    members = get_args(get_args(Architecture)[0])
+    assert [get_args(one.model_fields["name"].annotation)[0] for one in members] == [*ARCHITECTURES]
+    for member, (_, config) in zip(members, ARCHITECTURES.values(), strict=True):
+        defaults = {key: one.default for key, one in member.model_fields.items() if key != "name"}
+        assert defaults == {one.name: one.default for one in fields(config)}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, {"name": "unet", "widths": [24, 40, 72, 112]}),
+        ({"widths": [8, 8, 8, 16]}, {"name": "unet", "widths": [8, 8, 8, 16]}),
+        (
+            {"architecture": "segformer", "widths": [8, 8, 8, 16]},
+            {"name": "segformer", "widths": [8, 8, 8, 16], "depths": [1, 2, 2, 2],
+             "decoder_width": 64},
+        ),
+        ({"architecture": {"widths": [8, 8, 8, 8]}}, {"name": "unet", "widths": [8, 8, 8, 8]}),
+    ],
+)  # fmt: skip
+def test_architectures_of_earlier_configurations(values, tmp_path, given, meant) -> None:
+    rest = {key: value for key, value in values.items() if key != "architecture"}
+    run = parse_run(rest | given, "test")
+    assert run.settings()["architecture"] == meant
+    # An earlier version began the run, and this one goes on.
+    before = {key: value for key, value in run.settings().items() if key != "architecture"}
+    state = {"settings": json.dumps(before | {"architecture": "unet"} | given)}
+    write_tensors(tmp_path / "state.safetensors", {}, state, "")
+    check_same_run(tmp_path, run.settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "cnn"}, "architecture: name must be one of unet, segformer"),
+        ({"name": "segformer", "widths": [8, 9, 8, 8]}, r"architecture: widths must be divisible"),
+        ({"name": "unet", "depths": [1, 1, 1, 1]}, "architecture.depths: no such field"),
+        ({"name": "segformer", "depth": 2}, "did you mean architecture.depths"),
+        ({"name": "unet", "widths": [8, 8, 8]}, "architecture.widths"),
+        (3, "architecture: "),
+    ],
+)
+def test_an_architecture_that_cannot_be_made_is_one_line(values, given, said) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        parse_run(values | {"architecture": given}, "test")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_wider_localizer_begins_as_the_narrower_one(values, tmp_path) -> None:

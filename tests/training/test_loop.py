@@ -11,13 +11,13 @@ from torch import nn
 from ansm_fast.errors import InputError
 from ansm_fast.training.logs import MetricsLog
 from ansm_fast.training.loop import Loop, Task, learning_rate
-from ansm_fast.training.run_config import OptimizerConfig
+from ansm_fast.training.run_config import OptimizerConfig, Run
 from ansm_fast.training.state import read_state, write_tensors
 
 OPTIMIZER = OptimizerConfig(lr=1e-2, warmup=2, ema_decay=0.9)
 
 
-def make_loop(out, settings=None, save_every=3, scale=1.0):
+def make_loop(out, scale=1.0, **changes):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     extra = nn.Linear(1, 1)
@@ -31,15 +31,11 @@ def make_loop(out, settings=None, save_every=3, scale=1.0):
     def validate(averaged, averaged_extra):
         return {"output": float(averaged(torch.ones(1, 4)))}
 
-    return Loop(
-        Task(module, batch, loss, validate, extra),
-        out,
-        settings or {"seed": 0},
-        steps=10,
-        validate_every=5,
-        save_every=save_every,
-        optimizer=OPTIMIZER,
-    )
+    values = {
+        "steps": 10, "validate_every": 5, "save_every": 3, "optimizer": OPTIMIZER,
+        "data": {"train": "none", "validation": "none"}, "photographs": "none",
+    }  # fmt: skip
+    return Loop(Run(**values | changes), Task(module, batch, loss, validate, extra), out)
 
 
 def weights(loop):
@@ -51,10 +47,10 @@ def weights(loop):
 def test_a_run_that_ends_early_can_go_on(tmp_path):
     whole = make_loop(tmp_path / "whole")
     whole.run()
-    ended = make_loop(tmp_path / "ended", settings={"seed": 0, "stop_after": 8, "workers": 0})
-    ended.run(stop_at=8)
+    ended = make_loop(tmp_path / "ended", stop_after=8)
+    ended.run()
     assert ended.saved_step == 8 and weights(ended).keys() == weights(whole).keys()
-    more = make_loop(tmp_path / "ended", settings={"seed": 0, "stop_after": None, "workers": 1})
+    more = make_loop(tmp_path / "ended", threads=1)
     more.run()
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(more)[name]), name
@@ -64,7 +60,7 @@ def test_a_run_that_ends_early_can_go_on(tmp_path):
 
 @pytest.mark.parametrize("settings", ["no JSON", "[1]", "{}"])
 def test_a_state_of_unknown_settings_is_refused(tmp_path, settings):
-    make_loop(tmp_path).run(stop_at=3)
+    make_loop(tmp_path, stop_after=3).run()
     path = tmp_path / "state.safetensors"
     tensors, metadata = read_state(path)
     write_tensors(path, tensors, metadata | {"settings": settings}, "")
@@ -109,7 +105,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path):
 def test_state_of_another_configuration_is_refused(tmp_path):
     make_loop(tmp_path).run()
     with pytest.raises(InputError, match="another configuration"):
-        make_loop(tmp_path, {"seed": 1}).run()
+        make_loop(tmp_path, seed=1).run()
 
 
 def test_truncated_state_is_refused_and_kept(tmp_path):

@@ -60,7 +60,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     assert printed.count("checkpoint") == 1
 
     run = parse_run(values, "test")
-    path = train_ansm(run, tmp_path / "one", run.model_dump(mode="json"))
+    path = train_ansm(run, tmp_path / "one")
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [row["step"] for row in two] == list(range(1, 9))
     for row, other in zip(one, two, strict=True):
@@ -96,7 +96,7 @@ def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, flo
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(values))
     run = parse_run(values, "test")
-    train_ansm(run, tmp_path / "one", run.model_dump(mode="json"))
+    train_ansm(run, tmp_path / "one")
     command = (FLOAT64, "train", "ansm", "--config", config, "-o", tmp_path / "two")
     python(*TORCHRUN, *command)
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
@@ -148,7 +148,7 @@ def test_batch_that_cannot_be_cut_is_refused(workspace):
     root, _, values = workspace
     run = parse_run(values | {"accumulate": 2}, "test")
     with pytest.raises(InputError, match=r"batch_size must be a multiple of 2 .* got 3"):
-        train_ansm(run, root / "accumulate", run.model_dump(mode="json"))
+        train_ansm(run, root / "accumulate")
 
 
 def test_missing_accelerate_is_explained(monkeypatch):

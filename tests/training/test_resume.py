@@ -31,7 +31,7 @@ def rows(out):
 
 def train(values, out):
     run = parse_run(values, "test")
-    return train_ansm(run, out, run.model_dump(mode="json"))
+    return train_ansm(run, out)
 
 
 # Kills itself the moment the 11th row is written: a kill from outside would be a race.

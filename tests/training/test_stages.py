@@ -28,7 +28,7 @@ ADAPTIVE = {"name": "pgd", "steps": 3, "eps": [8, 8], "adaptive": True}
 
 def train(values, out):
     run = parse_run(values, "test")
-    train_ansm(run, out, run.model_dump(mode="json"))
+    train_ansm(run, out)
     return [json.loads(line) for line in (out / "metrics.jsonl").open()]
 
 
@@ -98,7 +98,7 @@ def make_loss(path, values, online=()):
     run = parse_run(values, "test")
     localizer, ansm, head = load_localizer(path), ANSM().train(), AuxiliaryMaskHead()
     nn.init.normal_(ansm.head.weight, std=0.1)
-    loss = TwoStageLoss(run, ansm, head, localizer, localizer.taps, {})
+    loss = TwoStageLoss(run, ansm, head, localizer, localizer.taps)
     image, mask = torch.rand(4, 3, 48, 40), torch.zeros(4, 1, 48, 40)
     mask[:, :, 10:30, 5:20] = 1
     flags = torch.tensor([index in online for index in range(4)])
@@ -117,7 +117,7 @@ def test_adaptive_attack_goes_through_the_ansm_and_leaves_its_statistics(workspa
     assert loss.ansm.training
     assert all(parameter.grad is None for parameter in loss.ansm.parameters())
     assert 0 < float((attacked - torch.round(image * 255) / 255).abs().max()) <= 8.01 / 255
-    assert loss.online.seconds["attack"] > 0
+    assert loss.online.spent()["attack"] > 0
 
     def harm(x):
         with torch.no_grad():

@@ -42,7 +42,7 @@ def batch() -> tuple[torch.Tensor, ...]:
 
 def two_stages(victim: nn.Module, taps: tuple[str, ...], ansm: ANSM | None = None) -> TwoStageLoss:
     run = parse_run(VALUES, "test")
-    return TwoStageLoss(run, ansm or ANSM(), AuxiliaryMaskHead(), victim, taps, {})
+    return TwoStageLoss(run, ansm or ANSM(), AuxiliaryMaskHead(), victim, taps)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
