@@ -147,9 +147,8 @@ def _members(
     """The fields of a union's members, each saying with which value of the discriminator."""
     tags = [get_args(model.model_fields[discriminator].annotation)[0] for model in models]
     default = _default(getattr(chosen, discriminator))
-    described = "; ".join(
-        f"{tag}: {_said(one).rstrip('.')}" for tag, one in zip(tags, models, strict=True)
-    )
+    named = list(zip(tags, models, strict=True))
+    described = "; ".join(f"{tag}: {_said(model).rstrip('.')}" for tag, model in named)
     yield FieldRow(prefix + discriminator, f"one of {', '.join(tags)}", default, described)
     for tag, model in named:
         for row in _rows(model, prefix, None):
