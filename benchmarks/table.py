@@ -9,7 +9,8 @@ Figures = dict[str, dict[str, float]]
 PEERS = ("eager", "compile")
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -38,16 +39,14 @@ def full_table(results: dict[str, dict[str, Figures]]) -> str:
             ms = figures["ms"]
             copy = f"{ms['copy']:.1f} ms ({ms['ours'] / ms['copy']:.1f})" if "copy" in ms else "–"
             rows.append([name, allocator, *_times(figures), copy, _memory(figures)])
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
 def short_table(results: dict[str, dict[str, Figures]], names: dict[str, str]) -> str:
     """Some cases, by what README calls them, as programs run them: with the default allocator."""
     head = ["work", "ours", "eager", "torch.compile", "peak memory ours / eager / compile"]
     found = results["default"]
-    return _grid(
-        head, [[title, *_times(found[n]), _memory(found[n])] for n, title in names.items()]
-    )
+    return grid(head, [[title, *_times(found[n]), _memory(found[n])] for n, title in names.items()])
 
 
 def where(document: dict[str, Any]) -> str:

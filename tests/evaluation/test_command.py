@@ -8,9 +8,6 @@ from click.testing import CliRunner
 
 from ansm_fast.cli.attack import command as attack
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation import (
-    markdown,
-)
 from ansm_fast.evaluation.estimate import readable
 
 ROOT = Path(__file__).parents[2]
@@ -141,22 +138,6 @@ def test_attack_command(small_set, checkpoints, tmp_path) -> None:
     ):
         result = CliRunner().invoke(attack, [*(str(part) for part in arguments), *extra])
         assert isinstance(result.exception, InputError) and words in str(result.exception)
-
-
-@pytest.mark.parametrize(
-    ("page", "result"),
-    [
-        ("README.md", "robust.json"),
-        ("docs/evaluation_builtin.md", "builtin.json"),
-    ],
-)
-def test_pages_show_the_committed_evaluations(page, result) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    shown = text.partition("<!-- table:evaluation -->\n")[2]
-    shown = shown.partition("<!-- /table:evaluation -->")[0]
-    path = ROOT / "results" / "evaluation" / result
-    document = json.loads(path.read_text(encoding="utf-8"))
-    assert shown == markdown(document["rows"], document["command"])
 
 
 def test_time_in_words() -> None:

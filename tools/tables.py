@@ -1,0 +1,153 @@
+"""Writes every result table of README and docs/ from the files in results/.
+
+    python -m tools.tables
+
+Each table stands between two marks, `<!-- table:NAME -->` and `<!-- /table:NAME -->`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansm_fast.evaluation.tables import markdown, write_markdown
+from benchmarks.table import full_table, grid, short_table, where
+from tools.gpu import results as gpu_results
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+CPU = RESULTS / "benchmarks" / "cpu.json"
+GPU = RESULTS / "gpu" / "nvidia-h100-80gb-hbm3-2026-11-27.json"
+MADE_BY = "Made by `python -m tools.tables`."
+
+# README's rows, by the names of the evaluation, of the benchmarks and of the GPU's benchmark.
+ATTACKS = {
+    "none": "no attack",
+    "pgd": "PGD",
+    "hide": "PGD that hides the forgery",
+    "cw": "C&W (L2)",
+    "noise": "random noise",
+    "tifgsm": "TI-FGSM",
+    "adaptive": "PGD through the defence itself",
+}
+WORK = {
+    "channelwise_kl forward+backward": "channel-wise KL, forward + backward, 8×256×64×64",
+    "channelwise_kl channels_last": "the same, channels-last",
+    "dual_mask forward+backward": "dual-mask loss, forward + backward, 8×1×512×512",
+    "pgd_step_": "one PGD step, 8×3×512×512",
+    "image_unpack": "floats to 8-bit images, 8×3×512×512",
+}
+GPU_CASES = {
+    "channel-wise KL, forward + backward, 16×512×128×128": [
+        "channelwise_kl forward+backward 16x512x128x128"
+    ],
+    "the same, channels-last": ["channelwise_kl channels_last 16x512x128x128"],
+    "dual-mask loss, forward + backward, 16×1×1024×1024": [
+        "dual_mask forward+backward 16x1x1024x1024"
+    ],
+    "project, PGD and momentum steps, 32×3×1024×1024": [
+        f"{op} 32x3x1024x1024" for op in ("clamp_project", "pgd_step_", "momentum_step_")
+    ],
+    "8-bit images to floats and back, 32×3×1024×1024": [
+        f"{op} 32x3x1024x1024" for op in ("image_pack", "image_unpack")
+    ],
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def full_evaluation(name: str) -> str:
+    """All tables of an evaluation, as `ansm-fast evaluate --markdown` writes them."""
+    document = _read(RESULTS / "evaluation" / f"{name}.json")
+    return markdown(document["rows"], document["command"])
+
+
+def short_evaluation() -> str:
+    """F1 of a few attacks, and what the defence marks in pristine images."""
+    rows = {
+        (row["attack"], row["defence"]): row
+        for row in _read(RESULTS / "evaluation" / "robust.json")["rows"]
+    }
+    lines = []
+    for attack, title in ATTACKS.items():
+        found = [rows.get((attack, defence)) for defence in ("none", "jpeg", "ansm")]
+        best = max(row["f1"] for row in found if row)
+        shown = ["–" if row is None else f"{row['f1']:.3f}" for row in found]
+        cells = [
+            f"**{text}**" if row and row["f1"] == best else text
+            for row, text in zip(found, shown, strict=True)
+        ]
+        lines.append([title, *cells, f"{100 * rows[attack, 'ansm']['area_pristine']:.0f} %"])
+    head = ["attack", "no defence", "JPEG-75", "ANSM", "ANSM: pristine area marked"]
+    return grid(head, lines)
+
+
+def short_benchmark() -> str:
+    document = _read(CPU)
+    return f"{where(document)}:\n\n{short_table(document['results'], WORK)}"
+
+
+def full_benchmark() -> str:
+    document = _read(CPU)
+    return f"{where(document)}:\n\n{full_table(document['results'])}\n{MADE_BY}\n"
+
+
+def _range(values: Sequence[float], digits: int, unit: str) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return f"{low}{unit}" if low == high else f"{low}–{high}{unit}"
+
+
+def short_gpu() -> str:
+    """Shares of the device's copy bandwidth in replays of a CUDA graph, float32."""
+    rows = {
+        (row["case"], row["implementation"]): row
+        for row in _read(GPU)["benchmark"]["rows"]
+        if row["mode"] == "graph" and row["dtype"] == "float32" and not row.get("error")
+    }
+
+    def cells(cases: Sequence[str]) -> list[str]:
+        shares = [
+            _range([100 * rows[case, name]["share_of_copy"] for case in cases], 0, " %")
+            for name in ("cuda", "triton")
+        ]
+        ratios = [rows[c, "eager"]["p50_ms"] / rows[c, "cuda"]["p50_ms"] for c in cases]
+        return [*shares, _range(ratios, 1, "×")]
+
+    head = ["float32", "`cuda`", "`triton`", "`cuda` is faster than eager"]
+    return grid(head, [[title, *cells(cases)] for title, cases in GPU_CASES.items()])
+
+
+@dataclass(frozen=True)
+class Table:
+    """What stands between the marks ``name`` of a page."""
+
+    page: str
+    name: str
+    text: Callable[[], str]
+
+
+TABLES = (
+    Table("README.md", "evaluation", short_evaluation),
+    Table("README.md", "benchmarks", short_benchmark),
+    Table("README.md", "gpu", short_gpu),
+    Table("docs/evaluation.md", "evaluation", lambda: full_evaluation("robust")),
+    Table("docs/evaluation_builtin.md", "evaluation", lambda: full_evaluation("builtin")),
+    Table("docs/benchmarks.md", "benchmarks", full_benchmark),
+    Table("docs/gpu_results.md", "gpu_results",
+          lambda: gpu_results.page_text(gpu_results.committed())),
+)  # fmt: skip
+
+
+def main(tables: Sequence[Table] = TABLES) -> None:
+    for table in tables:
+        write_markdown(ROOT / table.page, table.text(), table.name)
+
+
+if __name__ == "__main__":
+    main()
