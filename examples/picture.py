@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from ansm_fast.data import FolderDataset
+from ansm_fast.images.photograph import Photograph
 from ansm_fast.inference import Engine
-from ansm_fast.inference.images import Photograph
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import load_ansm
 

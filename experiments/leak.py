@@ -29,11 +29,13 @@ from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
-from ansm_fast.data.images import mask_to_tensor, read_mask, read_rgb, to_tensor
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.evaluation.bootstrap import mean_interval
+from ansm_fast.images.atomic import write_text
+from ansm_fast.images.masks import read_mask
+from ansm_fast.images.pixels import read_rgb
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import (
     BuiltinLocalizer,
     LocalizerConfig,

@@ -21,11 +21,11 @@ from ansm_fast.attacks import Attack
 from ansm_fast.attacks.adapters import TorchattacksAttack
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_text
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.evaluation.bootstrap import mean_interval
 from ansm_fast.evaluation.defences import make_defence
 from ansm_fast.evaluation.protocol import judge_image
+from ansm_fast.images.atomic import write_text
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import load_ansm
 

@@ -21,7 +21,8 @@ from result_table import figures, head_of, markdown, parser_of, rows_of, write_r
 from torch import Tensor
 
 from ansm_fast.attacks import Attack
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.batches import MemorySet

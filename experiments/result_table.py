@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.data.atomic import write_text
-from ansm_fast.data.images import Image
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_text
+from ansm_fast.images.photograph import Image
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

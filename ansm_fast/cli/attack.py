@@ -102,8 +102,8 @@ def command(
     from ansm_fast.data.attacked_set import Work, write_attacked_set
     from ansm_fast.data.checksums import write_checksums
     from ansm_fast.data.data_card import write_data_card
-    from ansm_fast.data.images import left_out_lines
     from ansm_fast.errors import InputError
+    from ansm_fast.images.find import left_out_lines
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
     from ansm_fast.progress import Progress

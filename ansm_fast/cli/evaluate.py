@@ -177,7 +177,6 @@ def command(
     from rich.console import Console
 
     from ansm_fast.data import FolderDataset
-    from ansm_fast.data.images import left_out_lines
     from ansm_fast.evaluation import (
         ATTACKS,
         QUICK_ATTACKS,
@@ -193,6 +192,7 @@ def command(
     from ansm_fast.evaluation.inputs import image_sets
     from ansm_fast.evaluation.report import Files, document, print_tables
     from ansm_fast.evaluation.targets import fingerprint
+    from ansm_fast.images.find import left_out_lines
     from ansm_fast.inference.files import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm

@@ -24,11 +24,9 @@ from ansm_fast.attacks import Attack, CountedLocalizer, ZeroGradientWarning
 from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import AttackResult
 from ansm_fast.attacks.checks import LocalizerFunction
-from ansm_fast.data.atomic import check_unused, write_png, write_text
 from ansm_fast.data.checksums import CHECKSUMS
 from ansm_fast.data.data_card import CARD
 from ansm_fast.data.folder import FolderDataset
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.data.set_records import (
     PARTS,
     Record,
@@ -42,6 +40,10 @@ from ansm_fast.data.set_records import (
 from ansm_fast.data.universal_tile import TILE_FILE, with_tile
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError, LocalizerError
+from ansm_fast.images.atomic import check_unused, write_text
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
+from ansm_fast.images.write import write_png
 
 # All that is written to the folder of a set, which belongs to nothing else.
 _FILES = (*PARTS, "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)

@@ -6,8 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_text
 
 CHECKSUMS = "SHA256SUMS"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ansm_fast.data.atomic import write_text
+from ansm_fast.images.atomic import write_text
 
 CARD = "README.md"
 

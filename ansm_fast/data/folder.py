@@ -10,15 +10,11 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ansm_fast.data.decoding import orientation_of, read_content
-from ansm_fast.data.images import (
-    Image,
-    decode_mask_file,
-    decode_rgb,
-    find_images,
-)
-from ansm_fast.data.masks import Level
 from ansm_fast.errors import InputError
+from ansm_fast.images.find import find_images
+from ansm_fast.images.masks import Level, decode_mask_file
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import decode_rgb, orientation_of, read_content
 
 
 class Sample(TypedDict):

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ansm_fast.attacks import Attack
 from ansm_fast.attacks.checks import LocalizerFunction
-from ansm_fast.data.atomic import write_bytes
 from ansm_fast.data.folder import FolderDataset
-from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.data.wrong_mask import wrong_mask
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_bytes
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 
 TILE_FILE = "universal.safetensors"
 FIT_IMAGES = 32

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ansm_fast.data.images import Image
 from ansm_fast.data.synthesis.traces import jpeg
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.differentiable import TensorFunction, gaussian_blur, straight_through
+from ansm_fast.images.photograph import Image, Photograph
 from ansm_fast.inference import Engine
-from ansm_fast.inference.images import Photograph
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.models import ANSM
 from ansm_fast.models.checkpoint import fingerprint

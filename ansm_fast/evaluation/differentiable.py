@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ansm_fast.data.images import Image, to_tensor
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import to_tensor
 
 DRAWS = 8
 

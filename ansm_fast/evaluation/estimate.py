@@ -11,11 +11,11 @@ from ansm_fast.attacks import CountedLocalizer, as_found, attack_kind
 from ansm_fast.attacks.objectives import make_goal
 from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.images import mask_to_tensor, to_tensor
 from ansm_fast.evaluation.cache import cache_folder, still_to_make
 from ansm_fast.evaluation.defences import Defence, make_defence
 from ansm_fast.evaluation.protocol import Protocol, judge_image
 from ansm_fast.evaluation.targets import Systems, Target
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_bytes
-from ansm_fast.data.images import Image, read_rgb
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import Defence, is_ansm, title
@@ -21,6 +19,9 @@ from ansm_fast.evaluation.protocol import probability
 from ansm_fast.evaluation.rows import Cell, Measurement, Row
 from ansm_fast.evaluation.tables.layout import defences, sets
 from ansm_fast.evaluation.targets import Systems
+from ansm_fast.images.atomic import write_bytes
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import read_rgb
 
 STRIP_ATTACKS = ("pgd", "hide", "adaptive")
 STRIP_IMAGES = 4

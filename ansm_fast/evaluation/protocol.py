@@ -20,7 +20,6 @@ from ansm_fast.attacks import Attack, CountedLocalizer, as_found
 from ansm_fast.attacks.checks import check_logits
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import Work, write_attacked_set
-from ansm_fast.data.images import Image, read_mask, read_rgb, to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.cache import cache_folder
 from ansm_fast.evaluation.catalogue import catalogue_entry
@@ -37,6 +36,10 @@ from ansm_fast.evaluation.metrics import Scores, judge
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
 from ansm_fast.evaluation.targets import Systems, Target
+from ansm_fast.images.masks import read_mask
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import read_rgb
+from ansm_fast.images.tensors import to_tensor
 
 Pairs = Mapping[str, tuple[Path, Path]]
 

@@ -14,8 +14,6 @@ import torch
 from rich.console import Console
 
 from ansm_fast import __version__
-from ansm_fast.data.atomic import write_text
-from ansm_fast.data.files import NotAFile, read_regular
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.protocol import Protocol
 from ansm_fast.evaluation.provenance import Training
@@ -29,6 +27,8 @@ from ansm_fast.evaluation.tables import (
 )
 from ansm_fast.evaluation.tables.terminal import WIDTH
 from ansm_fast.evaluation.targets import Systems, fingerprint
+from ansm_fast.images.atomic import write_text
+from ansm_fast.images.regular_files import NotAFile, read_regular
 
 
 def document(

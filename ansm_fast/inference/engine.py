@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.attacks.checks import check_logits
-from ansm_fast.inference.images import Photograph, Pixels
+from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.tiling import tiles
 from ansm_fast.models import ANSM

@@ -14,8 +14,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.data.atomic import temporary_name
-from ansm_fast.data.files import read_regular
+from ansm_fast.images.atomic import temporary_name
+from ansm_fast.images.regular_files import read_regular
 from ansm_fast.inference.files import safe_output_name, targets
 
 _NAME = re.compile(r"\.manifest-([0-9a-f]{16})\.journal")

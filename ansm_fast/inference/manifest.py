@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.data.files import NotAFile, check_regular
 from ansm_fast.errors import InputError
+from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import safe_output_name, targets
 from ansm_fast.inference.journal import Journal
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from PIL import Image
 
+from ansm_fast.images.atomic import Occupied
+from ansm_fast.images.photograph import BadImage, Photograph
+from ansm_fast.images.read import read_photograph
 from ansm_fast.inference.batcher import Batcher
-from ansm_fast.inference.decode import read_photograph
-from ansm_fast.inference.encode import Occupied
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
-from ansm_fast.inference.images import BadImage, Photograph
 from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record, identity
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped

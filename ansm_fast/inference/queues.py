@@ -10,8 +10,9 @@ Item = TypeVar("Item")
 _POLL = 0.1
 
 
-class Stopped(Exception):
-    """The pipeline is ending; the thread that gets this returns."""
+class Stopped(BaseException):
+    """The pipeline is ending; the thread that gets this returns. No ``except Exception``, as of a
+    codec that may raise anything, takes it for a fault."""
 
 
 class BoundedQueue(Generic[Item]):

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ansm_fast.inference.encode import Occupied, encode_png, write_atomically
+from ansm_fast.images.atomic import Occupied, write_bytes
+from ansm_fast.images.photograph import Photograph, Pixels
+from ansm_fast.images.write import encode_png
 from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
-from ansm_fast.inference.images import Photograph, Pixels
 from ansm_fast.inference.manifest import PARTS, Manifest, checksum
 
 _ORIENTATION = 274
@@ -116,7 +117,8 @@ def _write(
     written: list[Path] = []
     try:
         for part, content in contents.items():
-            write_atomically(
+            paths[part].parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(
                 paths[part],
                 content,
                 may_replace=manifest.is_own,

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ansm_fast.data.atomic import write_bytes
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_bytes
 
 FORMAT = "ansm_fast/1"
 

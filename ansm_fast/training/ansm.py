@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import lineage

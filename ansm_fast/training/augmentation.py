@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ansm_fast.data.images import Image
 from ansm_fast.data.synthesis.traces import gaussian_noise, jpeg
+from ansm_fast.images.photograph import Image
 from ansm_fast.training.batches import crop_window
 from ansm_fast.training.run_config import AugmentationConfig
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.folder import Contents
-from ansm_fast.data.images import Image, left_out_lines
 from ansm_fast.errors import InputError
+from ansm_fast.images.find import left_out_lines
+from ansm_fast.images.photograph import Image
 from ansm_fast.progress import Progress
 
 

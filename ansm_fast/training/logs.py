@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_text
 
 Row = Mapping[str, float]
 

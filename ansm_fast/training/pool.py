@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ansm_fast.attacks import Attack, CountedLocalizer
-from ansm_fast.data.atomic import write_text
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import write_text
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng

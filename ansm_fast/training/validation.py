@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ansm_fast.attacks import Attack, CountedLocalizer
-from ansm_fast.data.images import Image, mask_to_tensor, to_tensor
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.models import ANSM
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import ValidationAttack

@@ -9,9 +9,9 @@ import torch
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_png
 from ansm_fast.data.attacked_set import Work, write_attacked_set
 from ansm_fast.errors import InputError, LocalizerError
+from ansm_fast.images.write import write_png
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig
 
 SIZES = [(32, 40), (32, 40), (24, 24), (32, 40)]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ansm_fast.data import FolderDataset, mask_to_tensor, read_mask, read_rgb, to_tensor
-from ansm_fast.data.atomic import write_png
 from ansm_fast.errors import InputError
+from ansm_fast.images.write import write_png
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from ansm_fast.attacks import Attack, apply_universal, round_to_levels
 from ansm_fast.cli.main import cli
 from ansm_fast.data import FolderDataset, attacked_set, to_tensor
-from ansm_fast.data.atomic import write_png
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.data.checksums import verify_checksums, write_checksums
 from ansm_fast.errors import InputError
+from ansm_fast.images.write import write_png
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 
 

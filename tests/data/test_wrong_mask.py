@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_png
 from ansm_fast.data.wrong_mask import wrong_mask
+from ansm_fast.images.write import write_png
 
 
 def mask(size: tuple[int, int], rows: slice, columns: slice = slice(4, 20)) -> np.ndarray:

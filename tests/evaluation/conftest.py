@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from ansm_fast.cli.evaluate import command
-from ansm_fast.data.atomic import write_png
+from ansm_fast.images.write import write_png
 from ansm_fast.localizers import BuiltinLocalizer, LocalizerConfig, save_localizer
 from ansm_fast.models import ANSM, save_ansm
 

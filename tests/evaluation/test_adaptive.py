@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ansm_fast.data import FolderDataset
-from ansm_fast.data.atomic import write_png
-from ansm_fast.data.images import Image, read_rgb
 from ansm_fast.evaluation import Defence, Protocol, Systems, evaluate, make_defence, measure
 from ansm_fast.evaluation.defences import weights_identity
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import read_rgb
+from ansm_fast.images.write import write_png
 
 EPS = 8 / 255
 

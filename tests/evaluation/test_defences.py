@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ansm_fast.data.images import to_tensor
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation import DEFENCES, Defence, make_defence, make_defences
 from ansm_fast.evaluation.defences import title, weights_identity
 from ansm_fast.evaluation.differentiable import straight_through
+from ansm_fast.images.tensors import to_tensor
 from ansm_fast.models import ANSM
 
 PLAIN = ("jpeg", "median", "bit-depth", "gaussian", "tv")

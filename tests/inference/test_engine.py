@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ansm_fast.errors import LocalizerError
+from ansm_fast.images.photograph import Photograph
 from ansm_fast.inference.engine import Engine
-from ansm_fast.inference.images import Photograph
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.tiling import tiles
 from ansm_fast.localizers import BuiltinLocalizer

@@ -11,8 +11,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from ansm_fast.data.atomic import write_text
 from ansm_fast.evaluation.tables import write_markdown
+from ansm_fast.images.atomic import write_text
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ansm_fast.data.images import Image
 from ansm_fast.data.synthesis import traces
 from ansm_fast.data.synthesis.regions import random_region
+from ansm_fast.images.photograph import Image
 
 KINDS = ("splice", "copy-move", "removal", "pristine")
 

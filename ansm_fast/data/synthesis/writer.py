@@ -15,10 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ansm_fast.data.atomic import check_unused, write_bytes, write_text
-from ansm_fast.data.images import Image, find_images, left_out_lines, read_rgb
 from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
 from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import check_unused, write_bytes, write_text
+from ansm_fast.images.find import find_images, left_out_lines
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import read_rgb
 
 _CHUNK = 32
 _PARTS = ("images", "masks", "metadata")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ansm_fast.data.atomic import write_text
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.defences import is_ansm, title
 from ansm_fast.evaluation.rows import Row
@@ -24,6 +23,7 @@ from ansm_fast.evaluation.tables.layout import (
     number,
     sets,
 )
+from ansm_fast.images.atomic import write_text
 
 CellText = Callable[[Line, Row], str]
 

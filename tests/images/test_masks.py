@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from ansm_fast.data import FolderDataset, read_mask
-from ansm_fast.data.atomic import write_png
 from ansm_fast.errors import InputError
+from ansm_fast.images.write import write_png
 
 SIZE = (60, 80)
 FORGED = np.zeros(SIZE, bool)

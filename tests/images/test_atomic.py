@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ansm_fast.data import read_rgb
-from ansm_fast.data.atomic import write_png, write_text
+from ansm_fast.images.atomic import write_text
+from ansm_fast.images.write import write_png
 
 
 def test_images_survive_as_written(tmp_path) -> None:

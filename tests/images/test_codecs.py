@@ -11,10 +11,11 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from ansm_fast.inference import encode
-from ansm_fast.inference.decode import read_photograph
-from ansm_fast.inference.encode import encode_png, write_atomically
-from ansm_fast.inference.images import BadImage, Photograph
+from ansm_fast.images import atomic
+from ansm_fast.images.atomic import write_bytes
+from ansm_fast.images.photograph import BadImage, Photograph
+from ansm_fast.images.read import read_photograph
+from ansm_fast.images.write import encode_png
 
 SIZE = (40, 56)
 LIMIT = 10_000
@@ -228,12 +229,13 @@ def test_failed_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "deep" / "a.png"
-    write_atomically(path, b"old")
+    path.parent.mkdir()
+    write_bytes(path, b"old")
 
     def fail(*_paths: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(encode.os, "replace", fail)
+    monkeypatch.setattr(atomic.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-        write_atomically(path, b"new")
+        write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]

@@ -1,4 +1,5 @@
-"""JPEG, PNG, TIFF, WebP and BMP files to photographs, strictly: a damaged file is an error.
+"""JPEG, PNG, TIFF, WebP and BMP files to photographs, strictly: a damaged file is an error, and
+everything that must survive is kept.
 
 Pillow reads what has 8 bits, metadata included. It cuts colour with 16 bits down to 8, so that
 goes through OpenCV (PNG) and tifffile (TIFF).
@@ -16,20 +17,17 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from ansm_fast.data.files import NotAFile, read_regular
-from ansm_fast.inference.images import BadImage, Photograph, Pixels
-from ansm_fast.inference.queues import Stopped
+from ansm_fast.images.formats import ORIENTATION, PNG_SIGNATURE, file_format, is_deep_png
+from ansm_fast.images.photograph import BadImage, Photograph, Pixels
+from ansm_fast.images.regular_files import NotAFile, read_regular
 
 # Called with width and height before pixels are decoded; raises BadImage where they are too many.
 Admit = Callable[[int, int], None]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Tags of a TIFF that describe the photograph; the rest describe how the file stores its pixels.
 _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
-_TIFF_ORIENTATION = 274
 _SUB_BLOCKS = (0x8769, 0x8825)  # Exif and GPS
 
 
@@ -62,12 +60,12 @@ def read_photograph(
         reserve(width * height)
 
     try:
-        if data.startswith(_PNG) and len(data) > 24 and data[24] == 16:
+        if is_deep_png(data):
             return _png16(data, admit)
-        if data.startswith(_TIFF):
+        if file_format(data) == "TIFF":
             return read_tiff(data, admit)
         return _eight_bits(data, admit)
-    except (BadImage, Stopped):
+    except BadImage:
         raise
     except UnidentifiedImageError as error:
         raise BadImage("is not a JPEG, PNG, TIFF, WebP or BMP image") from error
@@ -178,7 +176,7 @@ def _png16(data: bytes, admit: Admit) -> Photograph:
 
 def _png_exif(data: bytes) -> bytes | None:
     """The eXIf chunk, which may come after the pixels, where verify() does not keep it."""
-    position = len(_PNG)
+    position = len(PNG_SIGNATURE)
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
@@ -223,5 +221,5 @@ def read_tiff(data: bytes, admit: Admit) -> Photograph:
             raise BadImage(f"has pixels of shape {pixels.shape}; expected grey or RGB, with alpha")
         block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
         note = f"first of {pages} pages" if pages > 1 else ""
-        pixels = _upright(pixels, int(page.tags.valueof(_TIFF_ORIENTATION, default=1)))
+        pixels = _upright(pixels, int(page.tags.valueof(ORIENTATION, default=1)))
         return _split(pixels, bytes(icc) if icc else None, block, note)

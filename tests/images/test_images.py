@@ -16,10 +16,10 @@ from PIL import Image
 
 import ansm_fast
 from ansm_fast.data import FolderDataset, find_images, read_mask, read_rgb
-from ansm_fast.data.atomic import write_png
-from ansm_fast.data.images import left_out_lines
 from ansm_fast.data.synthesis import synthesize
 from ansm_fast.errors import InputError
+from ansm_fast.images.find import left_out_lines
+from ansm_fast.images.write import write_png
 
 RNG = np.random.default_rng(0)
 SMOOTH = cv2.resize(RNG.integers(0, 256, (5, 6, 3), np.uint8), (40, 24))
@@ -199,4 +199,4 @@ def test_no_import_changes_the_threads_of_opencv() -> None:
             assert cv2.getNumThreads() == 3, module
     finally:
         cv2.setNumThreads(before)
-    assert "data.decoding" in MODULES
+    assert "images.pixels" in MODULES

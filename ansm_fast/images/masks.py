@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from ansm_fast.data.decoding import decode, file_format, to_eight_bits
+from ansm_fast.errors import InputError
+from ansm_fast.images.formats import file_format
+from ansm_fast.images.photograph import BadImage
+from ansm_fast.images.pixels import decode, read_content, to_eight_bits, undecodable
 
 # Of a mask with more than two levels: pixels above one and below the other are its two plateaus.
 _DARK, _BRIGHT = 32, 223
@@ -56,7 +60,7 @@ def decode_mask(data: bytes) -> MaskFile:
     """Decode a mask file, as stored.
 
     Raises:
-        Undecodable: it is no image. Ambiguous: which pixels are forged cannot be told.
+        BadImage: it is no image. Ambiguous: which pixels are forged cannot be told.
     """
     pixels = decode(data, colour=False)
     if pixels.size == 0:
@@ -185,3 +189,29 @@ def _check_palette(data: bytes) -> None:
             f"{len(indices)} palette entries ({', '.join(map(str, indices[:_LISTED]))}) of one "
             "colour"
         )
+
+
+def decode_mask_file(data: bytes, path: str | Path) -> MaskFile:
+    """Decode the content of the mask at ``path``; see ``read_mask``."""
+    try:
+        return decode_mask(data)
+    except BadImage as error:
+        raise undecodable(path, "mask", f"it {error}") from error
+    except Ambiguous as error:
+        raise InputError(
+            f"mask {path} holds {error}: which pixels are forged cannot be told; save it with two "
+            "values, black where the image is pristine and white where it is forged"
+        ) from error
+
+
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Decode one mask to (H, W) bool, True where it is forged, as stored, not turned.
+
+    Of two levels the brighter one is forged (0/1, 0/255, 0/65535, black and one colour, a palette
+    of two); black alone is pristine, any other level alone all forged. Grey edges between dark and
+    bright are split at mid-grey.
+
+    Raises:
+        InputError: it cannot be decoded, or which of its levels is forged cannot be told.
+    """
+    return decode_mask_file(read_content(path, "mask"), path).forged

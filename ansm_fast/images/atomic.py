@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from ansm_fast.errors import InputError
+
+# Of Linux's renameat2, which Python doesn't wrap.
+_HERE, _RENAME_EXCHANGE = -100, 2
+# How file systems without hard links, as FAT, refuse one.
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 def temporary_name(path: Path, token: str) -> Path:
@@ -58,21 +61,39 @@ def check_unused(folder: Path, names: Iterable[str]) -> None:
             raise InputError(f"{folder} holds another {name}; give another output folder")
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+class Occupied(Exception):
+    """Another file lies where one was to be written; nothing was touched."""
+
+
+def write_bytes(
+    path: str | Path,
+    content: bytes,
+    *,
+    may_replace: Callable[[Path], bool] | None = None,
+    token: str | None = None,
+) -> None:
     """Write a file; its folder must exist. A failure leaves neither the file nor a part of it.
 
+    Args:
+        may_replace: asked if something lies at ``path``, whenever it came there; by default it
+            is replaced, whatever it is.
+        token: of the temporary name; see ``temporary_beside``.
+
     Raises:
+        Occupied: ``may_replace`` said no.
         OSError: the folder is missing, cannot be written to, or is full.
     """
     path = Path(path)
     try:
-        temporary = temporary_beside(path)
+        temporary = temporary_beside(path, token)
         try:
             temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except BaseException:
+            if may_replace is None:
+                os.replace(temporary, path)
+            elif not _take_free_name(temporary, path):
+                _replace(temporary, path, may_replace)
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         if error.errno is not None:
             error.filename = str(path)  # not the temporary one; a full disk tells none
@@ -84,11 +105,44 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
-def write_png(path: str | Path, pixels: NDArray[np.uint8]) -> None:
-    """Write RGB (H, W, 3) or grey (H, W) as PNG, making the folder; see ``write_bytes``."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, encoded = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-    if not done:
-        raise OSError(f"PNG encoder failed on an image of shape {pixels.shape}")
-    write_bytes(path, encoded.tobytes())
+def _replace(temporary: Path, path: Path, may_replace: Callable[[Path], bool]) -> None:
+    before = os.lstat(path)
+    if not may_replace(path):
+        raise Occupied(str(path))
+    if not _exchange(temporary, path):
+        os.replace(temporary, path)
+        return
+    found = os.lstat(temporary)
+    if (found.st_ino, found.st_size, found.st_mtime_ns) != (
+        before.st_ino,
+        before.st_size,
+        before.st_mtime_ns,
+    ):  # changed since it was looked at
+        _exchange(temporary, path)
+        raise Occupied(str(path))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that neither file is lost; False where there is no such."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one), os.fsencode(other)
+    return (
+        renameat2 is not None and renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
+    )
+
+
+def _take_free_name(temporary: Path, path: Path) -> bool:
+    """Give a file its name unless something has it: a rename would write over that."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        os.replace(temporary, path)
+    return True

@@ -1,4 +1,6 @@
-"""JPEG, PNG, TIFF, WebP and BMP files to arrays, as they are stored.
+"""JPEG, PNG, TIFF, WebP and BMP files to arrays, as they are stored: pixels and nothing else.
+
+OpenCV decodes what has 8 bits, to the same bits as Pillow in half to nearly all of its time.
 
 An orientation, in EXIF or in a TIFF's tag, is never applied: so an image and a mask of its size
 have one geometry whatever either file says, and whatever library wrote it.
@@ -16,30 +18,15 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from ansm_fast.data.files import NotAFile, read_regular
 from ansm_fast.errors import InputError
+from ansm_fast.images.formats import ORIENTATION, file_format, is_deep_png
+from ansm_fast.images.photograph import BadImage, Image
+from ansm_fast.images.read import read_tiff
+from ansm_fast.images.regular_files import NotAFile, read_regular
 
-_ORIENTATION = 274
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 # Where a file may carry an orientation; TIFF always may.
 _EXIF_MARKS = {"JPEG": b"Exif\0\0", "PNG": b"eXIf", "WebP": b"EXIF"}
-
-
-class Undecodable(Exception):
-    """``str`` says why, as in "it is empty"."""
-
-
-def file_format(data: bytes) -> str | None:
-    """JPEG, PNG, TIFF, WebP or BMP by its first bytes, whatever the file's name; else None."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return "BMP" if data.startswith(b"BM") else None
 
 
 def read_content(path: str | Path, kind: str) -> bytes:
@@ -74,7 +61,7 @@ def orientation_of(data: bytes) -> int:
         with PillowImage.open(io.BytesIO(data)) as image:
             if form == "PNG":
                 image.load()  # its EXIF may stand behind the pixels
-            value = image.getexif().get(_ORIENTATION, 1)
+            value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # a damaged block names no orientation
         return 1
     return value if value in range(1, 9) else 1
@@ -88,21 +75,21 @@ def decode(data: bytes, colour: bool) -> NDArray[Any]:
             (H, W, 2 to 4), grey or RGB with or without alpha.
 
     Raises:
-        Undecodable: with the reason.
+        BadImage: with the reason.
     """
     if not data:
-        raise Undecodable("it is empty")
+        raise BadImage("is empty")
     form = file_format(data)
     if form is None:
-        raise Undecodable("it is neither JPEG, PNG, TIFF, WebP nor BMP, whatever its name says")
+        raise BadImage("is neither JPEG, PNG, TIFF, WebP nor BMP, whatever its name says")
     # The last scan of a whole JPEG ends; some decoders fill up what is missing with grey.
     if form == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise Undecodable("it is cut short")
+        raise BadImage("is cut short")
     if form == "TIFF":
         pixels = _decode_tiff(data)
     else:
-        deep = form == "PNG" and data[24:25] == b"\x10"
-        pixels = _decode_other(data, _COLOR if colour and not deep else cv2.IMREAD_UNCHANGED)
+        whole = not colour or is_deep_png(data)
+        pixels = _decode_other(data, cv2.IMREAD_UNCHANGED if whole else _COLOR)
     if not colour:
         return pixels
     if pixels.dtype == np.uint16:
@@ -123,7 +110,7 @@ def _decode_other(data: bytes, flags: int) -> NDArray[Any]:
     except cv2.error:  # more pixels than OpenCV takes, whether or not they are there
         pixels = None
     if pixels is None:
-        raise Undecodable("it is damaged, of an unsupported kind, or above 2^30 pixels")
+        raise BadImage("is damaged, of an unsupported kind, or above 2^30 pixels")
     if pixels.ndim == 2:
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
@@ -131,21 +118,37 @@ def _decode_other(data: bytes, flags: int) -> NDArray[Any]:
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
     """As ``defend`` reads it, but not turned: decoders of TIFF turn pixels without being asked."""
-    from ansm_fast.inference.decode import read_tiff
-    from ansm_fast.inference.images import BadImage
-
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            tag = file.pages.first.tags.get(_ORIENTATION)
+            tag = file.pages.first.tags.get(ORIENTATION)
             if tag is not None and tag.value != 1:
                 upright = (1).to_bytes(2, "little" if file.byteorder == "<" else "big")
                 data = data[: tag.valueoffset] + upright + data[tag.valueoffset + 2 :]
         image = read_tiff(data, lambda width, height: None)
-    except BadImage as error:
-        raise Undecodable(f"it {error}") from error
+    except BadImage:
+        raise
     except Exception as error:  # a codec may raise anything on a damaged file
-        raise Undecodable("it is damaged or of an unsupported kind") from error
+        raise BadImage("is damaged or of an unsupported kind") from error
     if image.alpha is not None:
         return np.dstack([image.pixels, image.alpha])
     # Pillow's own arrays cannot be written to.
     return np.array(image.pixels[:, :, 0] if image.grey else image.pixels)
+
+
+def decode_rgb(data: bytes, path: str | Path) -> Image:
+    """Decode the content of the image at ``path``; see ``read_rgb``."""
+    try:
+        return decode(data, colour=True)
+    except BadImage as error:
+        raise undecodable(path, "image", f"it {error}") from error
+
+
+def read_rgb(path: str | Path) -> Image:
+    """Decode one image to (H, W, 3) uint8 RGB, as stored: no orientation is applied.
+
+    Alpha is dropped, the first frame or page taken, 16 bits are rounded to 8.
+
+    Raises:
+        InputError: it cannot be decoded, or has samples that aren't integers of 8 or 16 bits.
+    """
+    return decode_rgb(read_content(path, "image"), path)

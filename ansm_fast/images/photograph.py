@@ -1,17 +1,19 @@
-"""What travels through the pipeline: decoded pixels with everything that must survive."""
+"""A decoded image file: pixels with everything that must survive."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
+Image = NDArray[np.uint8]  # (H, W, 3) RGB, or a batch of such
 
 
 class BadImage(Exception):
-    """One input that cannot be defended; the message says why. It is reported and skipped."""
+    """A file that is no usable image; the message says why, as in "is empty"."""
 
 
 @dataclass
