@@ -44,6 +44,7 @@ from ansm_fast.images.atomic import check_unused, write_text
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.images.write import write_png
+from ansm_fast.json_lines import Appender
 
 # All that is written to the folder of a set, which belongs to nothing else.
 _FILES = (*PARTS, "metadata.jsonl", CARD, CHECKSUMS, TILE_FILE)
@@ -217,7 +218,7 @@ def write_attacked_set(
                 work.forwards += counted.forwards
                 work.backwards += counted.backwards
                 work.seconds += time.perf_counter() - started
-        with metadata.open("a", encoding="utf-8") as file:
+        with Appender(metadata) as file:
             for indices, images, masks in _batches(dataset, missing, batch_size):
                 result = _attack(dataset, counted, attack, indices, images, masks, device)
                 if work is not None:
@@ -236,8 +237,7 @@ def write_attacked_set(
                     }
                     if result.stuck[row]:
                         records[name]["gradient"] = "0 at every step"
-                    file.write(lines({name: records[name]}))
-                    file.flush()
+                    file.add(records[name])
                 report(len(indices))
         order = {name: position for position, name in enumerate(dataset.names)}
         ordered = sorted(records.values(), key=lambda record: order.get(record["name"], len(order)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ansm_fast import json_lines
 from ansm_fast.images.atomic import write_text
 
 CARD = "README.md"
@@ -79,8 +80,7 @@ def write_data_card(folder: str | Path, command: str) -> Path:
     """
     folder = Path(folder)
     card = json.loads((folder / "attack.json").read_text(encoding="utf-8"))
-    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if "linf" in record]
+    records = [one for one in json_lines.read(folder / "metadata.jsonl") if "linf" in one]
     if not records:
         raise ValueError(f"{folder} holds no attacked image")
     write_text(folder / CARD, data_card(card, records, command))

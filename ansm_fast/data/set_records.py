@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
+from ansm_fast import json_lines
 from ansm_fast.data.folder import FolderDataset
 from ansm_fast.errors import InputError
-
-Record = dict[str, Any]
+from ansm_fast.json_lines import Record
 
 # The parts of a set, and the field of a record that tells what was written there.
 PARTS = {"images": "attacked_sha256", "masks": "mask_sha256"}
@@ -51,18 +49,10 @@ def check_kept(out: Path, record: Record) -> None:
 
 def read_records(path: Path) -> dict[str, Record]:
     """Lines by image name; those that a killed run left cut short are passed over."""
-    records: dict[str, Record] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and {"name", "sha256"} <= record.keys():
-                records[record["name"]] = record
-    return records
+    found = json_lines.read(path)
+    return {one["name"]: one for one in found if {"name", "sha256"} <= one.keys()}
 
 
 def lines(records: dict[str, Record]) -> str:
     """As ``read_records`` reads them."""
-    return "".join(json.dumps(record) + "\n" for record in records.values())
+    return json_lines.text_of(records.values())

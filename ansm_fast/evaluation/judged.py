@@ -7,10 +7,10 @@ and mask files, so that no figure is ever taken for another image's, whatever it
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
 
+from ansm_fast import json_lines
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.metrics import Scores
 
@@ -39,14 +39,12 @@ class Judged:
         digest = hashlib.sha256(f"{EDITION} {identity}".encode()).hexdigest()[:16]
         self._path = folder / f"{digest}.jsonl"
         self._scores: dict[str, Scores] = {}
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    found = json.loads(line)
-                    scores = {name: float(value) for name, value in found["scores"].items()}
-                    self._scores[found["key"]] = scores
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue  # cut short by a kill: judged again
+        for found in json_lines.read(self._path):
+            try:
+                scores = {name: float(value) for name, value in found["scores"].items()}
+                self._scores[found["key"]] = scores
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
 
     def get(self, key: str) -> Scores | None:
         return self._scores.get(key)
@@ -63,8 +61,8 @@ class Judged:
         }
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "scores": kept}) + "\n")
+            with json_lines.Appender(self._path) as file:
+                file.add({"key": key, "scores": kept})
         except OSError as error:
             raise InputError(
                 f"cannot write {self._path} ({error.strerror}); give another folder to --cache"

@@ -6,17 +6,16 @@ for somebody else's. The journal is removed when its run ends.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
-import threading
 from pathlib import Path
 from typing import Any
 
 from ansm_fast.images.atomic import temporary_name
 from ansm_fast.images.regular_files import read_regular
 from ansm_fast.inference.files import safe_output_name, targets
+from ansm_fast.json_lines import Appender, parse
 
 _NAME = re.compile(r"\.manifest-([0-9a-f]{16})\.journal")
 
@@ -31,12 +30,11 @@ class Journal:
 
     def __init__(self, folder: Path, masks: Path | None) -> None:
         self._folder, self._masks = folder, masks
-        self._thread_lock = threading.Lock()
         self.begun: list[dict[str, Any]] = []
         earlier = [entry for entry in os.listdir(folder) if _NAME.fullmatch(entry)]
         self.token = secrets.token_hex(8)
         self._path = folder / f".manifest-{self.token}.journal"
-        self._file = self._path.open("x", encoding="utf-8")
+        self._file = Appender(self._path, new=True)
         for name in sorted(earlier):
             self._take_over(folder / name)
 
@@ -46,12 +44,8 @@ class Journal:
         except OSError:  # not ours, whatever its name says
             return
         token = _NAME.fullmatch(path.name)
-        for line in text.split("\n"):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            name = safe_output_name(record) if isinstance(record, dict) else None
+        for record in parse(text):
+            name = safe_output_name(record)
             if name is None or token is None or not isinstance(record.get("input"), str):
                 continue
             self.begun.append(record)
@@ -62,11 +56,8 @@ class Journal:
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note the checksums of an input's files before they are written."""
-        with self._thread_lock:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+        self._file.add(record)
 
     def close(self) -> None:
-        with self._thread_lock:
-            self._file.close()
+        self._file.close()
         self._path.unlink(missing_ok=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import threading
 from pathlib import Path
-from typing import Any
 
 from ansm_fast.errors import InputError
 from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import safe_output_name, targets
 from ansm_fast.inference.journal import Journal
+from ansm_fast.json_lines import Appender, Record, parse
 
 try:
     import fcntl
@@ -27,8 +26,6 @@ DONE, FAILED = "done", "failed"
 PARTS = ("output", "mask_before", "mask_after")
 _BEGINNING = '{"input": '
 
-Record = dict[str, Any]
-
 
 def identity(path: Path) -> Record:
     """Size and modification time: what tells that an input is still the same."""
@@ -39,19 +36,6 @@ def identity(path: Path) -> Record:
 def checksum(content: bytes) -> str:
     """SHA-256, as ``sha256sum`` prints it."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _records(text: str) -> list[Record]:
-    """The lines that are whole: a killed run may leave one that is cut short."""
-    found: list[Record] = []
-    for line in text.split("\n"):  # a file's name may hold any other separator
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("input"), str):
-            found.append(record)
-    return found
 
 
 class Manifest:
@@ -71,7 +55,7 @@ class Manifest:
         try:
             with contextlib.suppress(FileNotFoundError):
                 check_regular(self.path)
-            self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
+            self._file = Appender(self.path, readable=True)
             self._hold()
             self._read()
             self.journal = Journal(folder, masks)
@@ -103,7 +87,7 @@ class Manifest:
 
     def _read(self) -> None:
         text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
-        records = _records(text)
+        records = [record for record in parse(text) if isinstance(record.get("input"), str)]
         if text.strip() and not any(one.get("status") in (DONE, FAILED) for one in records):
             cut = not records and "\n" not in text  # all that a run left that was killed at once
             if not cut or not (text.startswith(_BEGINNING) or _BEGINNING.startswith(text)):
@@ -112,8 +96,6 @@ class Manifest:
                     f"{self.path} is another program's file, which nothing is written to; "
                     "give another folder to -o"
                 )
-        if text and not text.endswith("\n"):
-            self._file.write("\n")
         for record in records:
             self.records[record["input"]] = record
             if record.get("status") == DONE:
@@ -183,13 +165,10 @@ class Manifest:
 
     def add(self, record: Record) -> None:
         """Append one line and hand it to the operating system at once."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
         with self._lock:
             self.records[record["input"]] = record
-            self._file.write(line)
-            self._file.flush()
+        self._file.add(record)
 
     def close(self) -> None:
-        with self._lock:
-            self._file.close()
+        self._file.close()
         self.journal.close()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansm_fast import json_lines
 from ansm_fast.errors import InputError
 from ansm_fast.images.atomic import write_text
 
@@ -43,24 +43,17 @@ class MetricsLog:
         self._board: Any = None
 
     def _rows(self) -> list[dict[str, float]]:
-        if not self.path.exists():
-            return []
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        return [
-            self._row(number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")
-        ]
+        rows = json_lines.read(self.path, self._damaged)
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row.get("step"), int):
+                self._damaged(number)
+        return rows
 
-    def _row(self, number: int, line: bytes) -> dict[str, float]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise InputError(
-                f"{self.path} is damaged in line {number}; take that line out and give the same "
-                "command again"
-            )
-        return row
+    def _damaged(self, number: int) -> None:
+        raise InputError(
+            f"{self.path} is damaged in line {number}; take that line out and give the same "
+            "command again"
+        )
 
     def start(self, step: int) -> None:
         """Drop rows after ``step``, the steps that a resumed run takes again.
@@ -78,14 +71,14 @@ class MetricsLog:
                 )
         kept = [row for row in self._rows() if row["step"] <= step]
         if kept or self.path.exists():
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.path, json_lines.text_of(kept))
         if self._folder is not None:
             self._board = _summary_writer(self._folder, step)
 
     def write(self, row: Row) -> None:
         """Append one row; "step" numbers it, names that begin with "val_" are of the validation."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with json_lines.Appender(self.path) as file:
+            file.add(row)
         if self._board is not None:
             for key, value in row.items():
                 group = "validation" if key.startswith("val_") else "train"

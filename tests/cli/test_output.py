@@ -21,7 +21,7 @@ def test_an_evaluation_is_repeated_into_the_same_files(forgeries, run) -> None:
         result = run(f"{EVALUATE} {FILES}")
         assert result.code == 0, result.err
         contents.append({p.name: p.read_bytes() for p in Path().glob("e.*")})
-    assert contents[0] == contents[1] and len(contents[0]) == 4
+    assert contents[0] == contents[1] and len(contents[0]) == 3
     text = contents[0]["e.md"].decode()
     assert text.startswith("<!-- table:evaluation -->\nF1 at 0.5")
     assert text.endswith("<!-- /table:evaluation -->\n")
