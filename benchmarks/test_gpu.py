@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from ansm_fast.ops import backends
-from tools.bench.work import MAKERS, jobs
+from tools.bench.work import PEERS, benchmarks, implementations
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="torch sees no CUDA device; these benchmarks need a GPU"
 )
 BACKENDS = ("cuda", "triton")
-JOBS = {f"{job.name} {job.dtype}": job for job in jobs(quick=True)}
+BENCHMARKS = {f"{b.name} {b.dtype}": b for b in benchmarks(quick=True)}
 
 
-@pytest.mark.parametrize("implementation", [*BACKENDS, *MAKERS])
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("implementation", [*BACKENDS, *PEERS])
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_op(benchmark, name, implementation) -> None:
     if implementation in BACKENDS:
         reason = backends.why_not("channelwise_kl", implementation)
@@ -25,7 +25,7 @@ def test_op(benchmark, name, implementation) -> None:
     benchmark.group = name
     torch._dynamo.reset()
     ours = [implementation] if implementation in BACKENDS else []
-    works = JOBS[name].make(torch.device("cuda"), ours, [implementation])
+    works = implementations(BENCHMARKS[name], torch.device("cuda"), ours, [implementation])
     if implementation not in works:
         pytest.skip(f"{implementation} has no such op, or is not installed")
 

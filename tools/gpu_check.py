@@ -25,8 +25,8 @@ from typing import Any
 
 from tools.bench import suite
 from tools.gpu import correctness, facts, features, large, results, sanitizer, targets
-from tools.gpu.cases import OPS, cases
 from tools.gpu.correctness import FAILED, PASSED, Outcome
+from tools.ops import cases, functions
 
 PARTS = ("correctness", "features", "sanitizer", "benchmark")
 
@@ -55,10 +55,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(arguments.parts.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if arguments.peers and set(arguments.peers.split(",")) - set(suite.MAKERS):
-        parser.error(f"--peers takes {', '.join(suite.MAKERS)}")
-    if arguments.ops and set(arguments.ops.split(",")) - set(OPS):
-        parser.error(f"--ops takes {', '.join(OPS)}")
+    if arguments.peers and set(arguments.peers.split(",")) - set(suite.PEERS):
+        parser.error(f"--peers takes {', '.join(suite.PEERS)}")
+    if arguments.ops and set(arguments.ops.split(",")) - set(functions()):
+        parser.error(f"--ops takes {', '.join(functions())}")
     return arguments
 
 

@@ -9,7 +9,7 @@ schedules        orders of warps, blocks or programs that gave the same bits
 sanitizers       CUDA: calls under AddressSanitizer and UndefinedBehaviorSanitizer;
                  Triton: calls whose every unmasked lane lay within a tensor
 races            races, accesses out of range, reads of unwritten shared memory
-bytes / floor    distinct sectors touched over the floor of the room's README, at most 1.02
+bytes / minimum  distinct sectors touched over the minimum traffic, at most 1.02
 sectors / ideal  CUDA: sectors of every warp access over the ideal for aligned rows, at most 1.05;
                  Triton: compiled instances with 128-bit accesses, of those for aligned rows
 registers        of a thread, over sm_80, sm_90, sm_100 and all instances
@@ -33,17 +33,12 @@ from typing import Any
 
 from build_backend import cuda_library
 from tools import compile_report
-from tools.ops import OPS
+from tools.ops import OPS, described, operators
 from tools.proof import summary
 from tools.simt import build, harness
 
 ROOT = Path(__file__).resolve().parents[1]
 Rows = list[dict[str, Any]]
-ROOMS = {"channelwise_kl": "channelwise_kl", "dual_mask": "dual_mask", "image": "image_pack"}
-
-
-def room_of(op: str) -> str:
-    return next((room for start, room in ROOMS.items() if op.startswith(start)), "perturbation")
 
 
 def tool(*command: str, environment: dict[str, str] | None = None) -> Rows:
@@ -62,17 +57,17 @@ def tool(*command: str, environment: dict[str, str] | None = None) -> Rows:
     return rows
 
 
-def compiled_rooms() -> tuple[dict[str, Rows], list[str]]:
-    """Every room's kernels, and what is worse than in the committed table."""
+def compiled_ops() -> tuple[dict[str, Rows], list[str]]:
+    """Every op's kernels, and what is worse than in the committed table."""
     started = time.monotonic()
     try:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"prove: {error}")
     results = compile_report.compiled(OPS, toolkit)
-    print(f"compiled every room: {time.monotonic() - started:.0f} s", flush=True)
-    rooms: dict[str, Rows] = {
-        room: [
+    print(f"compiled every op: {time.monotonic() - started:.0f} s", flush=True)
+    ops: dict[str, Rows] = {
+        op: [
             {
                 "kernel": name,
                 "registers": [kernel.registers for kernel in found.values()],
@@ -80,13 +75,13 @@ def compiled_rooms() -> tuple[dict[str, Rows], list[str]]:
             }
             for name, found in kernels.items()
         ]
-        for room, kernels in results.items()
+        for op, kernels in results.items()
     }
-    return rooms, compile_report.worse_than_committed(results, toolkit.version)
+    return ops, compile_report.worse_than_committed(results, toolkit.version)
 
 
 def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
-    """Those of a room's kernels that an op's calls launched."""
+    """Those of an op's kernels that an operator's calls launched."""
     names = {name for row in rows if row["op"] == op for name in row.get("kernels", ())}
     return [k for k in kernels if re.split(r"[<(]", k["kernel"])[0] in names]
 
@@ -110,16 +105,17 @@ def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]
             tool, "tools.triton.interpreter_report", "--json", *few, environment=interpreter
         )
         ahead = pool.submit(tool, "tools.triton.compile_report", "--json", *few)
-        rooms = pool.submit(compiled_rooms)
+        ops = pool.submit(compiled_ops)
         found = {variant: future.result() for variant, future in simt.items()}
-        triton, compiled, (kernels, worse) = interpreted.result(), ahead.result(), rooms.result()
+        triton, compiled, (kernels, worse) = interpreted.result(), ahead.result(), ops.result()
     table = {}
-    for op in summary.OPS:
-        mine = launched(found["seen"], op, kernels[room_of(op)])
-        table[op, "cuda"] = summary.cuda_cells(
-            op, found["plain"], found["address"], found["seen"], mine
+    for name, op in operators().items():
+        mine = launched(found["seen"], name, kernels[op])
+        table[name, "cuda"] = summary.cuda_cells(
+            name, found["plain"], found["address"], found["seen"], mine
         )
-        table[op, "triton"] = summary.triton_cells(op, triton, compiled)
+        compiled_as = described()[op].same_kernels.get(name, name)
+        table[name, "triton"] = summary.triton_cells(name, triton, compiled, compiled_as)
     return table, worse
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ansm_fast.ops import channelwise_kl
+from ansm_fast.ops.cases import DTYPES, HALVES, LAYOUTS, laid_out
 
-from .conftest import BACKENDS, DTYPES, HALF, LAYOUTS, error, laid_out
+from .conftest import BACKENDS, error
 
 DIRECTIONS = ("input_target", "target_input")
 REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
@@ -74,7 +75,7 @@ def test_equals_float64_truth(
         assert wrong <= 4 * allowed + bound * true.abs().max() + rounded
 
 
-@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_half_is_at_most_twice_as_wrong_as_eager(dtype, layout) -> None:
     input, target = (laid_out(torch.randn(2, 32, 24, 24).to(dtype), layout) for _ in range(2))

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ansm_fast.ops import bce_dice_loss, dual_mask_loss
+from ansm_fast.ops.cases import HALVES, LAYOUTS, laid_out
 
-from .conftest import BACKENDS, HALF, LAYOUTS, error, laid_out
+from .conftest import BACKENDS, error
 
 
 def with_gradients(adv: Tensor, orig: Tensor, mask: Tensor, **options: Any) -> list[Tensor]:
@@ -68,7 +69,7 @@ def test_equals_float64_truth(
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("dtype", HALVES)
 def test_half_is_at_most_twice_as_wrong_as_eager(dtype) -> None:
     adv, orig = (torch.randn(2, 1, 64, 64).to(dtype) * 3 for _ in range(2))
     mask = torch.rand(2, 1, 64, 64) > 0.7

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansm_fast.ops import image_pack, image_unpack
+from ansm_fast.ops.cases import DTYPES, LAYOUTS, laid_out
 
-from .conftest import BACKENDS, DTYPES, LAYOUTS, laid_out
+from .conftest import BACKENDS
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
 FORMATS = (torch.contiguous_format, torch.channels_last)

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from ansm_fast.losses import ChannelwiseKL, FeatureAlignment
 from ansm_fast.ops import channelwise_kl
+from ansm_fast.ops.cases import HALVES, laid_out
 from ansm_fast.ops.channelwise_kl import REDUCTIONS
 
-from .conftest import BACKENDS, HALF, error, laid_out
+from .conftest import BACKENDS, error
 
 SCALES = (1.0, 256.0, 65536.0)
 SIZE = 48  # large enough that 1 / (B * C * N) is below what float16 holds
@@ -63,7 +64,7 @@ def weight_gradient(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_a_step_is_as_exact_as_eagers(dtype, reduction, backend) -> None:
     for layout in ("contiguous", "channels_last"):
         true = weight_gradient(eager, torch.float64, reduction, 1.0, layout)

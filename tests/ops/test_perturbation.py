@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ansm_fast.ops import clamp_project, momentum_step_, pgd_step_
+from ansm_fast.ops.cases import DTYPES, HALVES, LAYOUTS, laid_out
 
-from .conftest import BACKENDS, DTYPES, HALF, LAYOUTS, laid_out
+from .conftest import BACKENDS
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 7, 5), (3, 1, 40, 33), (2, 9), (2, 3, 3, 4, 5)]
 NORMS = ("linf", "l2")
@@ -118,7 +119,7 @@ def test_budget(dtype, levels) -> None:
         pgd_step_(adv, torch.randn(image.shape).to(dtype), image, eps / 3, eps)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     distance = (adv.to(wide) - image.to(wide)).abs().max()
-    slack = 0.0 if dtype in HALF else torch.finfo(dtype).eps
+    slack = 0.0 if dtype in HALVES else torch.finfo(dtype).eps
     assert distance <= torch.tensor(eps, dtype=wide) + slack
     assert adv.min() >= 0 and adv.max() <= 1
     if dtype in (torch.float32, torch.float64):

@@ -18,8 +18,7 @@ from ansm_fast.ops import (
     momentum_step_,
     pgd_step_,
 )
-
-from .conftest import laid_out
+from ansm_fast.ops.cases import laid_out
 
 SHAPE = (2, 3, 4, 5)
 LAYOUTS = ("contiguous", "channels_last")

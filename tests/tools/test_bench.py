@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from ansm_fast.ops import library
-from benchmarks import cases
-from tools.bench import plot, suite, timing, work
-from tools.bench.work import TAPS, Job, jobs, liger_distillation
+from ansm_fast.ops.cases import Benchmark
+from ansm_fast.ops.channelwise_kl import cases as kl_cases
+from ansm_fast.ops.dual_mask import cases as mask_cases
+from ansm_fast.ops.image_pack import cases as pack_cases
+from ansm_fast.ops.perturbation import cases as step_cases
+from tools.bench import plot, suite, timing
+from tools.bench.work import benchmarks
 
 
 class FakeClock:
@@ -93,12 +97,22 @@ def test_copy_bandwidth_counts_both_directions(clock, monkeypatch) -> None:
     assert timing.copy_gb_per_s(clock, torch.device("cpu"), 10**6) == pytest.approx(2.0)
 
 
-def job(bytes: int = 6_000_000, **works: timing.Work) -> Job:
-    return Job("op", (2, 3), torch.float32, bytes, lambda *arguments: dict(works), True)
+OP = Benchmark("op", (2, 3), torch.float32, 6_000_000, lambda device: (), torch.rand, torch.rand)
+
+
+@pytest.fixture
+def measured(clock, monkeypatch) -> Callable[..., list[suite.Row]]:
+    """Measures works that are no op's."""
+
+    def measure(copy: float, **works: timing.Work) -> list[suite.Row]:
+        monkeypatch.setattr(suite, "implementations", lambda *arguments: dict(works))
+        return suite.measure(OP, clock, torch.device("cpu"), [], copy, ())
+
+    return measure
 
 
 def test_row() -> None:
-    found = suite.row(job(), "cuda", "calls", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4.0, 7)
+    found = suite.row(OP, "cuda", "calls", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4.0, 7)
     assert found["case"] == "op 2x3" and found["dtype"] == "float32"
     assert (found["p20_ms"], found["p50_ms"], found["p80_ms"]) == (2.0, 3.5, 5.0)
     assert found["gb_per_s"] == pytest.approx(6e6 / 3.5e-3 / 1e9)
@@ -110,14 +124,8 @@ def by_name(rows: list[suite.Row]) -> dict[tuple[str, str], suite.Row]:
     return {(row["implementation"], row["mode"]): row for row in rows}
 
 
-def test_measure(clock) -> None:
-    found = suite.measure(
-        job(cuda=clock.spend(2.0), eager=clock.spend(6.0)),
-        clock,
-        torch.device("cpu"),
-        ["cuda"],
-        6.0,
-    )
+def test_measure(clock, measured) -> None:
+    found = measured(6.0, cuda=clock.spend(2.0), eager=clock.spend(6.0))
     rows = by_name(found)
     assert {name for name, _ in rows} == {"cuda", "eager", "copy"}
     assert rows["cuda", "calls"]["gb_per_s"] == pytest.approx(3.0)
@@ -127,7 +135,7 @@ def test_measure(clock) -> None:
     assert "2 ms, 3 GB/s, 50 % of copy" in suite.line(rows["cuda", "calls"])
 
 
-def test_what_fails_is_a_row_that_says_so(clock) -> None:
+def test_what_fails_is_a_row_that_says_so(clock, measured) -> None:
     def broken() -> None:
         raise RuntimeError("no\nsuch kernel")
 
@@ -138,40 +146,40 @@ def test_what_fails_is_a_row_that_says_so(clock) -> None:
         "compile": broken,
         "eager": lambda: torch.tensor(1.0),
     }
-    rows = by_name(suite.measure(job(**works), clock, torch.device("cpu"), [], 1.0, ()))
+    rows = by_name(measured(1.0, **works))
     assert rows["compile", "calls"]["error"] == "RuntimeError: no such kernel"
     assert "differs from eager" in rows["triton", "calls"]["error"]
     assert "capturing" in rows["cuda", "graph"]["error"] and "p50_ms" in rows["cuda", "calls"]
     assert "no such kernel" in suite.line(rows["compile", "calls"])
 
 
-@pytest.mark.parametrize("name", sorted({job.name for job in jobs()}))
-def test_every_job_does_what_its_peers_do(clock, name, monkeypatch) -> None:
+@pytest.fixture
+def small(monkeypatch) -> None:
+    monkeypatch.setattr(kl_cases, "MAPS", (2, 3, 8, 8))
+    monkeypatch.setattr(kl_cases, "SHAPES", ((2, 3, 8, 8),))
+    monkeypatch.setattr(kl_cases, "TAPS", ((2, 3, 8, 8), (2, 5, 4, 4)))
+    for module, channels in ((mask_cases, 1), (pack_cases, 3), (step_cases, 3)):
+        monkeypatch.setattr(module, "IMAGES", (2, channels, 16, 16))
+
+
+@pytest.mark.parametrize("name", sorted({benchmark.name for benchmark in benchmarks()}))
+def test_every_op_does_what_its_peers_do(clock, small, name) -> None:
     """On the CPU's kernels, in small."""
     if library.PATH is None:
         pytest.skip(f"no compiled library: {library.WHY_NOT}")
-    chosen = next(job for job in jobs(quick=True) if job.name == name)
-    small = _small(chosen, monkeypatch)
+    chosen = next(found for found in benchmarks(quick=True) if found.name == name)
     rows = suite.measure(
-        small, clock, torch.device("cpu"), ["cpu", "reference"], 1.0, peers=("eager", "liger"),
+        chosen, clock, torch.device("cpu"), ["cpu", "reference"], 1.0, peers=("eager", "liger"),
         budget=0.0,
     )  # fmt: skip
     assert not [row["error"] for row in rows if row.get("error")]
     names = {row["implementation"] for row in rows}
-    installed = liger_distillation() is not None and name.endswith("distillation")
+    installed = kl_cases.liger_distillation() is not None and name.endswith("distillation")
     assert names == {"cpu", "reference", "eager", "copy"} | ({"liger"} if installed else set())
 
 
-def _small(chosen: Job, monkeypatch: pytest.MonkeyPatch) -> Job:
-    monkeypatch.setattr(cases, "MAPS", (2, 3, 8, 8))
-    monkeypatch.setattr(cases, "LOGITS", (2, 1, 16, 16))
-    monkeypatch.setattr(cases, "IMAGES", (2, 3, 16, 16))
-    monkeypatch.setattr(work, "TAPS", ((2, 3, 8, 8), (2, 5, 4, 4)))
-    return next(job for job in jobs(quick=True) if job.name == chosen.name)
-
-
-def test_bytes_are_the_floors() -> None:
-    found = {(job.name, job.dtype): job.bytes for job in jobs(quick=True)}
+def test_bytes_are_the_minimum_traffic() -> None:
+    found = {(b.name, b.dtype): b.bytes for b in benchmarks(quick=True)}
     size, pixels, image = 8 * 256 * 64 * 64, 8 * 512 * 512, 8 * 3 * 512 * 512
     assert found["channelwise_kl forward+backward", torch.float32] == 12 * size
     assert found["channelwise_kl forward+backward", torch.bfloat16] == 6 * size
@@ -180,25 +188,27 @@ def test_bytes_are_the_floors() -> None:
     assert found["momentum_step_", torch.float32] == 28 * image
     assert found["image_pack", torch.float32] == 5 * image
     assert found["image_unpack", torch.float32] == 9 * image
-    taps = sum(b * c * h * w for b, c, h, w in TAPS)
+    taps = sum(b * c * h * w for b, c, h, w in kl_cases.TAPS)
     assert found["channelwise_kl four layers", torch.float32] == 12 * taps
 
 
-def test_all_jobs_into_json_and_csv(clock, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(suite, "jobs", lambda quick: [job(eager=clock.spend(3.0))])
+def test_all_benchmarks_into_json_and_csv(clock, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(suite, "benchmarks", lambda quick: [OP])
+    works = {"eager": clock.spend(3.0)}
+    monkeypatch.setattr(suite, "implementations", lambda *arguments: works)
     monkeypatch.setattr(suite, "copy_gb_per_s", lambda clock, device: 8.0)
-    measured = suite.measure_all([], True, clock, torch.device("cpu"), ())
-    assert measured["copy_gb_per_s"] == 8.0 and len(measured["rows"]) == 4
+    found = suite.measure_all([], True, clock, torch.device("cpu"), ())
+    assert found["copy_gb_per_s"] == 8.0 and len(found["rows"]) == 4
     facts = {"gpu": None, "torch": "2", "commit": "abc"}
-    suite.write_csv(tmp_path / "x.csv", measured, facts)
+    suite.write_csv(tmp_path / "x.csv", found, facts)
     with open(tmp_path / "x.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["implementation"] for line in lines] == ["eager", "copy", "eager", "copy"]
     assert lines[0]["p50_ms"] == "3.0" and lines[0]["commit"] == "abc" and lines[0]["gpu"] == ""
 
 
-def test_plot(tmp_path, clock) -> None:
-    rows = suite.measure(job(cuda=clock.spend(2.0)), clock, torch.device("cpu"), [], 6.0, ())
+def test_plot(tmp_path, clock, measured) -> None:
+    rows = measured(6.0, cuda=clock.spend(2.0))
     rows.append(
         {"case": "op", "dtype": "x", "implementation": "liger", "mode": "graph", "error": "x"}
     )

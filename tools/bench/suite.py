@@ -1,4 +1,4 @@
-"""Every job into rows: quantiles, bytes a second, share of what a copy reaches, peak memory."""
+"""Every benchmark into rows: quantiles, bytes a second, share of a copy's, peak memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.cases import Benchmark
 from tools.bench.timing import Clock, CudaClock, Work, copy_gb_per_s, quantile, time_in_turns
-from tools.bench.work import MAKERS, Job, jobs
+from tools.bench.work import PEERS, benchmarks, implementations
 
 Row = dict[str, Any]
 # Of the facts of a run what each line of a CSV file repeats, so that files can be joined.
@@ -35,16 +36,16 @@ def disagrees(found: object, eager: object, dtype: torch.dtype) -> str | None:
     return None if apart <= allowed else f"differs from eager PyTorch by {apart:.3g}"
 
 
-def _copy(job: Job, device: torch.device) -> Work:
-    """A copy that moves as many bytes as the job must."""
+def _copy(benchmark: Benchmark, device: torch.device) -> Work:
+    """A copy that moves as many bytes as the op must."""
     source, target = (
-        torch.zeros(max(1, job.bytes // 2), dtype=torch.int8, device=device) for _ in range(2)
+        torch.zeros(max(1, benchmark.bytes // 2), dtype=torch.int8, device=device) for _ in range(2)
     )
     return lambda: target.copy_(source)
 
 
 def _in_working_order(
-    works: dict[str, Work], job: Job, clock: Clock
+    works: dict[str, Work], benchmark: Benchmark, clock: Clock
 ) -> tuple[dict[str, Work], dict[str, str]]:
     """The implementations that do the same as eager PyTorch, and what is wrong with others."""
     good, bad, results = {}, {}, {}
@@ -56,9 +57,9 @@ def _in_working_order(
         except Exception as error:
             bad[name] = _short(error)
     # Steps are done in place, each on what the one before left: nothing to compare.
-    if not job.name.endswith("step_"):
+    if not benchmark.name.endswith("step_"):
         for name in list(good):
-            wrong = disagrees(results[name], results.get("eager"), job.dtype)
+            wrong = disagrees(results[name], results.get("eager"), benchmark.dtype)
             if wrong:
                 bad[name] = wrong
                 del good[name]
@@ -66,56 +67,63 @@ def _in_working_order(
 
 
 def row(
-    job: Job, implementation: str, mode: str, times: Sequence[float], copy: float, peak: int
+    benchmark: Benchmark,
+    implementation: str,
+    mode: str,
+    times: Sequence[float],
+    copy: float,
+    peak: int,
 ) -> Row:
-    """What one implementation of a job did."""
+    """What one implementation did."""
     p20, p50, p80 = (quantile(times, share) for share in (0.2, 0.5, 0.8))
-    rate = job.bytes / p50 / 1e6
-    return _named(job, implementation, mode) | {
+    rate = benchmark.bytes / p50 / 1e6
+    return _named(benchmark, implementation, mode) | {
         "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "repetitions": len(times),
-        "bytes": job.bytes, "gb_per_s": rate, "share_of_copy": rate / copy, "peak_bytes": peak,
+        "bytes": benchmark.bytes, "gb_per_s": rate, "share_of_copy": rate / copy,
+        "peak_bytes": peak,
     }  # fmt: skip
 
 
-def _named(job: Job, implementation: str, mode: str) -> Row:
+def _named(benchmark: Benchmark, implementation: str, mode: str) -> Row:
     return {
-        "case": f"{job.name} {'x'.join(map(str, job.shape))}",
-        "dtype": str(job.dtype).removeprefix("torch."),
+        "case": f"{benchmark.name} {'x'.join(map(str, benchmark.shape))}",
+        "dtype": str(benchmark.dtype).removeprefix("torch."),
         "implementation": implementation,
         "mode": mode,
     }
 
 
 def measure(
-    job: Job,
+    benchmark: Benchmark,
     clock: Clock,
     device: torch.device,
     backends: Sequence[str],
     copy: float,
-    peers: Sequence[str] = MAKERS,
+    peers: Sequence[str] = PEERS,
     budget: float = 500.0,
 ) -> list[Row]:
-    """Rows of a job: "calls" as a program makes them, "graph" without what launching costs."""
+    """Rows of one: "calls" as a program makes them, "graph" without what launching costs."""
     torch.manual_seed(0)
     if "compile" in peers:
         torch._dynamo.reset()
-    works, failed = _in_working_order(job.make(device, backends, peers), job, clock)
-    rows = [_named(job, n, "calls") | {"error": e} for n, e in failed.items()]
-    works["copy"] = _copy(job, device)
+    works = implementations(benchmark, device, backends, peers)
+    works, failed = _in_working_order(works, benchmark, clock)
+    rows = [_named(benchmark, n, "calls") | {"error": e} for n, e in failed.items()]
+    works["copy"] = _copy(benchmark, device)
     for work in works.values():
         work()
     peaks = {name: clock.peak_bytes(work) for name, work in works.items()}
     for name, times in time_in_turns(works, clock, budget).items():
-        rows.append(row(job, name, "calls", times, copy, peaks[name]))
+        rows.append(row(benchmark, name, "calls", times, copy, peaks[name]))
     graphs: dict[str, Work] = {}
     for name, work in works.items():
         try:
             graphs[name] = clock.captured(work)
         except Exception as error:
-            rows.append(_named(job, name, "graph") | {"error": _short(error)})
+            rows.append(_named(benchmark, name, "graph") | {"error": _short(error)})
             clock.wait()
     for name, times in time_in_turns(graphs, clock, budget).items():
-        rows.append(row(job, name, "graph", times, copy, peaks[name]))
+        rows.append(row(benchmark, name, "graph", times, copy, peaks[name]))
     return rows
 
 
@@ -135,23 +143,23 @@ def measure_all(
     quick: bool = False,
     clock: Clock | None = None,
     device: torch.device | None = None,
-    peers: Sequence[str] = MAKERS,
+    peers: Sequence[str] = PEERS,
     budget: float = 500.0,
     keep: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
-    """The device's copy bandwidth and the rows of every job that fits into its memory.
+    """The device's copy bandwidth and the rows of every benchmark that fits into its memory.
 
-    ``keep`` gets what was found so far after every job: a run may be cut off.
+    ``keep`` gets what was found so far after every benchmark: a run may be cut off.
     """
     device = device or torch.device("cuda", torch.cuda.current_device())
     clock = clock or CudaClock(device)
     copy = copy_gb_per_s(clock, device)
     rows: list[Row] = []
-    for job in jobs(quick):
+    for benchmark in benchmarks(quick):
         try:
-            found = measure(job, clock, device, backends, copy, peers, budget)
+            found = measure(benchmark, clock, device, backends, copy, peers, budget)
         except torch.cuda.OutOfMemoryError as error:
-            found = [_named(job, "all", "calls") | {"error": _short(error)}]
+            found = [_named(benchmark, "all", "calls") | {"error": _short(error)}]
         if device.type == "cuda":
             torch.cuda.empty_cache()
         print("\n".join(map(line, found)), flush=True)

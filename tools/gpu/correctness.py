@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ansm_fast.ops import backends
+from ansm_fast.ops.cases import Case
 from tools.gpu import calls
-from tools.gpu.cases import PAIRS, Case
 from tools.gpu.rules import FORWARD_ONLY, RULES
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
@@ -67,8 +67,8 @@ def check(case: Case, backend: str, device: torch.device) -> str | None:
 
 
 def why_not(case: Case, backend: str, device: torch.device) -> str | None:
-    op = "channelwise_kl" if case.op == PAIRS else case.op
-    return backends.why_not(op, backend, (torch.empty(0, device=device),))
+    function = case.op.partition(" of ")[0]
+    return backends.why_not(function, backend, (torch.empty(0, device=device),))
 
 
 def run(cases: Iterable[Case], backend: str, device: torch.device) -> list[Outcome]:

@@ -8,33 +8,16 @@ from dataclasses import replace
 
 import torch
 
+from ansm_fast.ops.cases import FLOAT, Case, Tensors
 from tools.gpu import calls
-from tools.gpu.cases import FLOAT, HALF, PAIRS, Case
 from tools.gpu.correctness import NOT_RUN, Outcome, attempt, why_not
+from tools.ops import described, functions
 
-_EPS = {"eps": "per sample"}
-_STEP = _EPS | {"alpha": 0.05}
-_MASKS = {"mask": "bool", "pos_weight": "tensor"}
-
-# Of each op the ways that differ in what is launched.
-CALLS = (
-    Case("channelwise_kl", (2, 8, 40, 40)),
-    Case("channelwise_kl", (2, 8, 40, 40), HALF, "channels_last", options={"alpha": 1e-3}),
-    Case("channelwise_kl", (1, 2, 300, 301), options={"reduction": "none"}),
-    Case(PAIRS, (2, 8, 40, 40)),
-    Case("dual_mask_loss", (2, 1, 90, 91), options=_MASKS | {"mask_orig": "soft"}),
-    Case("bce_dice_loss", (2, 1, 90, 91), HALF, options=_MASKS | {"reduction": "none"}),
-    Case("clamp_project", (2, 3, 90, 91), options=_EPS),
-    Case("clamp_project", (2, 3, 90, 91), options=_EPS | {"norm": "l2"}),
-    Case("pgd_step_", (2, 3, 90, 91), options=_STEP),
-    Case("pgd_step_", (2, 3, 90, 91), HALF, options=_STEP | {"norm": "l2"}),
-    Case("momentum_step_", (2, 3, 90, 91), options=_STEP),
-    Case("image_pack", (2, 3, 90, 91)),
-    Case("image_unpack", (2, 3, 90, 91), options=_EPS),
-)
+# Of each op those that differ in what is launched.
+CALLS = tuple(case for op in described().values() for case in op.features)
 
 
-def differs(found: calls.Tensors, expected: calls.Tensors, exactly: bool = True) -> str | None:
+def differs(found: Tensors, expected: Tensors, exactly: bool = True) -> str | None:
     for name, value in expected.items():
         one, other = found[name], value
         if exactly and not torch.equal(one, other):
@@ -49,7 +32,7 @@ def differs(found: calls.Tensors, expected: calls.Tensors, exactly: bool = True)
     return None
 
 
-def _plain(case: Case, backend: str, device: torch.device, seed: int = 0) -> calls.Tensors:
+def _plain(case: Case, backend: str, device: torch.device, seed: int = 0) -> Tensors:
     tensors = calls.placed(calls.make(case, seed), case.layout, device)
     return calls.results(case, tensors, backend)
 
@@ -134,8 +117,9 @@ def compiled(
     torch._dynamo.reset()
     expected = _plain(case, backend, device)
     tensors = calls.placed(calls.make(case), case.layout, device)
+    forward, options = functions()[case.op].forward, calls.options(case, tensors)
     function = torch.compile(
-        lambda given: calls.forward(case, given, backend), fullgraph=True, backend=compiler
+        lambda given: forward(**options, **given, backend=backend), fullgraph=True, backend=compiler
     )
     used = calls.leaves(case, tensors)
     outputs = function(used)
@@ -146,7 +130,7 @@ def compiled(
 def autocast(case: Case, backend: str, device: torch.device) -> str | None:
     """Losses under autocast: float32 of mixed dtypes, gradients in the arguments' own."""
     tensors = calls.placed(calls.make(replace(case, dtype=FLOAT)), case.layout, device)
-    first, *rest = calls.DIFFERENTIABLE[case.op]
+    first, *rest = functions()[case.op].differentiable
     tensors[first] = tensors[first].bfloat16()
     exact = calls.results(case, calls.in_double(tensors), "reference")
     with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -190,7 +174,7 @@ def run(
     outcomes = []
     for name, feature in (features or ON_A_GPU | ANYWHERE).items():
         for case in CALLS:
-            if name == "autocast" and ("mask" not in case.options and case.op != "channelwise_kl"):
+            if name == "autocast" and not functions()[case.op].loss:
                 continue
             reason = _unmet(name, case, device) or why_not(case, backend, device)
             if reason:

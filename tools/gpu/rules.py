@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from tools.gpu import calls, eager
-from tools.gpu.calls import Tensors
-from tools.gpu.cases import DOUBLE, PAIRS, Case
-
-HALVES = (torch.float16, torch.bfloat16)
+from ansm_fast.ops.cases import DOUBLE, HALVES, Case, Tensors
+from tools.gpu import calls
+from tools.ops import functions
 
 
 def largest(tensor: Tensor) -> float:
@@ -30,7 +26,7 @@ def _form(case: Case, found: Tensors, true: Tensors) -> str | None:
     wide = DOUBLE if case.dtype == DOUBLE else torch.float32
     for name, value in found.items():
         dtype = wide if name == "components" else case.dtype
-        dtype = torch.uint8 if case.op == "image_unpack" else dtype
+        dtype = dtype if true[name].is_floating_point() else true[name].dtype
         if value.shape != true[name].shape or value.dtype != dtype:
             shape = tuple(true[name].shape)
             return f"{name} is {value.dtype} {tuple(value.shape)}, not {dtype} {shape}"
@@ -43,21 +39,8 @@ def _allowed(case: Case, tensors: Tensors, name: str, true: Tensor, peer: float)
     smallest = torch.finfo(case.dtype).smallest_normal * rounding
     if case.dtype in HALVES and name != "components":
         return 2 * peer + rounding * size + smallest
-    if case.op in ("channelwise_kl", PAIRS):
-        # Loss and gradient may be small differences of terms of this size, rounded as such.
-        temperature = case.options.get("temperature", 1.0)
-        pairs = [(tensors[n], tensors[n.replace("input", "target")]) for n in tensors if "in" in n]
-        spread = max((largest(a.double() - b.double()) for a, b in pairs), default=0.0)
-        reduction = case.options.get("reduction", "mean")
-        divisor = {"mean": math.prod(case.shape[1:]), "channelmean": case.shape[1]}
-        terms = 3 / temperature * (1 + spread / temperature) / divisor.get(reduction, 1)
-        bound = 1e-11 if case.dtype == DOUBLE else 64 * rounding
-        return 4 * peer + bound * size + 4 * rounding * terms
-    if "mask" in case.options:
-        relative, absolute = (1e-11, 1e-12) if case.dtype == DOUBLE else (3e-5, 2e-6)
-    else:
-        relative = absolute = 1e-12 if case.dtype == DOUBLE else 3e-6
-    return relative * size + absolute
+    bound = functions()[case.op].tolerance(case, tensors)
+    return bound.of_peer * peer + bound.relative * size + bound.absolute
 
 
 def truth(case: Case, tensors: Tensors, found: Tensors) -> str | None:
@@ -81,18 +64,18 @@ def truth(case: Case, tensors: Tensors, found: Tensors) -> str | None:
 
 def _peers(case: Case, tensors: Tensors, device: torch.device) -> Tensors:
     """PyTorch's own results in the case's dtype, where a rule compares with how wrong they are."""
-    if case.dtype not in HALVES and case.op not in ("channelwise_kl", PAIRS):
+    if case.dtype not in HALVES and not functions()[case.op].tolerance(case, tensors).of_peer:
         return {}
     found: Tensors = {}
     if case.dtype in HALVES:
-        found = eager.results(case, calls.placed(tensors, "contiguous", device)) or {}
+        found = calls.eager_results(case, calls.placed(tensors, "contiguous", device))
         found = {k: x for k, x in found.items() if bool(x.isfinite().all())}  # one that overflows
     cpu = torch.device("cpu")
     return calls.results(case, calls.placed(tensors, "contiguous", cpu), "reference") | found
 
 
 def reference(case: Case, tensors: Tensors, found: Tensors) -> str | None:
-    """As the reference in the same dtype: images bit for bit, NaN where it has NaN."""
+    """As the reference in the same dtype: bit for bit where exact, NaN where it has NaN."""
     cpu = torch.device("cpu")
     backward = case.values == "random"
     true = calls.results(
@@ -101,17 +84,17 @@ def reference(case: Case, tensors: Tensors, found: Tensors) -> str | None:
     wrong = _form(case, found, true)
     if wrong:
         return wrong
+    exact = functions()[case.op].exact
     for name, value in found.items():
-        if case.op.startswith("image"):
+        if exact:
             if not torch.equal(value.cpu(), true[name]):
                 count = int((value.cpu() != true[name]).sum())
                 return f"{name} differs from the reference in {count} of {value.numel()} elements"
         elif not torch.allclose(value.cpu(), true[name], rtol=1e-5, atol=1e-5, equal_nan=True):
             return f"{name} is not what the reference gives"
-    if case.op == "image_pack":
-        memory_format = case.options.get("memory_format", torch.contiguous_format)
-        if not found["result"].is_contiguous(memory_format=memory_format):
-            return f"the result is not {memory_format}"
+    wanted = case.options.get("memory_format")
+    if wanted and not found["result"].is_contiguous(memory_format=wanted):
+        return f"the result is not {wanted}"
     return None
 
 

@@ -11,27 +11,24 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
+from ansm_fast.ops.cases import BRAIN, FLOAT, HALF, Case
+from tools import ops
 from tools.gpu import calls
-from tools.gpu.cases import BRAIN, FLOAT, HALF, Case
-from tools.gpu.cases import cases as all_cases
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED, Outcome
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 FOUND = 99  # exit code by which the tool says that it reported something
 RAN = "gpu_check: the sanitizer's target ran"
-ROOT = Path(__file__).resolve().parents[2]
-_ROOMS = ("channelwise_kl", "dual_mask", "perturbation", "image_pack")
 _TIMEOUT = 1800
 
 
 def target_cases() -> list[Case]:
     """One small case of each op, dtype, layout and set of options."""
     chosen: dict[object, Case] = {}
-    for case in all_cases(quick=True):
+    for case in ops.cases(quick=True):
         if case.values != "random" or 0 in case.shape or case.dtype not in (FLOAT, HALF, BRAIN):
             continue
         key = (case.op, case.dtype, case.layout, case.rule, case.shape, str(case.options))
@@ -64,8 +61,8 @@ def kernel_names(backend: str) -> tuple[str, ...]:
     from triton.runtime import JITFunction
 
     names = set()
-    for room in _ROOMS:
-        module = importlib.import_module(f"ansm_fast.kernels.{room}.triton_kernel")
+    for op in ops.OPS:
+        module = importlib.import_module(f"ansm_fast.kernels.{op}.triton_kernel")
         names |= {k for k, value in vars(module).items() if isinstance(value, JITFunction)}
     return tuple(sorted(names))
 
@@ -120,7 +117,7 @@ def run(backend: str, tool: str | None = None) -> list[Outcome]:
     for check in TOOLS:
         try:
             done = subprocess.run(
-                command(tool, check, backend), cwd=ROOT, env=environment, text=True,
+                command(tool, check, backend), cwd=ops.ROOT, env=environment, text=True,
                 timeout=_TIMEOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             status, detail = judge(backend, done.returncode, done.stdout)

@@ -2,7 +2,7 @@
 
     python -m tools.proof.simt plain|address|seen [--quick] [--ops OP ...] [--library FILE]
 
-Prints JSON: rows of the calls of tools.triton.cases (the same for both kinds of kernels) and of
+Prints JSON: rows of the calls of the ops (the same for both kinds of kernels) and of
 tools.gpu, and of the traffic where accesses are seen.
 """
 
@@ -11,40 +11,33 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ansm_fast.ops import backends
+from ansm_fast.ops.cases import BRAIN, DTYPES, FLOAT, HALF, NATIVE_LAYOUTS, Call
 from ansm_fast.ops.discovery import bind
-from tools.gpu import cases as checks
+from tools import ops
 from tools.gpu import correctness
-from tools.proof.large import SCHEDULE, Large, large
-from tools.proof.traffic import Traffic, traffic
 from tools.simt import harness
 from tools.simt.build import NAMESPACE
 from tools.triton import running
-from tools.triton.cases import LAYOUTS, Case, cases
 
-# Public op of tools.gpu -> the ops of the schema that it calls.
-CALLED = {
-    "channelwise_kl": ("channelwise_kl", "channelwise_kl_backward", "channelwise_kl_scale_"),
-    "channelwise_kl of pairs": ("channelwise_kl_layers",),
-    "dual_mask_loss": ("dual_mask", "dual_mask_backward"),
-    "bce_dice_loss": ("dual_mask", "dual_mask_backward"),
-    "clamp_project": ("clamp_project", "clamp_project_backward"),
-}
 Row = dict[str, Any]
+# Of more than 2**31 elements the first and last blocks alone are run.
+ELEMENTS = 2**31 + 3 * 2**12
+ENDS = "lifo,ends:2"
 
 
-def calls(dtypes: list[torch.dtype]) -> Iterator[tuple[str, Case]]:
+def calls(dtypes: Sequence[torch.dtype]) -> Iterator[tuple[str, Call]]:
     for dtype in dtypes:
-        for layout in LAYOUTS:
-            for case in cases(dtype, layout):
+        for layout in NATIVE_LAYOUTS:
+            for call in ops.calls(dtype, layout):
                 name = str(dtype).removeprefix("torch.")
-                yield f"{case.label} {name} {layout}", case
+                yield f"{call.label} {name} {layout}", call
 
 
 def guarded(work: Callable[[], Row], op: str, label: str) -> Row:
@@ -55,15 +48,15 @@ def guarded(work: Callable[[], Row], op: str, label: str) -> Row:
         return {"op": op, "case": label, "error": str(error).splitlines()[0]}
 
 
-def of_case(simt: harness.Library, case: Case, schedules: tuple[str, ...]) -> Row:
+def of_call(simt: harness.Library, call: Call, schedules: tuple[str, ...]) -> Row:
     """Results under every schedule, and what the harness found."""
     results = []
     simt.reset()
     for schedule in schedules:
         with simt.schedule(schedule):
-            results.append(running.results_of(case, NAMESPACE))
+            results.append(running.results_of(call, NAMESPACE))
     launches = simt.report()
-    errors = running.errors_of(case, results[0])
+    errors = running.errors_of(call, results[0])
     return {
         "numerics": all(error <= bound for error, bound in errors),
         "of_bound": max((e / b for e, b in errors if b), default=0.0),
@@ -81,7 +74,7 @@ def names_of(launches: list[Row]) -> list[str]:
     return sorted({launch["kernel"].partition("<")[0] for launch in launches})
 
 
-def of_traffic(simt: harness.Library, call: Traffic) -> Row:
+def of_traffic(simt: harness.Library, call: Call) -> Row:
     simt.reset()
     op = getattr(getattr(torch.ops, NAMESPACE), call.op).default
     with torch.no_grad():
@@ -92,7 +85,7 @@ def of_traffic(simt: harness.Library, call: Traffic) -> Row:
     ideal = sum(m["ideal_sectors"] for m in moved)
     touched = sum(m["access_sectors"] for m in moved)
     return {
-        "bytes_over_floor": 32 * sectors / call.floor,
+        "bytes_over_minimum": 32 * sectors / call.minimum,
         "sectors_over_ideal": touched / max(1, ideal),
         # An odd row start may cost one more sector for each access.
         "beyond_one_extra": max(0, touched - ideal - sum(m["accesses"] for m in moved)),
@@ -103,11 +96,11 @@ def of_traffic(simt: harness.Library, call: Traffic) -> Row:
     }
 
 
-def of_large(simt: harness.Library, call: Large) -> Row:
+def of_large(simt: harness.Library, call: Call) -> Row:
     """Whether the last blocks stay within the tensors, and what they write is right."""
     simt.reset()
     op = getattr(getattr(torch.ops, NAMESPACE), call.op).default
-    with torch.no_grad(), simt.schedule(SCHEDULE):
+    with torch.no_grad(), simt.schedule(ENDS):
         results = op(*call.arguments)
     launches = simt.report()
     wrong = harness.findings(launches)
@@ -123,12 +116,12 @@ def of_checks(simt: harness.Library, quick: bool) -> Iterator[Row]:
     """The checks of tools.gpu_check on the same kernels: edges, layouts, gradients."""
     backends.register("simt", backends.Backend(("cpu",), bind(NAMESPACE)))
     # Rows of half a million pixels take minutes on the CPU.
-    chosen = [c for c in checks.cases(quick) if torch.Size(c.shape).numel() < 200_000]
+    chosen = [c for c in ops.cases(quick) if torch.Size(c.shape).numel() < 200_000]
     for case in chosen:
         simt.reset()
         outcome = correctness.run([case], "simt", torch.device("cpu"))[0]
         launches = simt.report()
-        for op in CALLED.get(case.op, (case.op,)):
+        for op in ops.functions()[case.op].operators:
             yield {
                 "op": op,
                 "case": case.name,
@@ -148,22 +141,21 @@ def rows(variant: str, quick: bool, only: list[str], library: Path | None) -> li
 
     torch.set_num_threads(1)
     simt = harness.load(variant, library)
-    every = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-    dtypes = [torch.float32, torch.bfloat16] if quick else every
+    dtypes = (FLOAT, BRAIN) if quick else DTYPES
     schedules = harness.SCHEDULES if variant == "plain" else ("lifo", "rev,descending")
     found = [
-        guarded(lambda case=case: of_case(simt, case, schedules), case.op, label)
-        for label, case in calls(dtypes)
-        if wanted(case.op)
+        guarded(lambda call=call: of_call(simt, call, schedules), call.op, label)
+        for label, call in calls(dtypes)
+        if wanted(call.op)
     ]
     if variant == "seen":
-        for dtype in dtypes if quick else (torch.float32, torch.float16):
+        for dtype in dtypes if quick else (FLOAT, HALF):
             found += [
                 guarded(lambda call=call: of_traffic(simt, call), call.op, f"{call.label} {dtype}")
-                for call in traffic(dtype)
+                for call in ops.traffic(dtype)
                 if wanted(call.op)
             ]
-        for call in large():
+        for call in ops.large(ELEMENTS):
             if not wanted(call.op):
                 continue
             label = f"{call.label}, more than 2**31 elements"

@@ -7,34 +7,18 @@ from typing import Any
 
 Row = dict[str, Any]
 
-OPS = (
-    "channelwise_kl",
-    "channelwise_kl_layers",
-    "channelwise_kl_backward",
-    "channelwise_kl_scale_",
-    "dual_mask",
-    "dual_mask_backward",
-    "clamp_project",
-    "clamp_project_backward",
-    "pgd_step_",
-    "momentum_step_",
-    "image_pack",
-    "image_unpack",
-)
 COLUMNS = (
     "numerics",
     "schedules",
     "sanitizers",
     "races",
-    "bytes / floor",
+    "bytes / minimum",
     "sectors / ideal",
     "registers",
     "spills",
 )
-# A list of layers launches what single pairs launch.
-SAME_KERNELS = {"channelwise_kl_layers": "channelwise_kl"}
-MOST_OVER_FLOOR = 1.02
-MOST_OVER_IDEAL = 1.05
+MOST_BYTES = 1.02
+MOST_SECTORS = 1.05
 
 
 class Cells(dict[str, str]):
@@ -96,19 +80,19 @@ def cuda_cells(
     ]
     launches = sum(r.get("launches", 0) for r in mine)
     cells.put("races", f"{len(findings)} in {launches} launches", findings)
-    moved = [r for r in mine if r.get("bytes_over_floor") is not None]
-    most = _largest(moved, "bytes_over_floor")
+    moved = [r for r in mine if r.get("bytes_over_minimum") is not None]
+    most = _largest(moved, "bytes_over_minimum")
     far = [
-        f"{r['case']}: {r['bytes_over_floor']:.4f}"
+        f"{r['case']}: {r['bytes_over_minimum']:.4f}"
         for r in moved
-        if not r["bytes_over_floor"] <= MOST_OVER_FLOOR
+        if not r["bytes_over_minimum"] <= MOST_BYTES
     ]
-    cells.put("bytes / floor", f"{most:.3f}", far or ([] if moved else ["not counted"]))
+    cells.put("bytes / minimum", f"{most:.3f}", far or ([] if moved else ["not counted"]))
     aligned = [r for r in moved if r["aligned"]]
     far = [
         f"{r['case']}: {r['sectors_over_ideal']:.4f}"
         for r in aligned
-        if not r["sectors_over_ideal"] <= MOST_OVER_IDEAL
+        if not r["sectors_over_ideal"] <= MOST_SECTORS
     ]
     far += [f"{r['case']}: more than one extra" for r in moved if r["beyond_one_extra"]]
     cells.put("sectors / ideal", f"{_largest(aligned, 'sectors_over_ideal'):.3f}", far)
@@ -119,9 +103,11 @@ def cuda_cells(
     return cells
 
 
-def triton_cells(op: str, interpreted: list[Row], compiled: list[Row]) -> Cells:
+def triton_cells(op: str, interpreted: list[Row], compiled: list[Row], compiled_as: str) -> Cells:
     """In the interpreter, bounds of every lane stand in the sanitizers' column, and the widths of
-    accesses in machine code in that of the sectors: Triton decides what a warp touches."""
+    accesses in machine code in that of the sectors: Triton decides what a warp touches.
+
+    ``compiled_as``: the operator of the compiled kernels, which this one launches."""
     cells = Cells()
     mine = _of(interpreted, op)
     ran = [r for r in mine if not r["bounds"]]
@@ -139,13 +125,13 @@ def triton_cells(op: str, interpreted: list[Row], compiled: list[Row]) -> Cells:
     launches = sum(len(r["launches"]) for r in ran)
     cells.put("races", f"{len(races)} in {launches} launches", races)
     far = [
-        f"{r['dtype']} {r['layout']} {r['case']}: {r['sectors_over_floor']:.4f}"
+        f"{r['dtype']} {r['layout']} {r['case']}: {r['sectors_over_minimum']:.4f}"
         for r in ran
-        if r["sectors_over_floor"] is not None and not r["sectors_over_floor"] <= MOST_OVER_FLOOR
+        if r["sectors_over_minimum"] is not None and not r["sectors_over_minimum"] <= MOST_BYTES
     ]
-    cells.put("bytes / floor", f"{_largest(ran, 'sectors_over_floor'):.3f}", far)
+    cells.put("bytes / minimum", f"{_largest(ran, 'sectors_over_minimum'):.3f}", far)
 
-    kernels = _of(compiled, SAME_KERNELS.get(op, op))
+    kernels = _of(compiled, compiled_as)
     aligned = [k for k in kernels if k["wide"] is not None]
     narrow = [
         f"sm_{k['architecture']} {k['kernel']} {k['dtype']}" for k in aligned if not k["wide"]

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from ansm_fast.ops import triton_launch
 from ansm_fast.ops.discovery import define_ops
 from ansm_fast.ops.triton import NAMESPACE
+from tools.ops import compiled_calls
 
 ARCHITECTURES = (80, 90, 100)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -40,7 +40,6 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 REGISTERS = 65536  # of one multiprocessor
 # Kernels that walk a few numbers for each row or sample, whatever their alignment.
 SMALL = ("combine", "sum_kernel", "scales_kernel", "shrink", "radial")
-Call = tuple[str, str, bool, tuple[Any, ...]]  # op, label, whether rows start aligned, arguments
 
 define_ops(NAMESPACE)
 
@@ -58,98 +57,6 @@ class Device:
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", self.architecture, 32)
-
-
-# --- calls that make ops launch every kernel in the shapes they are made for ---------------------
-
-
-def laid_out(shape: tuple[int, ...], dtype: torch.dtype, last: bool) -> Tensor:
-    if not last:
-        return torch.empty(shape, dtype=dtype)
-    return torch.empty((shape[0], *shape[2:], shape[1]), dtype=dtype).movedim(-1, 1)
-
-
-def kl_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
-    """Rows of several lengths, the longest that one tile holds among them, and split ones."""
-    longest = (64, 64) if dtype == torch.float64 else (64, 128)
-    sizes = [longest, (128, 128), (64, 64), (64, 32), (16, 16), (7, 7), (61, 67)]
-    for last in (False, True):
-        for size in sizes[: 2 if brief else None]:
-            for alpha, grads in (
-                (0.0, (True, False)), (0.0, (False, True)), (0.1, (True, True)),
-                (0.0, (False, False)),
-            ):  # fmt: skip
-                if grads != (True, False) and size not in sizes[:4]:
-                    continue
-                maps = [laid_out((1, 64, *size), dtype, last) for _ in range(2)]
-                shape = f"64x{size[0]}x{size[1]}{' last' if last else ''}"
-                which = "".join("ft"[k] for k in range(2) if grads[k])
-                label = f"{shape} alpha={alpha:g} gradients={which or 'none'}"
-                aligned = last or size[0] % 2 == 0
-                yield "channelwise_kl", label, aligned, (*maps, 1.0, alpha, True, 4, *grads)
-        gradient = laid_out((1, 64, 64, 64), dtype, last)
-        layout = "last" if last else "planar"
-        yield "channelwise_kl_scale_", f"uniform {layout}", True, (gradient, torch.empty(()))
-        yield "channelwise_kl_backward", f"per row {layout}", True, (torch.empty(1, 64), gradient)
-
-
-def dual_mask_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
-    weights, number = (1.0,) * 6, torch.empty(1, dtype=torch.float64)
-    for side in (512,) if brief else (512, 511):
-        shape = (2, 1, side, side)
-        z, z_orig, soft, blend = (torch.empty(shape, dtype=dtype) for _ in range(4))
-        hard, levels = torch.empty(shape, dtype=torch.bool), torch.empty(shape, dtype=torch.uint8)
-        calls = {
-            "shared mask": (z, z_orig, hard, None, None, None, None, weights, None, 2),
-            "one branch": (z, None, levels, None, soft, None, number, weights, 2, 0),
-            "everything": (z, z_orig, soft, levels, soft, blend, number, weights, 1, 1),
-        }
-        for name, arguments in calls.items():
-            yield "dual_mask", f"{side}x{side} {name}", side % 2 == 0, arguments
-            branches = 1 if arguments[1] is None else 2
-            sums = torch.empty((branches, 2, 5), dtype=torch.float64)
-            grad = torch.empty(2 if arguments[-1] == 0 else ())
-            backward = (grad, sums, *arguments, True, branches == 2)
-            yield "dual_mask_backward", f"{side}x{side} {name}", side % 2 == 0, backward
-
-
-def perturbation_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
-    for side in (256,) if brief else (256, 255):
-        tensors = [torch.empty((2, 3, side, side), dtype=dtype) for _ in range(4)]
-        adv, image, noise, grad = tensors
-        each = torch.empty(2, dtype=torch.float64)
-        for l2 in (False, True):
-            for eps in (None, each):
-                limits = (0.1, eps, l2, 0.0, 1.0)
-                label = f"{side}x{side} {'l2' if l2 else 'linf'}"
-                label += "" if eps is None else " per sample"
-                yield "clamp_project", label, side % 2 == 0, (image, noise, *limits)
-                yield (
-                    "clamp_project_backward",
-                    label,
-                    side % 2 == 0,
-                    (grad, image, noise, *limits, True, True),
-                )
-                yield "pgd_step_", label, side % 2 == 0, (adv, grad, image, 0.1, eps, *limits)
-                step = (adv, noise, grad, image, 0.1, eps, *limits[:2], 0.9, *limits[2:])
-                yield "momentum_step_", label, side % 2 == 0, step
-
-
-def image_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
-    each = torch.empty(2, dtype=torch.float64)
-    for last in (False, True):
-        for bgr in (True, False):
-            label = f"{'BGR' if bgr else 'RGB'}{' last' if last else ''}"
-            images = torch.empty((2, 256, 256, 3), dtype=torch.uint8)
-            yield "image_pack", label, True, (images, bgr, last, dtype)
-            image, noise = (laid_out((2, 3, 256, 256), dtype, last) for _ in range(2))
-            yield "image_unpack", label, True, (image, None, 0.0, None, False, bgr)
-            yield "image_unpack", f"{label} bounded", True, (image, noise, 0.0, each, True, bgr)
-
-
-def calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:
-    for make in (kl_calls, dual_mask_calls, perturbation_calls, image_calls):
-        yield from make(dtype, brief)
 
 
 # --- what becomes of a kernel --------------------------------------------------------------------
@@ -214,11 +121,11 @@ def rows(
                 device.architecture = architecture
                 compiled = launcher.kernel.warmup(*arguments, grid=grid, **options)
                 name, warps = launcher.kernel.fn.__name__, compiled.metadata.num_warps
-                room = launcher.kernel.fn.__module__.split(".")[-2]
+                folder = launcher.kernel.fn.__module__.split(".")[-2]
                 key = (architecture, name, compiled.hash)
                 if key in found:
                     continue
-                row = current | {"room": room, "kernel": name, "architecture": architecture}
+                row = current | {"folder": folder, "kernel": name, "architecture": architecture}
                 row |= {"warps": warps} | resources(compiled.asm["cubin"])
                 row["occupancy"] = occupancy(row["registers"], warps)
                 flags = {k: v for k, v in options.items() if k != "num_warps"}
@@ -231,9 +138,11 @@ def rows(
     triton_launch._Launcher.__getitem__ = compile_instead  # type: ignore[assignment,method-assign]
     try:
         for dtype in dtypes:
-            for op, label, aligned, arguments in calls(getattr(torch, dtype), brief):
-                current = {"op": op, "dtype": dtype, "case": label, "aligned": aligned}
-                getattr(getattr(torch.ops, NAMESPACE), op).default(*arguments)
+            for call in compiled_calls(getattr(torch, dtype), brief):
+                current = {
+                    "op": call.op, "dtype": dtype, "case": call.label, "aligned": call.aligned,
+                }  # fmt: skip
+                getattr(getattr(torch.ops, NAMESPACE), call.op).default(*call.arguments)
     finally:
         triton_launch._Launcher.__getitem__ = original  # type: ignore[method-assign]
     return list(found.values())
@@ -253,7 +162,7 @@ def main() -> None:
         sys.exit(min(bad, 1))
     for row in found:
         print(
-            f"sm_{row['architecture']} {row['room']:15} {row['kernel']:24} {row['dtype']:9} "
+            f"sm_{row['architecture']} {row['folder']:15} {row['kernel']:24} {row['dtype']:9} "
             f"{row['case']:44} warps {row['warps']:2}  registers {row['registers']:3}  "
             f"stack {row['stack']}  spills {row['spills']}  occupancy {row['occupancy']:.2f}  "
             f"loads {row['loads']}  stores {row['stores']}"

@@ -22,26 +22,27 @@ warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of inf an
 import torch  # noqa: E402
 from triton.runtime.errors import InterpreterError  # noqa: E402
 
+from ansm_fast.ops.cases import NATIVE_LAYOUTS, Call  # noqa: E402
+from tools.ops import calls  # noqa: E402
 from tools.triton.accesses import ORDERS, OutOfBounds  # noqa: E402
-from tools.triton.cases import LAYOUTS, Case, cases  # noqa: E402
 from tools.triton.running import row_of  # noqa: E402
 
-SECTORS_OVER_FLOOR = 1.02
+SECTORS_OVER_MINIMUM = 1.02
 
 
 def wrong(row: dict[str, Any]) -> bool:
     if row["bounds"] or not row["numerics"] or not row["schedules"] or row["races"]:
         return True
-    return row["floor"] is not None and row["sectors_over_floor"] > SECTORS_OVER_FLOOR
+    return row["minimum"] is not None and row["sectors_over_minimum"] > SECTORS_OVER_MINIMUM
 
 
-def chosen(every: Iterable[Case], brief: bool) -> Iterator[Case]:
-    """All cases, or every third of each op and so at least one."""
+def chosen(every: Iterable[Call], brief: bool) -> Iterator[Call]:
+    """All calls, or every third of each op and so at least one."""
     seen: Counter[str] = Counter()
-    for case in every:
-        if not brief or seen[case.op] % 3 == 0:
-            yield case
-        seen[case.op] += 1
+    for call in every:
+        if not brief or seen[call.op] % 3 == 0:
+            yield call
+        seen[call.op] += 1
 
 
 def rows(
@@ -50,13 +51,13 @@ def rows(
     """One row for every op, dtype, layout and case; ``bounds`` names an access out of bounds."""
     found = []
     for name in dtypes:
-        for layout in LAYOUTS:
-            for case in chosen(cases(getattr(torch, name), layout), brief):
+        for layout in NATIVE_LAYOUTS:
+            for call in chosen(calls(getattr(torch, name), layout), brief):
                 row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
                 try:
-                    row |= row_of(case, ORDERS[:orders])
+                    row |= row_of(call, ORDERS[:orders])
                 except (InterpreterError, OutOfBounds) as error:
-                    row |= {"op": case.op, "case": case.label, "bounds": str(error)}
+                    row |= {"op": call.op, "case": call.label, "bounds": str(error)}
                 found.append(row)
     return found
 
@@ -74,13 +75,13 @@ def main() -> None:
         print(json.dumps(found))
         sys.exit(min(bad, 1))
     for row in found:
-        ratio = row.get("sectors_over_floor")
+        ratio = row.get("sectors_over_minimum")
         print(
             f"{row['op']:24} {row['dtype']:9} {row['layout']:14} {row['case']:36} "
             f"error {row.get('error', float('nan')):.1e} {'ok' if row.get('numerics') else 'BAD'}  "
             f"schedules {row.get('schedules')}  races {len(row.get('races', []))}  "
             f"bounds {row['bounds'] or 'ok'}  "
-            + (f"sectors/floor {ratio:.4f}" if ratio is not None else "")
+            + (f"sectors/minimum {ratio:.4f}" if ratio is not None else "")
         )
     print(f"{len(found)} cases, {bad} wrong")
     sys.exit(min(bad, 1))

@@ -1,4 +1,4 @@
-"""Runs a case on interpreted kernels: its results, its error, what it touched."""
+"""Runs a call on interpreted kernels: its results, its error, what it touched."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.cases import Call, in_double
 from ansm_fast.ops.triton import NAMESPACE
 from tools.triton.accesses import ORDERS, Accesses
-from tools.triton.cases import Case, bound_of, in_double
 
 
 def flat(results: Any) -> list[Tensor]:
@@ -29,11 +29,11 @@ def copied(arguments: Sequence[Any]) -> list[Any]:
     ]
 
 
-def results_of(case: Case, namespace: str = NAMESPACE) -> list[Tensor]:
-    arguments = copied(case.arguments)
-    op = getattr(getattr(torch.ops, namespace), case.op).default
+def results_of(call: Call, namespace: str = NAMESPACE) -> list[Tensor]:
+    arguments = copied(call.arguments)
+    op = getattr(getattr(torch.ops, namespace), call.op).default
     returned = flat(op(*arguments))
-    return [arguments[k] for k in case.written] + returned
+    return [arguments[k] for k in call.written] + returned
 
 
 def error(found: Tensor, true: Tensor) -> float:
@@ -54,13 +54,13 @@ def error(found: Tensor, true: Tensor) -> float:
     return float(wrong.nan_to_num(nan=float("inf")).max()) / (scale or 1.0)
 
 
-def errors_of(case: Case, found: list[Tensor]) -> list[tuple[float, float]]:
+def errors_of(call: Call, found: list[Tensor]) -> list[tuple[float, float]]:
     """(error, bound) of every result against the float64 truth."""
-    true = case.truth(*in_double(copied(case.arguments)))
-    assert len(found) == len(true), (case.op, len(found), len(true))
-    if case.op == "image_unpack":  # rounded to levels after the sums in the image's own precision
-        true = case.truth(*copied(case.arguments))
-    return [(error(f, t), bound_of(case, f)) for f, t in zip(found, true, strict=True)]
+    assert call.truth is not None
+    given = copied(call.arguments)
+    true = call.truth(*(given if call.exact else in_double(given)))
+    assert len(found) == len(true), (call.op, len(found), len(true))
+    return [(error(f, t), call.bound(f)) for f, t in zip(found, true, strict=True)]
 
 
 def same_bits(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -70,20 +70,20 @@ def same_bits(one: list[Tensor], other: list[Tensor]) -> bool:
     )
 
 
-def row_of(case: Case, orders: Sequence[str] = ORDERS) -> dict[str, Any]:
-    """Numerics, schedules, races and bytes of one case."""
+def row_of(call: Call, orders: Sequence[str] = ORDERS) -> dict[str, Any]:
+    """Numerics, schedules, races and bytes of one call."""
     by_order, seen = [], None
     for order in orders:
         with Accesses(order) as accesses:
-            by_order.append(results_of(case))
+            by_order.append(results_of(call))
         seen = seen or accesses
     assert seen is not None
-    errors = errors_of(case, by_order[0])
+    errors = errors_of(call, by_order[0])
     sectors = 32 * sum(launch.sectors for launch in seen.launches)
     touched = sum(launch.read_bytes + launch.written_bytes for launch in seen.launches)
     return {
-        "op": case.op,
-        "case": case.label,
+        "op": call.op,
+        "case": call.label,
         "launches": [launch.kernel for launch in seen.launches],
         "programs": sum(launch.programs for launch in seen.launches),
         "error": max(error for error, _ in errors),
@@ -92,7 +92,7 @@ def row_of(case: Case, orders: Sequence[str] = ORDERS) -> dict[str, Any]:
         "races": seen.races,
         "bytes": touched,
         "sector_bytes": sectors,
-        "floor": case.floor,
-        "bytes_over_floor": None if case.floor is None else touched / case.floor,
-        "sectors_over_floor": None if case.floor is None else sectors / case.floor,
+        "minimum": call.minimum,
+        "bytes_over_minimum": None if call.minimum is None else touched / call.minimum,
+        "sectors_over_minimum": None if call.minimum is None else sectors / call.minimum,
     }

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from ansm_fast.ops.cases import DTYPES, LAYOUTS, Case
 from tools import gpu_check
 from tools.gpu import calls, correctness, results, rules
-from tools.gpu.cases import DTYPES, LAYOUTS, OPS, Case, cases
 from tools.gpu.correctness import PASSED
+from tools.ops import cases, functions
 
 CPU = torch.device("cpu")
 
@@ -31,13 +32,13 @@ def without_gpu() -> None:
 def test_cases_cover_every_op_dtype_and_layout() -> None:
     every = cases()
     assert len({case.name for case in every}) == len(every)
-    assert {case.op for case in every} == set(OPS)
-    for op in set(OPS) - {"image_pack", "channelwise_kl of pairs"}:
+    assert {case.op for case in every} == set(functions())
+    for op in set(functions()) - {"image_pack", "channelwise_kl of pairs"}:
         found = {(case.dtype, case.layout) for case in every if case.op == op}
         assert found == {(dtype, layout) for dtype in DTYPES for layout in LAYOUTS}
     assert {case.rule for case in every} == set(rules.RULES)
     quick = cases(quick=True)
-    assert {case.op for case in quick} == set(OPS) and len(quick) < len(every) / 2
+    assert {case.op for case in quick} == set(functions()) and len(quick) < len(every) / 2
 
 
 def test_tensors_of_a_case_are_the_same_every_time_and_lie_as_asked() -> None:

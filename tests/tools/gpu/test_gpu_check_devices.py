@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from ansm_fast.ops.cases import Case
 from tools.bench import timing
 from tools.gpu import calls, facts, features, large
-from tools.gpu.cases import Case
 
 CPU = torch.device("cpu")
 CASE = Case("channelwise_kl", (2, 3, 8, 8))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tools.gpu import features, large, sanitizer
-from tools.gpu.cases import OPS
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED
+from tools.ops import functions
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_compile_and_autocast_on_the_cpu() -> None:
     compiled = functools.partial(features.compiled, compiler="aot_eager")
     outcomes = features.run("cpu", CPU, features.ANYWHERE | {"compile": compiled})
     assert [outcome.detail for outcome in outcomes if outcome.status != PASSED] == []
-    assert {outcome.op for outcome in outcomes} == set(OPS)
+    assert {outcome.op for outcome in outcomes} == set(functions())
 
 
 def test_features_of_a_gpu_are_not_run_without_one() -> None:
@@ -119,4 +119,4 @@ def test_without_the_tool_that_is_stated(monkeypatch) -> None:
 
 
 def test_the_sanitizers_target_has_every_op() -> None:
-    assert {case.op for case in sanitizer.target_cases()} == set(OPS)
+    assert {case.op for case in sanitizer.target_cases()} == set(functions())

@@ -18,7 +18,7 @@ from tools.triton.compile_report import Device, rows, wrong
 
 def test_no_instance_spills() -> None:
     found = rows(["float32"], [90], brief=True)
-    kernels = {(row["room"], row["kernel"]) for row in found}
+    kernels = {(row["folder"], row["kernel"]) for row in found}
     assert len(kernels) == 22, sorted(kernels)
     assert not [row for row in found if wrong(row)]
     assert all(0 < row["registers"] <= 255 and row["warps"] <= 16 for row in found)

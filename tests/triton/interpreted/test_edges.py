@@ -18,7 +18,7 @@ from ansm_fast.ops import (
     momentum_step_,
     pgd_step_,
 )
-from tools.triton.cases import DTYPES, laid_out
+from ansm_fast.ops.cases import DTYPES, laid_out
 
 BACKENDS = ("triton", "reference")
 LAYOUTS = ("contiguous", "channels_last")

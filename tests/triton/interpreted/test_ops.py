@@ -5,61 +5,51 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ansm_fast.ops.cases import DTYPES, FLOAT, NATIVE_LAYOUTS, Call, laid_out
 from ansm_fast.ops.triton import NAMESPACE
+from tools.ops import OPS, described
 from tools.triton.accesses import ORDERS
-from tools.triton.cases import (
-    DTYPES,
-    LAYOUTS,
-    dual_mask_cases,
-    image_cases,
-    kl_cases,
-    laid_out,
-    perturbation_cases,
-)
 from tools.triton.running import results_of, row_of, same_bits
-
-ROOMS = (kl_cases, dual_mask_cases, perturbation_cases, image_cases)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("room", ROOMS)
-def test_cases(room, layout, dtype) -> None:
+@pytest.mark.parametrize("layout", NATIVE_LAYOUTS)
+@pytest.mark.parametrize("op", OPS)
+def test_calls(op, layout, dtype) -> None:
     torch.manual_seed(0)
     # Addresses differ between dtypes by their sizes only: interpreter_report.py runs them all.
-    whole = dtype == torch.float32
+    whole = dtype == FLOAT
     orders = ORDERS[:2] if whole else ORDERS[1:2]
-    cases = list(room(dtype, layout))[:: 1 if whole else 3]
-    for case in cases:
-        row = row_of(case, orders)
+    for call in list(described()[op].calls(dtype, layout))[:: 1 if whole else 3]:
+        row = row_of(call, orders)
         assert row["numerics"], row
         assert row["schedules"] == len(orders), row
         assert not row["races"], row
-        if case.floor is not None:
-            assert row["bytes_over_floor"] <= 1.0, row
-            assert row["sectors_over_floor"] <= 1.02, row
+        if call.minimum is not None:
+            assert row["bytes_over_minimum"] <= 1.0, row
+            assert row["sectors_over_minimum"] <= 1.02, row
 
 
 @pytest.mark.parametrize("layout", ["gaps", "misaligned"])
-@pytest.mark.parametrize("room", ROOMS)
-def test_other_layouts_give_the_same(room, layout) -> None:
+@pytest.mark.parametrize("op", OPS)
+def test_other_layouts_give_the_same(op, layout) -> None:
     """A view with gaps is copied, a misaligned one read as it is."""
-    for case in list(room(torch.float32, "contiguous"))[::3]:
-        expected = results_of(case)
+    for call in list(described()[op].calls(FLOAT, "contiguous"))[::3]:
+        expected = results_of(call)
         moved = [
             laid_out(a, layout) if isinstance(a, torch.Tensor) and a.dim() > 2 else a
-            for a in case.arguments
+            for a in call.arguments
         ]
-        arguments = case.arguments
-        case.arguments = tuple(moved)
-        found = _called(case) if case.written else results_of(case)
-        case.arguments = arguments
-        assert same_bits(found, expected), (case.op, case.label)
+        arguments = call.arguments
+        call.arguments = tuple(moved)
+        found = _called(call) if call.written else results_of(call)
+        call.arguments = arguments
+        assert same_bits(found, expected), (call.op, call.label)
 
 
-def _called(case) -> list[torch.Tensor]:
+def _called(call: Call) -> list[torch.Tensor]:
     """In-place results through the views themselves; a gradient with gaps is refused."""
-    if case.op == "channelwise_kl_scale_" and not case.arguments[0].is_contiguous():
-        return results_of(case)
-    getattr(getattr(torch.ops, NAMESPACE), case.op).default(*case.arguments)
-    return [case.arguments[k] for k in case.written]
+    if call.op == "channelwise_kl_scale_" and not call.arguments[0].is_contiguous():
+        return results_of(call)
+    getattr(getattr(torch.ops, NAMESPACE), call.op).default(*call.arguments)
+    return [call.arguments[k] for k in call.written]

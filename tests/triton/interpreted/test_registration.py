@@ -6,23 +6,24 @@ import pytest
 import torch
 
 from ansm_fast.ops import channelwise_kl, clamp_project, dual_mask_loss, pgd_step_
+from ansm_fast.ops.cases import NATIVE_LAYOUTS as LAYOUTS
 from ansm_fast.ops.triton import NAMESPACE
-from tools.triton.cases import LAYOUTS, cases
+from tools.ops import calls
 
 
-def smallest_cases(layout: str):
+def smallest_calls(layout: str):
     """One call of every op."""
     found = {}
-    for case in cases(torch.float32, layout):
-        found.setdefault(case.op, case)
+    for call in calls(torch.float32, layout):
+        found.setdefault(call.op, call)
     return found
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(layout) -> None:
-    for op, case in smallest_cases(layout).items():
+    for op, call in smallest_calls(layout).items():
         torch.library.opcheck(
-            getattr(getattr(torch.ops, NAMESPACE), op).default, case.arguments,
+            getattr(getattr(torch.ops, NAMESPACE), op).default, call.arguments,
             test_utils=("test_schema", "test_faketensor"),
         )  # fmt: skip
 
