@@ -9,6 +9,9 @@ gpu_check        every op on a GPU, checked and timed (gpu/, bench/)
 check_abi        the built library's symbols
 check_cuda_link  the built CUDA library's symbols, and which ops it registers
 instructions     counts instructions in the machine code, for the roofline
-pictures         draws the kernels' data flow (flows) and the roofline
+pictures         draws the kernels' data flow and the roofline
 training_fields  writes docs/training_fields.md
+
+Each finds the ops by their folders (ops), and what their cases.py say (cases); commands is how
+each is told what to run.
 """

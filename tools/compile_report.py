@@ -1,6 +1,6 @@
 """Compiles every op's cuda.cuh alone and reports what its kernels take of a GPU.
 
-    python -m tools.compile_report [--update] [OP ...]
+    python -m tools.compile_report [--update] [--ops OP ...]
 
 For sm_80, sm_90 and sm_100: registers, spills, stack, shared memory, occupancy in theory, and the
 128-bit loads and stores of global memory in the machine code. The table is compared with the
@@ -11,7 +11,6 @@ Needs nvcc, and cuobjdump and nvdisasm from the toolkit or from Triton's wheel; 
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import re
@@ -26,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_backend import cuda_library
-from tools.ops import KERNELS, OPS
+from tools import commands
+from tools.ops import KERNELS
 
 ARCHITECTURES = (80, 90, 100)
 SHARED_PER_MULTIPROCESSOR = {80: 164 << 10, 90: 228 << 10, 100: 228 << 10}
@@ -276,8 +276,8 @@ def worse_than_committed(results: dict[str, Kernels], version: str) -> list[str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ops", nargs="*", metavar="OP", help="only these")
+    parser = commands.parser_of(__doc__)
+    commands.add_ops(parser)
     parser.add_argument("--update", action="store_true", help="rewrite the tables")
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -285,7 +285,7 @@ def main() -> None:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"compile_report: {error}")
-    results = compiled(arguments.ops or OPS, toolkit)
+    results = compiled(commands.chosen_ops(parser, arguments.ops), toolkit)
     tables = {op: table_of(op, kernels, toolkit.version) for op, kernels in results.items()}
     print("\n".join(tables.values()))
     count = sum(map(len, results.values()))

@@ -1,6 +1,6 @@
 """Checks and measures every CUDA and Triton op on a GPU, in one command.
 
-    python -m tools.gpu_check [--quick] [--large] [--parts LIST] [-o FILE]
+    python -m tools.gpu_check [--quick] [--large] [--parts NAME ...] [-o FILE]
     python -m tools.gpu_check --backends cpu [--quick]     on the CPU, correctness alone
     python -m tools.gpu_check --update-page                docs/gpu_results.md, of committed files
 
@@ -23,26 +23,25 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tools import commands
 from tools.bench import suite
+from tools.cases import cases, folders
 from tools.gpu import correctness, facts, features, large, results, sanitizer, targets
 from tools.gpu.correctness import FAILED, PASSED, Outcome
-from tools.ops import cases, functions
 
 PARTS = ("correctness", "features", "sanitizer", "benchmark")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backends", help="names separated by commas; by default cuda,triton")
+    parser = commands.parser_of(__doc__)
+    commands.add_ops(parser)
+    parser.add_argument("--backends", nargs="+", metavar="NAME", help="by default cuda and triton")
     parser.add_argument("--quick", action="store_true", help="small cases, fewer benchmarks")
-    parser.add_argument("--ops", help="these ops alone, separated by commas")
-    parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
-        "--peers",
-        help="of the benchmark: of eager, compile, liger; all by default; compile is slow",
-    )
+        "--peers", nargs="+", choices=suite.PEERS, default=suite.PEERS,
+        help="of the benchmark; compile is slow",
+    )  # fmt: skip
     parser.add_argument(
         "--large", action="store_true", help="also tensors of more than 2**31 elements"
     )
@@ -52,13 +51,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--update-page", action="store_true", help="write docs/gpu_results.md")
     parser.add_argument("--sanitize-target", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    unknown = set(arguments.parts.split(",")) - set(PARTS)
-    if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if arguments.peers and set(arguments.peers.split(",")) - set(suite.PEERS):
-        parser.error(f"--peers takes {', '.join(suite.PEERS)}")
-    if arguments.ops and set(arguments.ops.split(",")) - set(functions()):
-        parser.error(f"--ops takes {', '.join(functions())}")
+    arguments.ops = commands.chosen(parser, arguments.ops, folders())
     return arguments
 
 
@@ -84,11 +77,9 @@ def _guarded(part: str, backend: str, run: Callable[[], list[Outcome]]) -> list[
 
 def check(backend: str, arguments: argparse.Namespace) -> Iterator[list[Outcome]]:
     """The parts of one backend in turn, all but the benchmark; on the CPU correctness alone."""
-    device, parts = targets.device_of(backend), arguments.parts.split(",")
+    device, parts = targets.device_of(backend), arguments.parts
     if "correctness" in parts:
-        chosen = cases(arguments.quick)
-        if arguments.ops:
-            chosen = [case for case in chosen if case.op in arguments.ops.split(",")]
+        chosen = [case for case in cases(arguments.quick) if case.op in arguments.ops]
         yield _guarded("values", backend, lambda: correctness.run(chosen, backend, device))
     if device.type != "cuda":
         return
@@ -112,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--backends cpu checks the ops' values on the CPU"
         )
         return 2
-    names = (arguments.backends or ",".join(targets.ON_A_GPU)).split(",")
+    names = arguments.backends or targets.ON_A_GPU
     try:
         can, cannot = _runnable(names)
     except ValueError as error:
@@ -134,14 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for found in check(name, arguments):
             outcomes += found
             record.write(outcomes, None)
-    if on_gpu and "benchmark" in arguments.parts.split(","):
-        options = {"peers": arguments.peers.split(",")} if arguments.peers else {}
+    if on_gpu and "benchmark" in arguments.parts:
         try:
             measured = suite.measure_all(
                 on_gpu,
                 quick=arguments.quick,
                 keep=lambda found: record.write(outcomes, found),
-                **options,
+                peers=arguments.peers,
             )
         except Exception as error:
             reason = correctness.one_line(error)

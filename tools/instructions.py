@@ -1,6 +1,6 @@
 """Counts the instructions that the CUDA kernels take for an element, in nvcc's machine code.
 
-    python -m tools.instructions [OP ...]
+    python -m tools.instructions [--ops OP ...]
 
 Writes kernels/<op>/instructions.json, of which tools.pictures draws the roofline. Each kernel of
 launches.yaml is compiled as a function whose flags and sizes are constants (aligned rows, one
@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 from pathlib import Path
 
 from build_backend import cuda_library
-from tools import compile_report
-from tools.ops import KERNELS, OPS, launches
+from tools import commands, compile_report
+from tools.ops import KERNELS, launches
 
 ARCHITECTURES = {"A100": 80, "H100": 90}
 # The kernels become functions of the kernels below, and nothing is launched.
@@ -128,7 +127,7 @@ def count(op: str, nvcc: Path) -> dict[str, dict[str, dict[str, dict[str, float]
 
 def main() -> None:
     nvcc = cuda_library.find_toolkit().nvcc
-    for op in sys.argv[1:] or OPS:
+    for op in commands.ops_of(__doc__):
         if launches(op).get("counted"):
             path = KERNELS / op / "instructions.json"
             path.write_text(json.dumps(count(op, nvcc), indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ansm_fast.ops import bce_dice_loss, dual_mask_loss
+from ansm_fast.ops.mask_checks import REDUCTIONS as REDUCTIONS
 
 # float16 needs a scale, of which GradScaler's first one is 2^16; bfloat16 has float32's range.
 PRECISIONS = [
@@ -17,7 +18,6 @@ PRECISIONS = [
     (torch.float16, 65536.0),
     (torch.bfloat16, 1.0),
 ]
-REDUCTIONS = ("mean", "sum", "none")
 OPS = ("bce_dice_loss", "dual_mask_loss")
 SHAPE = (2, 1, 24, 20)
 

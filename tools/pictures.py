@@ -1,6 +1,6 @@
 """Draws each op's data flow and roofline, and writes the table of the roofline's model.
 
-    python -m tools.pictures [OP ...]
+    python -m tools.pictures [--ops OP ...]
 
 Writes data_flow.svg, roofline.svg and roofline.md of kernels/<op>/, from launches.yaml and
 instructions.json there. Nothing here was measured: bytes are those of the op's README,
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from ansm_fast.evaluation.tables import write_markdown
-from tools.ops import KERNELS, OPS, launches
+from tools import commands
+from tools.ops import KERNELS, launches
 
 MODEL = "model, from datasheets; nothing here was measured on a GPU"
 BLUE, ORANGE, GREEN, GREY = "#dbe9f6", "#fde3cf", "#dff0dc", "#5f6368"
@@ -253,7 +253,7 @@ def page(kernels: list[Kernel], counted: Counts) -> str:
 
 
 def main() -> None:
-    for op in sys.argv[1:] or OPS:
+    for op in commands.ops_of(__doc__):
         described = launches(op)
         if described.get("flow"):
             draw_flow(op, described["unit"], described["flow"])

@@ -1,9 +1,9 @@
 """Plants mistakes in the CUDA kernels, one at a time, and shows that the proof finds each.
 
-    python -m tools.plant_bugs [NAME ...]
+    python -m tools.plant_bugs [--ops NAME ...]
 
-A mistake is a change of one place in a copy of kernels/; kernels/<op>/mistakes.yaml says which, and
-an op's name chooses all of its own. Exits with 1 if one is not found.
+A mistake is a change of one place in a copy of kernels/; kernels/<op>/mistakes.yaml says which.
+NAME is a mistake's, or an op's for all of its own. Exits with 1 if one is not found.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools import commands
 from tools.ops import KERNELS, OPS, ROOT, Mistake, mistakes
 from tools.simt import build
 
@@ -69,12 +70,11 @@ def run(mistake: Mistake) -> list[str]:
 
 
 def main() -> None:
-    every = [mistake for op in OPS for mistake in mistakes(op)]
-    wanted = set(sys.argv[1:])
-    chosen = [m for m in every if not wanted or wanted & {m.name, m.op}]
-    if unknown := wanted - {name for m in every for name in (m.name, m.op)}:
-        known = ", ".join([*OPS, *(mistake.name for mistake in every)])
-        sys.exit(f"plant_bugs: there is no {', '.join(sorted(unknown))}; the names are {known}")
+    parser = commands.parser_of(__doc__)
+    commands.add_ops(parser)
+    every = {mistake.name: mistake for op in OPS for mistake in mistakes(op)}
+    among = {name: mistake.op for name, mistake in every.items()}
+    chosen = [every[name] for name in commands.chosen(parser, parser.parse_args().ops, among)]
     # A report means something only where the kernels as they are give none.
     ops = tuple(sorted({operator for mistake in chosen for operator in mistake.operators}))
     if false := reports(build.library("seen"), ops):

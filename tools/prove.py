@@ -1,6 +1,6 @@
 """Proves the GPU kernels without a GPU, and prints what is proved as a table.
 
-    python -m tools.prove [--quick] [--markdown FILE]
+    python -m tools.prove [--quick] [--update]
 
 A row for each op and kind of kernel. What the columns hold:
 
@@ -20,7 +20,6 @@ Exits with 1 and says what is wrong where a cell is not as it must be. Needs g++
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -28,16 +27,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
+from ansm_fast.evaluation.tables import write_markdown
 from build_backend import cuda_library
-from tools import compile_report
-from tools.ops import OPS, described, operators
+from tools import commands, compile_report
+from tools.cases import described, operators
+from tools.ops import KERNELS, OPS, ROOT
 from tools.proof import summary
 from tools.simt import build, harness
 
-ROOT = Path(__file__).resolve().parents[1]
 Rows = list[dict[str, Any]]
 
 
@@ -89,7 +88,6 @@ def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
 def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
     """The table, and how kernels/<op>/resources.md is no longer true."""
     flags = ["--quick"] if quick else []
-    few = ["--brief", "--dtype", "float32", "bfloat16"] if quick else []
     for variant in ("plain", "address", "seen"):  # built here, one after the other
         build.library(variant)
     interpreter = dict(os.environ, TRITON_INTERPRET="1")
@@ -102,9 +100,9 @@ def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]
             for variant in ("plain", "seen", "address")
         }  # fmt: skip
         interpreted = pool.submit(
-            tool, "tools.triton.interpreter_report", "--json", *few, environment=interpreter
+            tool, "tools.triton.interpreter_report", "--json", *flags, environment=interpreter
         )
-        ahead = pool.submit(tool, "tools.triton.compile_report", "--json", *few)
+        ahead = pool.submit(tool, "tools.triton.compile_report", "--json", *flags)
         ops = pool.submit(compiled_ops)
         found = {variant: future.result() for variant, future in simt.items()}
         triton, compiled, (kernels, worse) = interpreted.result(), ahead.result(), ops.result()
@@ -133,18 +131,15 @@ def show(table: dict[tuple[str, str], summary.Cells]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
-    parser.add_argument("--markdown", type=Path, help="write the table into this document")
+    parser.add_argument("--update", action="store_true", help="write kernels/<op>/proof.md")
     options = parser.parse_args()
     table, worse = proved(options.quick)
     show(table)
-    if options.markdown is not None:
-        from ansm_fast.evaluation.tables import write_markdown
-
-        write_markdown(options.markdown, summary.markdown(table), "proof")
+    if options.update:
+        for op, text in summary.pages(table, operators()).items():
+            write_markdown(KERNELS / op / "proof.md", text, "proof")
     wrong = [f"{op} on {b}: {line}" for (op, b), cells in table.items() for line in cells.wrong]
     wrong += worse
     for line in wrong:

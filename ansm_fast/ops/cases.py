@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ansm_fast.ops.dtypes import FLOATING
+
 FLOAT, DOUBLE, HALF, BRAIN = torch.float32, torch.float64, torch.float16, torch.bfloat16
-DTYPES = (FLOAT, DOUBLE, HALF, BRAIN)
+DTYPES = FLOATING
 HALVES = (HALF, BRAIN)
 LAYOUTS = ("contiguous", "channels_last", "gaps", "misaligned")
 NATIVE_LAYOUTS = LAYOUTS[:2]  # which kernels read as they lie, aligned

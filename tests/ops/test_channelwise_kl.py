@@ -12,11 +12,9 @@ from torch.nn import functional as F
 
 from ansm_fast.ops import channelwise_kl
 from ansm_fast.ops.cases import DTYPES, HALVES, LAYOUTS, laid_out
+from ansm_fast.ops.channelwise_kl.options import DIRECTIONS, REDUCTIONS
 
 from .conftest import BACKENDS, error
-
-DIRECTIONS = ("input_target", "target_input")
-REDUCTIONS = ("mean", "batchmean", "channelmean", "sum", "none")
 
 
 def with_gradients(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tools.ops import KERNELS, OPS, described, mistakes
+from tools.cases import described
+from tools.ops import KERNELS, OPS, mistakes
 
 MISTAKES = [mistake for op in OPS for mistake in mistakes(op)]
 

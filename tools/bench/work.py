@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ansm_fast.ops.cases import Benchmark
 from tools.bench.timing import Work
-from tools.ops import described
+from tools.cases import described
 
 PEERS = ("eager", "compile", "liger")
 

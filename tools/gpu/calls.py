@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops.cases import Case, Tensors, laid_out
-from tools.ops import functions
+from tools.cases import functions
 
 SMALL = ("eps", "alpha", "pos_weight")  # budgets and weights
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 
 from ansm_fast.ops.cases import FLOAT, Case, Tensors
+from tools.cases import described, functions
 from tools.gpu import calls
 from tools.gpu.correctness import NOT_RUN, Outcome, attempt, why_not
-from tools.ops import described, functions
 
 # Of each op those that differ in what is launched.
 CALLS = tuple(case for op in described().values() for case in op.features)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ansm_fast.ops.large import BEYOND
+from tools.cases import described
 from tools.gpu.correctness import NOT_RUN, Outcome, attempt
-from tools.ops import described
 
 
 def free_bytes(device: torch.device) -> int:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops.cases import DOUBLE, HALVES, Case, Tensors
+from tools.cases import functions
 from tools.gpu import calls
-from tools.ops import functions
 
 
 def largest(tensor: Tensor) -> float:

@@ -15,7 +15,7 @@ import sys
 import torch
 
 from ansm_fast.ops.cases import BRAIN, FLOAT, HALF, Case
-from tools import ops
+from tools import cases, ops
 from tools.gpu import calls
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED, Outcome
 
@@ -28,7 +28,7 @@ _TIMEOUT = 1800
 def target_cases() -> list[Case]:
     """One small case of each op, dtype, layout and set of options."""
     chosen: dict[object, Case] = {}
-    for case in ops.cases(quick=True):
+    for case in cases.cases(quick=True):
         if case.values != "random" or 0 in case.shape or case.dtype not in (FLOAT, HALF, BRAIN):
             continue
         key = (case.op, case.dtype, case.layout, case.rule, case.shape, str(case.options))

@@ -1,6 +1,6 @@
 """The CUDA kernels in the SIMT harness: one variant, one process.
 
-    python -m tools.proof.simt plain|address|seen [--quick] [--ops OP ...] [--library FILE]
+    python -m tools.proof.simt plain|address|seen [--quick] [--ops NAME ...] [--library FILE]
 
 Prints JSON: rows of the calls of the ops (the same for both kinds of kernels) and of
 tools.gpu, and of the traffic where accesses are seen.
@@ -8,7 +8,6 @@ tools.gpu, and of the traffic where accesses are seen.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ import torch
 from ansm_fast.ops import backends
 from ansm_fast.ops.cases import BRAIN, DTYPES, FLOAT, HALF, NATIVE_LAYOUTS, Call
 from ansm_fast.ops.discovery import bind
-from tools import ops
+from tools import cases, commands
 from tools.gpu import correctness
 from tools.simt import harness
 from tools.simt.build import NAMESPACE
@@ -35,7 +34,7 @@ ENDS = "lifo,ends:2"
 def calls(dtypes: Sequence[torch.dtype]) -> Iterator[tuple[str, Call]]:
     for dtype in dtypes:
         for layout in NATIVE_LAYOUTS:
-            for call in ops.calls(dtype, layout):
+            for call in cases.calls(dtype, layout):
                 name = str(dtype).removeprefix("torch.")
                 yield f"{call.label} {name} {layout}", call
 
@@ -116,12 +115,12 @@ def of_checks(simt: harness.Library, quick: bool) -> Iterator[Row]:
     """The checks of tools.gpu_check on the same kernels: edges, layouts, gradients."""
     backends.register("simt", backends.Backend(("cpu",), bind(NAMESPACE)))
     # Rows of half a million pixels take minutes on the CPU.
-    chosen = [c for c in ops.cases(quick) if torch.Size(c.shape).numel() < 200_000]
+    chosen = [c for c in cases.cases(quick) if torch.Size(c.shape).numel() < 200_000]
     for case in chosen:
         simt.reset()
         outcome = correctness.run([case], "simt", torch.device("cpu"))[0]
         launches = simt.report()
-        for op in ops.functions()[case.op].operators:
+        for op in cases.functions()[case.op].operators:
             yield {
                 "op": op,
                 "case": case.name,
@@ -152,10 +151,10 @@ def rows(variant: str, quick: bool, only: list[str], library: Path | None) -> li
         for dtype in dtypes if quick else (FLOAT, HALF):
             found += [
                 guarded(lambda call=call: of_traffic(simt, call), call.op, f"{call.label} {dtype}")
-                for call in ops.traffic(dtype)
+                for call in cases.traffic(dtype)
                 if wanted(call.op)
             ]
-        for call in ops.large(ELEMENTS):
+        for call in cases.large(ELEMENTS):
             if not wanted(call.op):
                 continue
             label = f"{call.label}, more than 2**31 elements"
@@ -166,15 +165,14 @@ def rows(variant: str, quick: bool, only: list[str], library: Path | None) -> li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = commands.parser_of(__doc__)
     parser.add_argument("variant", choices=("plain", "address", "seen"))
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument(
-        "--ops", nargs="+", default=[], help="the first kind of calls of these alone"
-    )
+    parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
+    commands.add_ops(parser)
     parser.add_argument("--library", type=Path, help="another build of the variant")
     options = parser.parse_args()
-    found = rows(options.variant, options.quick, options.ops, options.library)
+    only = commands.chosen(parser, options.ops, cases.operators()) if options.ops else []
+    found = rows(options.variant, options.quick, only, options.library)
     json.dump(found, sys.stdout)
 
 

@@ -21,6 +21,13 @@ MOST_BYTES = 1.02
 MOST_SECTORS = 1.05
 
 
+EXPLAINED = """
+
+Made by `python -m tools.prove --update`, without a GPU;
+[what the columns hold](../../docs/kernels.md#what-is-proved).
+"""
+
+
 class Cells(dict[str, str]):
     """A row's cells, and what is wrong with it."""
 
@@ -150,8 +157,11 @@ def triton_cells(op: str, interpreted: list[Row], compiled: list[Row], compiled_
     return cells
 
 
-def markdown(table: dict[tuple[str, str], Cells]) -> str:
-    lines = [f"| op | backend | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for (op, backend), cells in table.items():
-        lines.append(f"| {op} | {backend} | {' | '.join(cells[c] for c in COLUMNS)} |")
-    return "\n".join(lines) + "\n"
+def pages(table: dict[tuple[str, str], Cells], operators: dict[str, str]) -> dict[str, str]:
+    """What kernels/<op>/proof.md shows of each op."""
+    found: dict[str, list[str]] = {}
+    for (name, backend), cells in table.items():
+        lines = found.setdefault(operators[name], [])
+        lines.append(f"| {name} | {backend} | {' | '.join(cells[c] for c in COLUMNS)} |")
+    head = f"| operator | backend | {' | '.join(COLUMNS)} |\n" + "|---" * (len(COLUMNS) + 2) + "|\n"
+    return {op: head + "\n".join(lines) + EXPLAINED for op, lines in found.items()}

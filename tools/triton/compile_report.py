@@ -1,6 +1,6 @@
 """Every instance of every Triton kernel compiled for devices that need not be there.
 
-python -m tools.triton.compile_report [--json] [--brief] [--architecture 80 90 100] [--dtype ...]
+python -m tools.triton.compile_report [--json] [--quick] [--architecture 80 90 100] [--dtype ...]
 
 The ops are called on tensors of real sizes, and what they would launch is compiled as a launch
 would: with the same specializations. Registers, stack and local memory come from the cubin, the
@@ -11,7 +11,6 @@ aligned. Not for the process that interprets kernels.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -32,7 +31,8 @@ from triton.backends.compiler import GPUTarget
 from ansm_fast.ops import triton_launch
 from ansm_fast.ops.discovery import define_ops
 from ansm_fast.ops.triton import NAMESPACE
-from tools.ops import compiled_calls
+from tools import commands
+from tools.cases import compiled_calls
 
 ARCHITECTURES = (80, 90, 100)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -149,13 +149,15 @@ def rows(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--brief", action="store_true", help="fewer sizes, all of them aligned")
+    parser.add_argument("--quick", action="store_true", help="two dtypes, fewer sizes")
     parser.add_argument("--architecture", nargs="+", type=int, default=list(ARCHITECTURES))
-    parser.add_argument("--dtype", nargs="+", default=list(DTYPES))
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     options = parser.parse_args()
-    found = rows(options.dtype, options.architecture, options.brief)
+    found = rows(
+        options.dtype or DTYPES[: 2 if options.quick else None], options.architecture, options.quick
+    )
     bad = sum(map(wrong, found))
     if options.json:
         print(json.dumps(found))

@@ -1,13 +1,12 @@
 """Every Triton op in the interpreter: numerics, schedules, bounds, races, bytes. A row a case.
 
-python -m tools.triton.interpreter_report [--json] [--brief] [--dtype float32 ...] [--orders 3]
+python -m tools.triton.interpreter_report [--json] [--quick] [--dtype float32 ...] [--orders 3]
 
 The exit status is 1 where one of them fails.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,11 +22,13 @@ import torch  # noqa: E402
 from triton.runtime.errors import InterpreterError  # noqa: E402
 
 from ansm_fast.ops.cases import NATIVE_LAYOUTS, Call  # noqa: E402
-from tools.ops import calls  # noqa: E402
+from tools import commands  # noqa: E402
+from tools.cases import calls  # noqa: E402
 from tools.triton.accesses import ORDERS, OutOfBounds  # noqa: E402
 from tools.triton.running import row_of  # noqa: E402
 
 SECTORS_OVER_MINIMUM = 1.02
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def wrong(row: dict[str, Any]) -> bool:
@@ -63,13 +64,15 @@ def rows(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--dtype", nargs="+", default=["float32", "float64", "float16", "bfloat16"])
-    parser.add_argument("--brief", action="store_true", help="every third case of each op")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES)
+    parser.add_argument("--quick", action="store_true", help="two dtypes, every third call")
     parser.add_argument("--orders", type=int, default=len(ORDERS))
     options = parser.parse_args()
-    found = rows(options.dtype, options.orders, options.brief)
+    found = rows(
+        options.dtype or DTYPES[: 2 if options.quick else None], options.orders, options.quick
+    )
     bad = sum(map(wrong, found))
     if options.json:
         print(json.dumps(found))

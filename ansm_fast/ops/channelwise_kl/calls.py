@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, empty, size_of
 from ansm_fast.ops.channelwise_kl import reference
-from ansm_fast.ops.channelwise_kl.registration import REDUCTIONS
+from ansm_fast.ops.channelwise_kl.options import REDUCTIONS
 from ansm_fast.ops.dtypes import accumulation_dtype
 
 NONE, SUM, BATCHMEAN, CHANNELMEAN, MEAN = range(len(REDUCTIONS))
@@ -41,10 +41,12 @@ def layers_truth(
     grad_output: list[Tensor],
 ) -> list[Tensor]:  # fmt: skip
     rest = (temperature, alpha, input_first, reduction)
-    factors = grad_output or [None] * len(input)
+    factors = grad_output or (None,) * len(input)
     each = [
-        truth(a, b, *rest, *wanted)
-        for a, b, *wanted in zip(input, target, grad_input, grad_target, factors, strict=True)
+        truth(a, b, *rest, first, second, factor)
+        for a, b, first, second, factor in zip(
+            input, target, grad_input, grad_target, factors, strict=True
+        )
     ]
     share = 1 if reduction == NONE else len(input)
     return [result[k] / share for k in range(3) for result in each]
@@ -166,16 +168,15 @@ def traffic(dtype: torch.dtype) -> Iterator[Call]:
             label = f"{name} times a factor"
             yield Call(op, label, factored, minimum=least, aligned=aligned)
     for aligned in (True, False):
-        shapes = [entry[1 if aligned else 2] for entry in MAPS[:2]]
-        inputs, targets = ([drawn(shape, dtype) for shape in shapes] for _ in range(2))
+        shapes = [even if aligned else odd for _, even, odd, *_ in MAPS]
+        inputs, targets = ([drawn(shape, dtype) for shape in shapes[:2]] for _ in range(2))
         yield Call(
             "channelwise_kl_layers", "a warp's rows and a block's",
             (inputs, targets, 1.0, 0.0, True, MEAN, [True, True], [False, False], []),
             minimum=3 * size_of(*inputs), aligned=aligned,
         )  # fmt: skip
         for layout in ("contiguous", "channels_last"):
-            shape = MAPS[3][1 if aligned else 2]
-            gradient, factors = drawn(shape, dtype, layout), torch.rand(shape[:2])
+            gradient, factors = drawn(shapes[3], dtype, layout), torch.rand(shapes[3][:2])
             least = 2 * size_of(gradient)
             yield Call(
                 "channelwise_kl_backward", layout, (factors, gradient),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ def many_rows(backend: str, device: torch.device, elements: int) -> str | None:
     input, target = (
         uniform(rows * pixels, device, HALF, seed).view(rows, 1, pixels) for seed in (1, 2)
     )
-    options = {"reduction": "none", "backend": backend}
+    options: dict[str, Any] = {"reduction": "none", "backend": backend}
     whole = channelwise_kl(input.requires_grad_(), target, **options)
     (gradient,) = torch.autograd.grad(whole.sum(), input)
     count = PART // pixels

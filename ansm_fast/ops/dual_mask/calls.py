@@ -11,7 +11,8 @@ from torch import Tensor
 from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, in_double, laid_out, size_of
 from ansm_fast.ops.dtypes import accumulation_dtype
 from ansm_fast.ops.dual_mask import reference
-from ansm_fast.ops.dual_mask.registration import REDUCTIONS
+from ansm_fast.ops.mask_checks import REDUCTIONS
+from ansm_fast.ops.mask_values import mask_values
 
 NONE, SUM, MEAN = range(len(REDUCTIONS))
 # Of both branches, BCE, Dice, of positive pixels; the Dice term's smooth.
@@ -41,7 +42,7 @@ def truth(*arguments: Any) -> list[Tensor]:
         )  # fmt: skip
         y, p = mask.flatten(1).double(), z.flatten(1).sigmoid()
         valid = torch.ones_like(y) if ignore_index is None else (y != ignore_index).double()
-        y = reference.values_of(mask, DOUBLE).flatten(1)
+        y = mask_values(mask, DOUBLE).flatten(1)
         p, y = (torch.where(valid > 0, x, 0.0) for x in (p, y))
         parts = (bce * valid.sum(1), (p * y).sum(1), p.sum(1), y.sum(1), valid.sum(1))
         sums.append(torch.stack(parts, 1))

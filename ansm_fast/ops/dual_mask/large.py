@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def calls(elements: int) -> Iterator[Call]:
 def _check(backend: str, device: torch.device, samples: int, repeats: int) -> str | None:
     logits = uniform(PART, device, FLOAT, 1).mul(6).sub(3).to(BRAIN)
     mask = uniform(PART, device, FLOAT, 2) > 0.5
-    options = {"smooth": 0.0, "reduction": "none", "backend": backend}
+    options: dict[str, Any] = {"smooth": 0.0, "reduction": "none", "backend": backend}
     long = logits.repeat(samples, 1, repeats).requires_grad_()
     loss = bce_dice_loss(long, mask.repeat(samples, 1, repeats), **options)
     (gradient,) = torch.autograd.grad(loss.sum() * 2.0**16, long)

@@ -114,10 +114,10 @@ def benchmarks() -> Iterator[Benchmark]:
     for shape in (IMAGES, (32, 3, 1024, 1024)):
         quick, count = shape == IMAGES, math.prod(shape)
         for dtype in (FLOAT, BRAIN):
-            least, inputs = (2 * dtype.itemsize + 1) * count, partial(_images, shape, dtype)
-            yield Benchmark(UNPACK, shape, dtype, least, inputs, unpack, eager_unpack, quick=quick)
-        inputs = partial(_levels, shape)
-        yield Benchmark(PACK, shape, FLOAT, 5 * count, inputs, image_pack, eager_pack, quick=quick)
+            least, images = (2 * dtype.itemsize + 1) * count, partial(_images, shape, dtype)
+            yield Benchmark(UNPACK, shape, dtype, least, images, unpack, eager_unpack, quick=quick)
+        levels = partial(_levels, shape)
+        yield Benchmark(PACK, shape, FLOAT, 5 * count, levels, image_pack, eager_pack, quick=quick)
 
 
 CASES = OpCases(

@@ -36,7 +36,8 @@ def project_truth(
 def project_backward_truth(grad: Tensor, image: Tensor, noise: Tensor, *rest: Any) -> list[Tensor]:
     *limits, want_image, want_noise = rest
     leaves = [x.detach().requires_grad_() for x in (image, noise)]
-    gradients = torch.autograd.grad(project_truth(*leaves, *limits)[0], leaves, grad)
+    moved = project_truth(leaves[0], leaves[1], *limits)[0]
+    gradients = torch.autograd.grad(moved, leaves, grad)
     wanted = zip(gradients, (want_image, want_noise), strict=True)
     return [g if w else g.new_empty(0) for g, w in wanted]
 

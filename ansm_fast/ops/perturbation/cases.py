@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from typing import Any
@@ -166,7 +166,7 @@ def timed_project(image: Tensor, perturbation: Tensor, backend: str | None = Non
 
 
 def timed_step(*tensors: Tensor, backend: str | None = None) -> Tensor:
-    function = momentum_step_ if len(tensors) == 4 else pgd_step_
+    function: Callable[..., Tensor] = momentum_step_ if len(tensors) == 4 else pgd_step_
     return function(*tensors, ALPHA, EPS, backend=backend)
 
 

@@ -43,7 +43,8 @@ def step(backend: str, device: torch.device, elements: int) -> str | None:
     image, grad = (uniform(elements, device, BRAIN, seed) for seed in (1, 2))
     grad -= 0.5
     adv = image.clone()
-    pgd_step_(*(x.view(1, -1) for x in (adv, grad, image)), 0.25, 0.5, backend=backend)
+    whole = [x.view(1, -1) for x in (adv, grad, image)]
+    pgd_step_(whole[0], whole[1], whole[2], 0.25, 0.5, backend=backend)
     for start in starts(elements):
         part = slice(start, start + PART)
         a, g, x = (t[part].view(1, -1).clone() for t in (image, grad, image))

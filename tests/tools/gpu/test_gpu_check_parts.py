@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from tools.cases import functions
 from tools.gpu import features, large, sanitizer
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED
-from tools.ops import functions
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,8 @@ import torch
 
 from ansm_fast.ops.cases import DTYPES, FLOAT, NATIVE_LAYOUTS, Call, laid_out
 from ansm_fast.ops.triton import NAMESPACE
-from tools.ops import OPS, described
+from tools.cases import described
+from tools.ops import OPS
 from tools.triton.accesses import ORDERS
 from tools.triton.running import results_of, row_of, same_bits
 

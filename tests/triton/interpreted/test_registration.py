@@ -8,7 +8,7 @@ import torch
 from ansm_fast.ops import channelwise_kl, clamp_project, dual_mask_loss, pgd_step_
 from ansm_fast.ops.cases import NATIVE_LAYOUTS as LAYOUTS
 from ansm_fast.ops.triton import NAMESPACE
-from tools.ops import calls
+from tools.cases import calls
 
 
 def smallest_calls(layout: str):
