@@ -15,6 +15,8 @@ from tools.simt.examples import Examples, N
 
 ROOT = Path(__file__).parents[3]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def seen() -> Examples:
@@ -193,7 +195,6 @@ def test_schedules_are_checked(plain):
         plain.library.set_schedule("fastest")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "message"),
     [
