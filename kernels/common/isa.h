@@ -43,8 +43,8 @@ ANSM_FAST_ELEMENT A multiply_add(A a, A b, A c) {
 #endif
 }
 
-// exp(x) where it is a normal number of at most 1 (x in [-87, 0], or [-708, 0] in double), within
-// 2 ulp; NaN for NaN. Rounding by the addition of 1.5 * 2^mantissa avoids float-to-int conversions,
+// exp(x) where it is a normal number (x in [-87, 87], or [-708, 708] in double), within 2 ulp; NaN
+// for NaN. Rounding by the addition of 1.5 * 2^mantissa avoids float-to-int conversions,
 // which are undefined for NaN.
 ANSM_FAST_ELEMENT float exp_normal(float x) {
   constexpr float kShift = 12582912.0f + 127.0f;  // with the exponent's bias

@@ -32,6 +32,7 @@ void test_exp(double end) {
   const auto truth = [](A x) { return std::exp((long double)(x)); };
   CHECK_BELOW(worst<A>(-end, 0, found, truth), 2);
   CHECK_BELOW(worst<A>(0, -end, found, truth), 2);
+  CHECK_BELOW(worst<A>(0, end, [](A x) { return exp_normal(x); }, truth), 2);
   CHECK(exp_nonpositive(A(0)) == A(1));
   CHECK(exp_nonpositive(-A(INFINITY)) == A(0) && exp_nonpositive(A(-1e4)) == A(0));
   CHECK(exp_nonpositive(std::numeric_limits<A>::lowest()) == A(0));
