@@ -266,6 +266,8 @@ class OpCases:
         calls: operators on even and odd shapes, of (dtype, layout); the same numbers at every call.
         traffic: calls of which the CUDA kernels' minimum is known, workspaces apart, of a dtype.
         large: calls of about so many elements, of which the first and last blocks run.
+        opchecks: small calls for ``torch.library.opcheck``, of a layout; what is differentiated
+            requires a gradient.
         compiled: calls that launch every Triton kernel in the shapes it is made for, never run, of
             (dtype, brief); brief leaves out all but a few aligned sizes.
         large_checks: the same on a GPU, whole.
@@ -279,6 +281,7 @@ class OpCases:
     calls: Callable[[torch.dtype, str], Iterator[Call]]
     traffic: Callable[[torch.dtype], Iterator[Call]]
     large: Callable[[int], Iterator[Call]]
+    opchecks: Callable[[str], Iterator[Call]]
     compiled: Callable[[torch.dtype, bool], Iterator[Call]]
     large_checks: tuple[LargeCheck, ...] = ()
     same_kernels: dict[str, str] = field(default_factory=dict)

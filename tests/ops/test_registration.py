@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +17,8 @@ from ansm_fast.ops import (
     pgd_step_,
 )
 from ansm_fast.ops.cases import laid_out
+from tools.cases import described, operators
+from tools.ops import OPS
 
 SHAPE = (2, 3, 4, 5)
 LAYOUTS = ("contiguous", "channels_last")
@@ -28,88 +28,22 @@ def draw(layout: str = "contiguous", grad: bool = False) -> Tensor:
     return laid_out(torch.rand(SHAPE), layout).requires_grad_(grad)
 
 
-def native(name: str) -> Any:
-    return getattr(torch.ops.ansm_fast, name).default
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("op", OPS)
+def test_opcheck(op, layout) -> None:
+    calls = list(described()[op].opchecks(layout))
+    assert {call.op for call in calls} == set(described()[op].operators)
+    for call in calls:
+        torch.library.opcheck(getattr(torch.ops.ansm_fast, call.op).default, call.arguments)
 
 
-def _cases() -> list[Any]:
-    """(name, arguments) of every op and backward, made when the test runs."""
-    mask = torch.rand(SHAPE) > 0.5
-    weights = [1.0] * 6
-    ones = torch.ones(2, dtype=torch.float64)
-    cases: list[Any] = []
-    for layout in LAYOUTS:
-        a, b = draw(layout, True), draw(layout, True)
-        plain = draw(layout)
-        cases += [
-            ("channelwise_kl", (a, b, 1.0, 0.0, True, 4, True, True)),
-            ("channelwise_kl", (a, b.detach(), 2.0, 0.1, False, 0, True, False)),
-            (
-                "channelwise_kl_layers",
-                (
-                    [a, b], [draw(), draw(layout, True)], 1.0, 0.0, True, 4, [True, True],
-                    [False, True], [],
-                ),
-            ),
-            ("channelwise_kl", (plain, draw(), 1.0, 0.0, True, 4, True, True, torch.tensor(2.0))),
-            (
-                "channelwise_kl_layers",
-                (
-                    [plain, draw()], [draw(), draw(layout)], 1.0, 0.0, True, 4, [True, True],
-                    [False, True], [torch.tensor(2.0), torch.tensor(0.5, dtype=torch.float64)],
-                ),
-            ),
-            ("channelwise_kl_backward", (torch.tensor(2.0), plain)),
-            ("channelwise_kl_backward", (torch.rand(2, 3), plain)),
-            ("channelwise_kl_scale_", (plain.clone(), torch.tensor(2.0))),
-            ("dual_mask", (a, b, mask, None, None, None, None, weights, None, 2)),
-            ("dual_mask", (a, None, mask, None, draw(), None, ones[:1], weights, 1, 0)),
-            (
-                "dual_mask_backward",
-                (
-                    torch.tensor(1.0), torch.rand(2, 2, 5, dtype=torch.float64), plain, plain, mask,
-                    None, None, None, None, weights, None, 2, True, True,
-                ),
-            ),
-        ]  # fmt: skip
-        for l2 in (False, True):
-            limits = (0.1, None, l2, 0.0, 1.0)
-            cases += [
-                ("clamp_project", (a, b, *limits)),
-                ("clamp_project", (a, b, 0.0, ones * 0.1, l2, 0.0, 1.0)),
-                ("clamp_project_backward", (plain, draw(), draw(), *limits, True, True)),
-                ("pgd_step_", (plain.clone(), draw(), draw(), 0.1, None, *limits)),
-                (
-                    "momentum_step_",
-                    (
-                        plain.clone(), plain.clone(), draw(), draw(), 0.0, ones, 0.1, None, 0.9, l2,
-                        0.0, 1.0,
-                    ),
-                ),
-            ]  # fmt: skip
-        cases += [
-            ("image_pack", (torch.zeros(2, 4, 5, 3).byte(), True, False, torch.float16)),
-            ("image_pack", (torch.zeros(2, 4, 5, 3).byte(), True, True, torch.float32)),
-            ("image_unpack", (plain, draw(layout), 0.1, None, True, True)),
-        ]
-    return cases
-
-
-@pytest.mark.parametrize("index", range(48))
-def test_opcheck(index) -> None:
-    name, arguments = _cases()[index]
-    torch.library.opcheck(native(name), arguments)
-
-
-def test_opcheck_covers_every_op() -> None:
-    cases = _cases()
-    assert len(cases) == 48
+def test_every_operator_is_described() -> None:
     registered = {
         name.split("::")[1].split(".")[0]
         for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
         if name.startswith("ansm_fast::")
     }
-    assert {name for name, _ in cases} == registered
+    assert operators().keys() == registered
 
 
 LOSSES = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, empty, size_of
+from ansm_fast.ops.cases import DOUBLE, FLOAT, Call, by_size, drawn, empty, size_of
 from ansm_fast.ops.channelwise_kl import reference
 from ansm_fast.ops.channelwise_kl.options import REDUCTIONS
 from ansm_fast.ops.dtypes import accumulation_dtype
@@ -187,6 +188,35 @@ def traffic(dtype: torch.dtype) -> Iterator[Call]:
             # A grad_output of 1: its own sector is all that is touched.
             scaled = (gradient, torch.tensor(1.0))
             yield Call(op, f"{layout} times 1", scaled, minimum=SECTOR, aligned=aligned)
+
+
+def opchecks(layout: str) -> Iterator[Call]:
+    def draw(order: str = layout) -> Tensor:
+        return drawn((2, 3, 4, 5), FLOAT, order)
+
+    a, b, last = (draw(order).requires_grad_() for order in (layout, layout, layout))
+    plain, other, third = draw(), draw("contiguous"), draw("contiguous")
+    given: list[tuple[str, tuple[Any, ...]]] = [
+        ("channelwise_kl", (a, b, 1.0, 0.0, True, MEAN, True, True)),
+        ("channelwise_kl", (a, b.detach(), 2.0, 0.1, False, NONE, True, False)),
+        ("channelwise_kl", (plain, other, 1.0, 0.0, True, MEAN, True, True, torch.tensor(2.0))),
+        (
+            "channelwise_kl_layers",
+            ([a, b], [other, last], 1.0, 0.0, True, MEAN, [True, True], [False, True], []),
+        ),
+        (
+            "channelwise_kl_layers",
+            (
+                [plain, other], [third, draw()], 1.0, 0.0, True, MEAN, [True, True], [False, True],
+                [torch.tensor(2.0), torch.tensor(0.5, dtype=DOUBLE)],
+            ),
+        ),
+        ("channelwise_kl_backward", (torch.tensor(2.0), plain)),
+        ("channelwise_kl_backward", (torch.rand(2, 3), plain)),
+        ("channelwise_kl_scale_", (plain.clone(), torch.tensor(2.0))),
+    ]  # fmt: skip
+    for op, arguments in given:
+        yield Call(op, layout, arguments)
 
 
 def compiled(dtype: torch.dtype, brief: bool) -> Iterator[Call]:

@@ -261,6 +261,7 @@ CASES = OpCases(
     calls=calls.calls,
     traffic=calls.traffic,
     large=large.calls,
+    opchecks=calls.opchecks,
     compiled=calls.compiled,
     large_checks=(
         LargeCheck(OP, large.many_rows, 12),

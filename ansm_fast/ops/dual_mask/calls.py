@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, in_double, laid_out, size_of
+from ansm_fast.ops.cases import DOUBLE, FLOAT, Call, by_size, drawn, in_double, laid_out, size_of
 from ansm_fast.ops.dtypes import accumulation_dtype
 from ansm_fast.ops.dual_mask import reference
 from ansm_fast.ops.mask_checks import REDUCTIONS
@@ -175,6 +175,20 @@ def traffic(dtype: torch.dtype) -> Iterator[Call]:
                 "dual_mask_backward", label, (torch.tensor(1.5), sums, *arguments, True, True),
                 minimum=read + size_of(adv, orig), aligned=aligned,
             )  # fmt: skip
+
+
+def opchecks(layout: str) -> Iterator[Call]:
+    shape = (2, 3, 4, 5)
+    a, b = (drawn(shape, FLOAT, layout).requires_grad_() for _ in range(2))
+    plain, mask = drawn(shape, FLOAT, layout), torch.rand(shape) > 0.5
+    number, ones = torch.ones(1, dtype=DOUBLE), (1.0,) * 6
+    two = (mask, None, None, None, None, ones, None, MEAN)
+    one = (a, None, mask, None, torch.rand(shape), None, number, ones, 1, NONE)
+    sums = torch.rand(2, 2, 5, dtype=DOUBLE)
+    yield Call("dual_mask", layout, (a, b, *two))
+    yield Call("dual_mask", layout, one)
+    backward = (torch.tensor(1.0), sums, plain, plain, *two, True, True)
+    yield Call("dual_mask_backward", layout, backward)
 
 
 def compiled(dtype: torch.dtype, brief: bool) -> Iterator[Call]:

@@ -31,6 +31,7 @@ from ansm_fast.ops.cases import (
     Tolerance,
 )
 from ansm_fast.ops.dual_mask import bce_dice_loss, calls, dual_mask_loss, large
+from ansm_fast.ops.mask_cases import draw_mask
 
 ONE, TWO = "bce_dice_loss", "dual_mask_loss"
 LOGITS = {ONE: ("logits",), TWO: ("logits_adv", "logits_orig")}
@@ -38,23 +39,6 @@ MASKS = ("mask", "mask_orig", "bce_target", "bce_target_orig")
 
 
 # --- the functions, as cases call them ------------------------------------------------------------
-
-
-def draw_mask(kind: str, case: Case, generator: torch.Generator) -> Tensor:
-    """A mask of the kind that a case's option names."""
-    values = case.uniform(generator)
-    if kind == "bool":
-        return values > 0.6
-    if kind == "uint8":
-        return (values > 0.6).byte()
-    if kind == "0 and 255":
-        return (values > 0.6).byte() * 255
-    if kind.startswith("ignored"):
-        mask = (values * 3).byte()
-        if kind == "ignored sample":
-            mask[0] = 2
-        return mask
-    return values.to(case.dtype)
 
 
 def draw(case: Case, generator: torch.Generator) -> Tensors:
@@ -214,6 +198,7 @@ CASES = OpCases(
     calls=calls.calls,
     traffic=calls.traffic,
     large=large.calls,
+    opchecks=calls.opchecks,
     compiled=calls.compiled,
     large_checks=(
         LargeCheck(TWO, large.many_samples, 10),

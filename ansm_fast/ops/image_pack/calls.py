@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, empty, laid_out, size_of
+from ansm_fast.ops.cases import DOUBLE, FLOAT, HALF, Call, by_size, drawn, empty, laid_out, size_of
 from ansm_fast.ops.image_pack import reference
 
 
@@ -59,6 +59,13 @@ def traffic(dtype: torch.dtype) -> Iterator[Call]:
             arguments = (packed, added, 0.03, None, True, True)
             least = size_of(levels, packed, added)
             yield Call("image_unpack", layout, arguments, minimum=least, aligned=aligned)
+
+
+def opchecks(layout: str) -> Iterator[Call]:
+    levels = torch.zeros(2, 4, 5, 3, dtype=torch.uint8)
+    image, noise = (drawn((2, 3, 4, 5), FLOAT, layout) for _ in range(2))
+    yield Call("image_pack", layout, (levels, True, layout == "channels_last", HALF))
+    yield Call("image_unpack", layout, (image, noise, 0.1, None, True, True))
 
 
 def compiled(dtype: torch.dtype, brief: bool) -> Iterator[Call]:

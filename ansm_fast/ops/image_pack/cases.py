@@ -134,6 +134,7 @@ CASES = OpCases(
     calls=calls.calls,
     traffic=calls.traffic,
     large=large.calls,
+    opchecks=calls.opchecks,
     compiled=calls.compiled,
     large_checks=(LargeCheck(PACK, large.pack_and_unpack, 8),),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.cases import DOUBLE, Call, by_size, drawn, laid_out, size_of
+from ansm_fast.ops.cases import DOUBLE, FLOAT, Call, by_size, drawn, laid_out, size_of
 from ansm_fast.ops.perturbation import reference
 
 STEP_BACK = 3.0  # times a half type's bound: the budget may take it one step back
@@ -132,6 +132,26 @@ def traffic(dtype: torch.dtype) -> Iterator[Call]:
             }  # fmt: skip
             for op, (arguments, passes) in given.items():
                 yield Call(op, norm_of(l2), arguments, minimum=passes * size, aligned=aligned)
+
+
+def opchecks(layout: str) -> Iterator[Call]:
+    def draw() -> Tensor:
+        return drawn((2, 3, 4, 5), FLOAT, layout)
+
+    a, b = draw().requires_grad_(), draw().requires_grad_()
+    each = torch.full((2,), 0.1, dtype=DOUBLE)
+    for l2 in (False, True):
+        limits = (0.1, None, l2, 0.0, 1.0)
+        step = (draw(), draw(), 0.0, each, 0.1, None, 0.9, l2, 0.0, 1.0)
+        given: list[tuple[str, tuple[Any, ...]]] = [
+            ("clamp_project", (a, b, *limits)),
+            ("clamp_project", (a, b, 0.0, each, l2, 0.0, 1.0)),
+            ("clamp_project_backward", (draw(), draw(), draw(), *limits, True, True)),
+            ("pgd_step_", (draw(), draw(), draw(), 0.1, None, *limits)),
+            ("momentum_step_", (draw(), draw(), *step)),
+        ]
+        for op, arguments in given:
+            yield Call(op, f"{layout} {norm_of(l2)}", arguments)
 
 
 def compiled(dtype: torch.dtype, brief: bool) -> Iterator[Call]:

@@ -218,6 +218,7 @@ CASES = OpCases(
     calls=calls.calls,
     traffic=calls.traffic,
     large=large.calls,
+    opchecks=calls.opchecks,
     compiled=calls.compiled,
     large_checks=(LargeCheck(PROJECT, large.project, 10), LargeCheck(PGD, large.step, 10)),
 )  # fmt: skip
