@@ -2,7 +2,7 @@
 
     python experiments/compression.py IMAGES -o results/experiments/compression.json
 
-Judges a localizer behind every compression of a grid (quality, blur before it, and cut of what it
+Scores a localizer behind every compression of a grid (quality, blur before it, and cut of what it
 changes, all as in ANSMConfig) of IMAGES (images/ and masks/) unattacked and attacked, and behind
 none. A gate can give no more than its compression where it is open, so the best one is found
 without training. Rows that an earlier call wrote stay. IMAGES are validation images: none that an
@@ -79,7 +79,7 @@ def main() -> None:
         )
         sets[name] = MemorySet(folder)
 
-    def judged(defend: Callable[[Tensor], Tensor] | None) -> dict[str, Any]:
+    def scored(defend: Callable[[Tensor], Tensor] | None) -> dict[str, Any]:
         def predict(image: Tensor) -> Tensor:
             return localizer(defend(image) if defend else image)
 
@@ -97,7 +97,7 @@ def main() -> None:
         names = dict(zip(SETTING, setting or (None, None, None), strict=True))
         if any(names.items() <= row.items() for row in rows):
             continue
-        rows.append(names | judged(compression(*setting) if setting else None))
+        rows.append(names | scored(compression(*setting) if setting else None))
         document = head | {"rows": rows}
         write_result(options.output, document, table(document))
 

@@ -3,7 +3,7 @@
     python experiments/displaced.py IMAGES -o results/experiments/displaced.json
 
 Attacks images, then mirrors, moves or crops them together with their noise, as a training does to
-see more of them, and judges the localizer on what comes out. Unattacked images treated alike stand
+see more of them, and scores the localizer on what comes out. Unattacked images treated alike stand
 beside it. An attack's row is written when it is found, and an interrupted call goes on. IMAGES
 (images/ and masks/) are validation images: none that an evaluation holds out.
 """

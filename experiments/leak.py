@@ -5,7 +5,7 @@
 TRAIN and HELD_OUT are folders with images/ and masks/. Two measurements:
 
 - A probe, a small network that sees the noise alone (attacked minus original, nothing of the
-  image), learns on TRAIN to predict the true mask, and is judged on HELD_OUT. Its F1 against that
+  image), learns on TRAIN to predict the true mask, and is scored on HELD_OUT. Its F1 against that
   of a mask that says nothing (all forged) is what the noise gives away, whoever reads it.
 - The wrong-mask attack: if a defence reads masks out of noise, the localizer's mask of the defended
   image follows the *wrong* mask. Its F1 against the wrong mask, compared with the same figure of

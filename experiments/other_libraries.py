@@ -3,7 +3,7 @@
     python experiments/other_libraries.py HELD_OUT -o results/experiments/other_libraries.json
 
 Attacks HELD_OUT (images/ and masks/) with our PGD and with torchattacks' own through the adapter,
-same eps, step size and steps, and judges both without a defence and behind the ANSM: F1 of forged
+same eps, step size and steps, and scores both without a defence and behind the ANSM: F1 of forged
 images, and the difference between the two with its 95 % interval, paired by image. torchattacks
 imports torchvision, which has to fit the installed torch: pip install 'ansm-fast[attacks]'.
 """
@@ -24,7 +24,7 @@ from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.evaluation.bootstrap import mean_interval
 from ansm_fast.evaluation.defences import make_defence
-from ansm_fast.evaluation.protocol import judge_image
+from ansm_fast.evaluation.protocol import score_image
 from ansm_fast.images.atomic import write_text
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import load_ansm
@@ -70,7 +70,7 @@ def main() -> None:
         scores[name] = {
             key: np.array(
                 [
-                    judge_image(localizer, defence, *pair).get("f1", math.nan)
+                    score_image(localizer, defence, *pair).get("f1", math.nan)
                     for pair in attacked.pairs
                 ]
             )

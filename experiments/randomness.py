@@ -2,7 +2,7 @@
 
     python experiments/randomness.py IMAGES -o results/experiments/randomness.json
 
-Judges a localizer behind a random defence: noise of several strengths, then compression, and the
+Scores a localizer behind a random defence: noise of several strengths, then compression, and the
 mean mask of several draws, so that noise may drown what an attack wrote. The adaptive attacker
 differentiates all of it and averages over draws (expectation over transformation, Athalye et al.
 2018). Each strength's rows are written as they are found, and an interrupted call goes on. IMAGES
@@ -67,7 +67,7 @@ def attacked(attack: Attack, victim: Callable[[Tensor], Tensor], data: MemorySet
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
-def judged(
+def scored(
     localizer: Callable[[Tensor], Tensor], data: MemorySet, sigma: float, options: Any
 ) -> dict[str, Any]:
     """F1 and the area marked on pristine images by attack, behind noise of ``sigma`` levels."""
@@ -114,7 +114,7 @@ def main() -> None:
         if any(row["sigma"] == sigma for row in rows):
             continue
         torch.manual_seed(0)
-        rows.append({"sigma": sigma} | judged(localizer, data, sigma, options))
+        rows.append({"sigma": sigma} | scored(localizer, data, sigma, options))
         rows.sort(key=lambda row: row["sigma"])
         document = head | {"rows": rows}
         write_result(options.output, document, table(document))

@@ -1,4 +1,4 @@
-"""The state of a victim: eval mode while it is attacked or judged, and then as it was found."""
+"""The state of a victim: eval mode while it is attacked or scored, and then as it was found."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     ansm = load_ansm(ansm_path(weights, localizer))
-    judge = load_localizer(localizer) if masks is not None else None
-    if judge is not None and ansm.trained_for not in ("", judge.fingerprint):
+    network = load_localizer(localizer) if masks is not None else None
+    if network is not None and ansm.trained_for not in ("", network.fingerprint):
         click.echo(
             "warning: these weights were trained for another localizer than "
             f"{localizer or 'the default one'}, whose masks may get worse by them; give --weights "
@@ -114,10 +114,10 @@ def command(
         summary = defend_files(
             sources,
             output,
-            Engine(ansm, judge, device=device),
+            Engine(ansm, network, device=device),
             fingerprint=ansm.fingerprint,
             masks=masks,
-            localizer_fingerprint=judge.fingerprint if judge is not None else "",
+            localizer_fingerprint=network.fingerprint if network is not None else "",
             options=DefendOptions(batch_size=batch_size, max_pixels=max_pixels),
             on_start=report.start,
             on_progress=report.advance,

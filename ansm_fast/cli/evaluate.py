@@ -221,10 +221,10 @@ def command(
     for folder, option in ((cache, "--cache"), (plots, "--plots")):
         if folder is not None:
             check_apart(folder, option, *(place for _, *places in given for place in places))
-    judge = load_localizer(localizer).to(device)
+    victim = load_localizer(localizer).to(device)
     made, trained = _columns(columns, weights, localizer, device)
     systems = Systems(
-        judge,
+        victim,
         made,
         surrogate=load_localizer(surrogate).to(device) if surrogate is not None else None,
         stand_in=ansm_defence(load_ansm(surrogate_weights), "stand-in", device)
@@ -245,7 +245,7 @@ def command(
         f"{name} was trained for another localizer (fingerprint {record.localizer}); behind this "
         "one it may do harm"
         for name, record in trained.items()
-        if record.localizer not in (None, fingerprint(judge))
+        if record.localizer not in (None, fingerprint(victim))
     ]
     for note in notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
-from ansm_fast.evaluation.judged import EDITION
+from ansm_fast.evaluation.score_store import EDITION
 
 
 def _sizes(dataset: FolderDataset) -> list[tuple[str, int, int]]:

@@ -55,7 +55,7 @@ class Defence:
         name: of the column.
         apply: 8-bit RGB image (H, W, 3) to an image of the same shape, as a platform would keep
             them in files.
-        identity: tells this defence from every other one; what was judged before is kept by it.
+        identity: tells this defence from every other one; scores are kept by it.
         through: the same on (B, 3, H, W) in [0, 1], differentiable, for adaptive attacks; by
             default ``apply`` with the gradient of ``near``.
         near: a differentiable function of (B, 3, H, W) near to the defence; by default the

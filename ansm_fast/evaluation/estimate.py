@@ -13,7 +13,7 @@ from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
 from ansm_fast.evaluation.cache import cache_folder, still_to_make
 from ansm_fast.evaluation.defences import Defence, make_defence
-from ansm_fast.evaluation.protocol import Protocol, judge_image
+from ansm_fast.evaluation.protocol import Protocol, score_image
 from ansm_fast.evaluation.targets import Systems, Target
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 
@@ -27,7 +27,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
-    """Seconds, roughly: one gradient step on each target and one judgement behind each defence are
+    """Seconds, roughly: one gradient step on each target and one score behind each defence are
     timed on the first image, and taken times pixels, steps and the images still to be attacked.
 
     Figures that the cache holds are not taken off: a repeated run is faster than this says.
@@ -46,18 +46,18 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
         with as_found(target.function):
             Victim(counted).gradient(image, make_goal("untargeted", mask).losses)
 
-    def judgement(defence: Defence) -> None:
-        judge_image(systems.localizer, defence, *dataset.pairs[0], device=systems.device)
+    def score(defence: Defence) -> None:
+        score_image(systems.localizer, defence, *dataset.pairs[0], device=systems.device)
 
     known: dict[str, float] = {}
-    judging = {
-        one.identity: _seconds(partial(judgement, one))
+    scoring = {
+        one.identity: _seconds(partial(score, one))
         for one in [*systems.defences, make_defence("none")]
     }
-    total, made = judging["none"] * count, set[Path]()
+    total, made = scoring["none"] * count, set[Path]()
     for name, attack in protocol.runs():
         for target in systems.targets(name):
-            total += count * sum(judging[defence.identity] for defence in target.defences)
+            total += count * sum(scoring[defence.identity] for defence in target.defences)
             if attack is None or not target.defences:
                 continue
             if target.identity not in known:

@@ -101,7 +101,7 @@ def predicted_area(probability: Tensor) -> float:
     return float((_scores(probability) > THRESHOLD).mean())
 
 
-def judge(probability: Tensor, mask: Tensor) -> Scores:
+def score(probability: Tensor, mask: Tensor) -> Scores:
     """``image_scores`` of a forged image, ``area_pristine`` of one whose mask is empty."""
     if bool(mask.any()):  # NaN too, which is then refused
         return image_scores(probability, mask)

@@ -1,8 +1,9 @@
-"""Attacks × defences on one set of images: each image is attacked once, then every defence judged.
+"""Attacks × defences on one set of images: each image is attacked once, then every defence is
+scored.
 
-Adaptive attacks go through the defence that is judged, so there each defence has images of its
+Adaptive attacks go through the defence that is scored, so there each defence has images of its
 own. Attacked images are 8-bit files, as an attacker would hand them in, in the cache folder; a
-second run with the same images, attack and localizer makes none of them again, and judges nothing
+second run with the same images, attack and localizer makes none of them again, and scores nothing
 again. On a pristine image the untargeted attack paints (its mask is empty), hide keeps the mask
 empty, and wrong-mask paints another image's mask.
 """
@@ -31,10 +32,10 @@ from ansm_fast.evaluation.defences import (
     weights_identity,
 )
 from ansm_fast.evaluation.differentiable import DRAWS
-from ansm_fast.evaluation.judged import Judged, content_key
-from ansm_fast.evaluation.metrics import Scores, judge
+from ansm_fast.evaluation.metrics import Scores, score
 from ansm_fast.evaluation.quality import image_quality
 from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
+from ansm_fast.evaluation.score_store import ScoreStore, content_key
 from ansm_fast.evaluation.targets import Systems, Target
 from ansm_fast.images.masks import read_mask
 from ansm_fast.images.photograph import Image
@@ -100,7 +101,7 @@ def probability(localizer: Any, image: Image, device: torch.device | str = "cpu"
     return torch.sigmoid(logits)[0, 0]
 
 
-def judge_image(
+def score_image(
     localizer: Any,
     defence: Defence,
     image_path: Path,
@@ -117,20 +118,20 @@ def judge_image(
             f"the localizer gives no finite mask for {image_path} behind {defence.title}; "
             "give another localizer or leave the image out"
         )
-    return judge(found, torch.from_numpy(read_mask(mask_path))) | image_quality(defended, image)
+    return score(found, torch.from_numpy(read_mask(mask_path))) | image_quality(defended, image)
 
 
-class _Judge:
-    """Judges images behind defences, and remembers."""
+class _Scorer:
+    """Scores images behind defences, and remembers."""
 
     def __init__(self, systems: Systems, defences: Sequence[Defence], cache: Path) -> None:
-        self._systems, folder = systems, cache / "judged"
+        self._systems, folder = systems, cache / "scores"
         self._localizer = CountedLocalizer(systems.localizer)
         mark = weights_identity(systems.localizer)
         self._stores = {
-            one.identity: Judged(folder, f"{mark} behind {one.identity}") for one in defences
+            one.identity: ScoreStore(folder, f"{mark} behind {one.identity}") for one in defences
         }
-        self._noise = Judged(folder, "attacked against original")
+        self._noise = ScoreStore(folder, "attacked against original")
 
     def scores(self, pair: tuple[Path, Path], defences: Sequence[Defence]) -> list[Scores]:
         """Of one image, behind each defence."""
@@ -139,7 +140,7 @@ class _Judge:
         for defence in defences:
             if self._stores[defence.identity].get(key) is None:
                 image = read_rgb(pair[0]) if image is None else image
-                found = judge_image(self._localizer, defence, *pair, image, self._systems.device)
+                found = score_image(self._localizer, defence, *pair, image, self._systems.device)
                 self._stores[defence.identity].put(key, found)
         kept = [self._stores[defence.identity].get(key) for defence in defences]
         return [dict(scores) for scores in kept if scores is not None]
@@ -179,7 +180,7 @@ def measure(
     advance = on_progress or (lambda done: None)
     note = on_note or (lambda line: None)
     nothing = make_defence("none")
-    judging = _Judge(systems, [*systems.defences, nothing], cache)
+    scorer = _Scorer(systems, [*systems.defences, nothing], cache)
     originals = dict(zip(dataset.names, dataset.pairs, strict=True))
     names = dataset.names[:count]
 
@@ -205,26 +206,26 @@ def measure(
         if work.stuck:
             note(
                 f"{target.label} {budget} {target.behind}: the gradient of {work.stuck} of "
-                f"{work.images} images was 0 at every step; what was judged there is the start"
+                f"{work.images} images was 0 at every step; what was scored there is the start"
             )
         return dict(zip(made.names, made.pairs, strict=True))
 
-    def judged(target: Target, title: str, pairs: Pairs, with_noise: bool) -> list[list[Scores]]:
-        start(f"judge {title}", count)
+    def scored(target: Target, title: str, pairs: Pairs, with_noise: bool) -> list[list[Scores]]:
+        start(f"score {title}", count)
         table: list[list[Scores]] = []
         for one in names:
-            scores = judging.scores(pairs[one], target.defences)
+            scores = scorer.scores(pairs[one], target.defences)
             if with_noise:
-                noise = judging.noise(pairs[one][0], originals[one][0])
+                noise = scorer.noise(pairs[one][0], originals[one][0])
                 scores = [found | noise for found in scores]
             table.append(scores)
             advance(1)
         return [list(column) for column in zip(*table, strict=True)]
 
     found = Measurement(name, [], [])
-    start("judge originals", count)
+    start("score originals", count)
     for one in names:
-        found.baseline += judging.scores(originals[one], [nothing])
+        found.baseline += scorer.scores(originals[one], [nothing])
         advance(1)
     for attack_name, attack in runs:
         targets = systems.targets(attack_name)
@@ -233,7 +234,7 @@ def measure(
         cells: dict[str, Cell] = {}
         for target in (target for target in targets if target.defences):
             pairs = originals if attack is None else attacked(target, attack)
-            columns = judged(target, attack_name, pairs, attack is not None)
+            columns = scored(target, attack_name, pairs, attack is not None)
             for defence, records in zip(target.defences, columns, strict=True):
                 cells[defence.name] = Cell(
                     attack_name,
@@ -263,9 +264,9 @@ def evaluate(
 
     Args:
         dataset: images and masks; a mask without a forged pixel marks a pristine image.
-        localizer: attacked and judged, in eval mode; afterwards as it was found.
+        localizer: attacked and scored, in eval mode; afterwards as it was found.
         ansm: for the defence "ansm"; several as a dict by name.
-        cache: folder of the attacked images and of what was judged.
+        cache: folder of the attacked images and of the scores.
         surrogate: another localizer, on which transferred attacks are made.
         own_defences: columns beside those of the protocol.
         on_start: called with a title and a number of steps before each part of the work.

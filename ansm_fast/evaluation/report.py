@@ -39,20 +39,19 @@ def document(
     command: str,
 ) -> dict[str, Any]:
     """What the rows were measured with. Of every ANSM: its fingerprint, the localizer that it was
-    trained for, whether that is another one than the judge (``transferred``), and what its
-    training saw."""
-    judge = fingerprint(systems.localizer)
+    trained for, whether another one is scored (``transferred``), and what its training saw."""
+    scored = fingerprint(systems.localizer)
     marks = {one.name: one.identity.removeprefix("ansm ") for one in systems.defences}
     ansms = {
         name: {"fingerprint": marks[name]}
         | record.document()
-        | {"transferred": record.localizer not in (None, judge)}
+        | {"transferred": record.localizer not in (None, scored)}
         for name, record in trained.items()
     }
     surrogate = systems.surrogate
     return {
         "command": command,
-        "localizer": judge,
+        "localizer": scored,
         "surrogate": fingerprint(surrogate) if surrogate is not None else None,
         "stand_in": systems.stand_in.identity if systems.stand_in is not None else None,
         "adaptive_through": systems.adaptive_through,

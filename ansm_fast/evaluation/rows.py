@@ -110,7 +110,7 @@ def summary(
     """Means of images with their 95 % intervals; None where there was no image of the kind.
 
     Args:
-        records: of the images, see ``metrics.judge`` and ``quality.image_quality``.
+        records: of the images, see ``metrics.score`` and ``quality.image_quality``.
         baseline: of the same images unattacked and undefended, in the same order.
         undefended: of the same images attacked and undefended.
         seed: of the bootstrap.

@@ -17,14 +17,14 @@ AdaptiveThrough = Literal["all", "ansm"]
 
 @dataclass(frozen=True)
 class Target:
-    """One attacked set: what is attacked, and the defences that are judged on it.
+    """One attacked set: what is attacked, and the defences that are scored on it.
 
     Attributes:
         label: name of the attack that is really made, for folders and progress.
         function: image to logits, differentiable.
         fingerprint: of the attacked system, for the record.
         identity: tells its weights and defence from all others.
-        defences: judged on these images.
+        defences: scored on these images.
         behind: the defence that the attack goes through, in words.
         randomized: two calls of ``function`` differ.
     """
@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Systems:
-    """The localizer that is judged and all that stands around it.
+    """The localizer that is scored and all that stands around it.
 
     Attributes:
         localizer: image (B, 3, H, W) to logits (B, 1, H, W), differentiable.
@@ -59,13 +59,13 @@ class Systems:
     adaptive_through: AdaptiveThrough = "all"
     device: torch.device | str = "cpu"
 
-    def _behind(self, defence: Defence, label: str, judged: tuple[Defence, ...]) -> Target:
+    def _behind(self, defence: Defence, label: str, scored: tuple[Defence, ...]) -> Target:
         return Target(
             label,
             through(self.localizer, defence.differentiable),
             f"{fingerprint(self.localizer)} through {defence.identity}",
             f"{weights_identity(self.localizer)} through {defence.identity}",
-            judged,
+            scored,
             f"through {defence.title}",
             defence.randomized,
         )
@@ -73,8 +73,8 @@ class Systems:
     def targets(self, name: str) -> list[Target]:
         """What the attack ``name`` is made on; nothing if it needs a surrogate and none is there.
 
-        Together the targets judge every defence once, with two exceptions: what was made through a
-        stand-in is not judged on that same defence, where it would be no transfer, and
+        Together the targets score every defence once, with two exceptions: what was made through a
+        stand-in is not scored on that same defence, where it would be no transfer, and
         ``adaptive_through`` may leave defences out.
         """
         entry, every = CATALOGUE[name], tuple(self.defences)
@@ -86,8 +86,8 @@ class Systems:
             return [Target(name, other, fingerprint(other), mark, every)]
         if entry.made_on == "stand-in":
             stand_in = self.stand_in or make_defence("gaussian")
-            judged = tuple(one for one in every if one.identity != stand_in.identity)
-            return [self._behind(stand_in, name, judged)]
+            scored = tuple(one for one in every if one.identity != stand_in.identity)
+            return [self._behind(stand_in, name, scored)]
         if entry.made_on == "defence":
             return [
                 self._undefended(entry.undefended, (one,))
@@ -98,9 +98,9 @@ class Systems:
             ]
         return [self._undefended(name, every)]
 
-    def _undefended(self, label: str, judged: tuple[Defence, ...]) -> Target:
+    def _undefended(self, label: str, scored: tuple[Defence, ...]) -> Target:
         victim = self.localizer
-        return Target(label, victim, fingerprint(victim), weights_identity(victim), judged)
+        return Target(label, victim, fingerprint(victim), weights_identity(victim), scored)
 
 
 def fingerprint(localizer: object) -> str:

@@ -1,4 +1,4 @@
-"""Averaged weights: what a training is judged by and what it leaves behind."""
+"""Averaged weights: what a training is validated by and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class TwoStageLoss:
 
         MSE(defend(attacked), original) + MSE(defend(original), original)
 
-    With ``objective: gate`` they give way to a choice. The localizer judges every image x, attacked
+    With ``objective: gate`` they give way to a choice. The localizer sees every image x, attacked
     or original, as it is and compressed; L is BCE + Dice with the truth, of each image alone::
 
         gain = L(x) - L(compressed(x))

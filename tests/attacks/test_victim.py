@@ -1,4 +1,4 @@
-"""A victim is in eval mode while it is attacked or judged, and then exactly as it was found."""
+"""A victim is in eval mode while it is attacked or scored, and then exactly as it was found."""
 
 from __future__ import annotations
 

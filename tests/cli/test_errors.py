@@ -53,8 +53,8 @@ def world(
 
 DEFEND = "defend --batch good/images -o o"
 ATTACK = "attack good -o o --steps 1"
-JUDGE = "evaluate --images good/images --masks good/masks --steps 1"
-EVALUATE = f"{JUDGE} --weights ansm.safetensors"
+PLAIN = "evaluate --images good/images --masks good/masks --steps 1"
+EVALUATE = f"{PLAIN} --weights ansm.safetensors"
 TRAIN = "--set data.train=good --set data.validation=good --set steps=1"
 LOCALIZER = f"train localizer -o o {TRAIN}"
 ANSM = f"train ansm -o o {TRAIN} --set pool=pool --set localizer=localizer.safetensors"
@@ -101,9 +101,9 @@ CASES = [
     (f"{ATTACK} --localizer ansm.safetensors", "'localizer' is needed"),
     (f"{ATTACK} --localizer cut.safetensors", "truncated"),
     (f"{ATTACK} --localizer torch.pt", "pickled"),
-    (f"{JUDGE} --weights localizer.safetensors", "'ansm' is needed"),
-    (f"{JUDGE} --weights cut.safetensors", "truncated"),
-    (f"{JUDGE} --weights pickle.safetensors", "pickled"),
+    (f"{PLAIN} --weights localizer.safetensors", "'ansm' is needed"),
+    (f"{PLAIN} --weights cut.safetensors", "truncated"),
+    (f"{PLAIN} --weights pickle.safetensors", "pickled"),
     (f"{EVALUATE} --localizer ansm.safetensors", "'localizer' is needed"),
     (f"{EVALUATE} --localizer torch.pt", "pickled"),
     (f"{ANSM} --set localizer=ansm.safetensors", "'localizer' is needed"),

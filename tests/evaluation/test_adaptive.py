@@ -1,4 +1,4 @@
-"""Adaptive attacks go through the defence that is judged, and ordinary ones don't."""
+"""Adaptive attacks go through the defence that is scored, and ordinary ones don't."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def test_adaptive_attacks_may_go_through_ansms_alone(striped, tmp_path) -> None:
 def test_a_stand_in_is_not_judged_on_itself(striped, tmp_path) -> None:
     columns = [make_defence(one) for one in ("none", "median", "gaussian")]
     protocol = Protocol(("adaptive-transfer",), (EPS,), steps=2)
-    for stand_in, judged in ((None, ["none", "median"]), (columns[1], ["none", "gaussian"])):
+    for stand_in, scored in ((None, ["none", "median"]), (columns[1], ["none", "gaussian"])):
         systems = Systems(RowParity(), columns, stand_in=stand_in)
         cells = measure(striped, systems, protocol, tmp_path).cells
-        assert [cell.defence for cell in cells] == judged
+        assert [cell.defence for cell in cells] == scored
 
 
 def test_transfer_is_made_on_the_surrogate_or_left_out(striped, tmp_path) -> None:

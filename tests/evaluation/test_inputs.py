@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation import CATALOGUE
 from ansm_fast.evaluation.inputs import image_sets, named_weights
-from ansm_fast.evaluation.judged import Judged, content_key
 from ansm_fast.evaluation.provenance import read_training, training
+from ansm_fast.evaluation.score_store import ScoreStore, content_key
 from ansm_fast.models import ansm_path
 
 
@@ -98,16 +98,16 @@ def test_what_training_saw_runs_through_all_earlier_runs(checkpoints) -> None:
 
 def test_judged_figures_come_back_and_a_torn_line_does_not(tmp_path) -> None:
     scores = {"f1": 0.25, "auc": math.nan, "psnr": math.inf}
-    store = Judged(tmp_path, "a")
+    store = ScoreStore(tmp_path, "a")
     store.put("k", scores)
     (file,) = tmp_path.iterdir()
     with file.open("a") as lines:
         lines.write('{"key": "torn", "sco')
-    again = Judged(tmp_path, "a")
+    again = ScoreStore(tmp_path, "a")
     found = again.get("k")
     assert found is not None and found["f1"] == 0.25
     assert math.isnan(found["auc"]) and found["psnr"] == math.inf
-    assert again.get("torn") is None and Judged(tmp_path, "b").get("k") is None
+    assert again.get("torn") is None and ScoreStore(tmp_path, "b").get("k") is None
 
 
 def test_the_key_is_the_content(tmp_path) -> None:

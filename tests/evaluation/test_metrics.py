@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ansm_fast.evaluation import image_scores, judge
+from ansm_fast.evaluation import image_scores, score
 
 
 def test_scores_by_hand() -> None:
@@ -73,8 +73,8 @@ def test_scores_that_differ_by_one_ulp_are_told_apart() -> None:
 
 def test_a_forged_image_is_scored_and_a_pristine_one_measured() -> None:
     probability = torch.tensor([[0.9, 0.1], [0.6, 0.5]])
-    assert judge(probability, torch.zeros(2, 2).bool()) == {"area_pristine": 0.5}
-    assert set(judge(probability, torch.eye(2).bool())) == {"f1", "f1_best", "iou", "auc"}
+    assert score(probability, torch.zeros(2, 2).bool()) == {"area_pristine": 0.5}
+    assert set(score(probability, torch.eye(2).bool())) == {"f1", "f1_best", "iou", "auc"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1])
@@ -91,10 +91,10 @@ def test_what_is_no_probability(value) -> None:
 def test_soft_masks_and_logits_are_refused() -> None:
     probability, mask = torch.rand(4, 4), torch.eye(4)
     for same in (mask.bool(), mask.byte() * 255, mask * 255, mask.double()):
-        assert judge(probability, same) == judge(probability, mask)
+        assert score(probability, same) == score(probability, mask)
     for soft in (mask * 0.4, mask - 1, mask / 0):
         with pytest.raises(ValueError, match=r"mask must be 0 or 1 at every pixel; give mask"):
-            judge(probability, soft)
+            score(probability, soft)
     for wrong in (8 * (probability - 0.5), probability / 0):
         with pytest.raises(ValueError, match=r"probability must hold numbers in \[0, 1\]; apply a"):
-            judge(wrong, torch.zeros(4, 4).bool())
+            score(wrong, torch.zeros(4, 4).bool())

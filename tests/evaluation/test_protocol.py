@@ -26,8 +26,8 @@ from ansm_fast.localizers import load_localizer
 
 
 def attacked(cache: Path) -> list[Path]:
-    """The folders of attacked sets, without that of judged figures."""
-    return [folder for folder in cache.iterdir() if folder.name != "judged"]
+    """The folders of attacked sets, without that of the scores."""
+    return [folder for folder in cache.iterdir() if folder.name != "scores"]
 
 
 def test_rows(run, small_set, checkpoints, tmp_path) -> None:
@@ -197,15 +197,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     expected = run(small_set, checkpoints, "--json", tmp_path / "whole.json", **options)
     assert expected.exit_code == 0, expected.output
     calls = {"left": 9}
-    real = protocol.judge_image
+    real = protocol.score_image
 
-    def judge_image(*arguments):
+    def score_image(*arguments):
         calls["left"] -= 1
         if calls["left"] < 0:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(protocol, "judge_image", judge_image)
+    monkeypatch.setattr(protocol, "score_image", score_image)
     again = ["--cache", tmp_path / "cache", "--json", tmp_path / "e.json"]
     assert run(small_set, checkpoints, *again, **options).exit_code != 0
     calls["left"] = 100

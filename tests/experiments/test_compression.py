@@ -1,4 +1,4 @@
-"""The grid of compressions: bounded, judged as an evaluation would, and not judged twice."""
+"""The grid of compressions: bounded, scored as an evaluation would, and not scored twice."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_a_grid_is_written_and_goes_on(images, tmp_path, monkeypatch) -> None:
     assert set(first["rows"][1]["hide"]) == {"f1", "false_alarm"}
 
     calls = []
-    judge = compression.mask_figures
+    figures = compression.mask_figures
     monkeypatch.setattr(
-        compression, "mask_figures", lambda *given: calls.append(given) or judge(*given)
+        compression, "mask_figures", lambda *given: calls.append(given) or figures(*given)
     )
     monkeypatch.setattr(sys, "argv", [*command, "--quality", "75", "90"])
     compression.main()

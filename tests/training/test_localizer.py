@@ -79,12 +79,12 @@ def test_attacks_on_the_localizer_as_it_is(values, tmp_path, monkeypatch) -> Non
     attack = Attack.__call__
 
     def watched(self, victim, image, *rest):
-        def judged(x):
+        def seen_by(x):
             modes.append(localizer.training)
             return victim(x)
 
         modes = []
-        attacked = attack(self, judged, image, *rest)
+        attacked = attack(self, seen_by, image, *rest)
         seen.append((image, attacked, self.eps, modes))
         return attacked
 
@@ -125,9 +125,9 @@ def test_attacked_images_arrive_compressed(values, tmp_path, monkeypatch) -> Non
     def forward(localizer, image):
         if localizer.training:
             seen.append(image)
-        return judge(localizer, image)
+        return original(localizer, image)
 
-    judge = BuiltinLocalizer.forward
+    original = BuiltinLocalizer.forward
     monkeypatch.setattr(BuiltinLocalizer, "forward", forward)
     monkeypatch.setattr(Attack, "__call__", watched)
     online = {"share": 0.5, "attacks": [{"name": "noise", "eps": [4, 4]}]}

@@ -1,4 +1,4 @@
-"""What was judged before: scores of one image behind one defence, kept by content.
+"""Scores of one image behind one defence, kept by content.
 
 One file of JSON lines for each localizer and defence. A line is found by the digest of the image
 and mask files, so that no figure is ever taken for another image's, whatever its name.
@@ -27,7 +27,7 @@ def content_key(*paths: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-class Judged:
+class ScoreStore:
     """Scores by content, in memory and in a file of ``folder``.
 
     Args:
