@@ -139,7 +139,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for name, changes in variants(options.vary, values["steps"], localizer).items():
             folder = options.runs / f"{name.replace(' ', '_')}-{seed}"
-            # The pool belongs to the data, not to the run: one for all seeds.
+            # The attack cache belongs to the data, not to the run: one for all seeds.
             path = run_one(merged(values, changes | {"seed": seed}), folder)
             ansm = load_ansm(path)
             rows = [

@@ -17,14 +17,19 @@ from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import lineage
+from ansm_fast.training.attack_cache import (
+    AttackCache,
+    build_attack_cache,
+    check_attack_cache,
+    load_attack_cache,
+)
 from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
 from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import spread
-from ansm_fast.training.pool import AttackedPool, build_pool, check_pool, load_pool
 from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
 from ansm_fast.training.resume import check_same_run
-from ansm_fast.training.sampling import PoolSampler
+from ansm_fast.training.sampling import AttackSampler
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss, stage_rate
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import ANSMValidation
@@ -80,7 +85,7 @@ def transplant(rng: np.random.Generator, attacked: Image, original: Image, share
     """Give a share of the batch the noise of another image, mirrored and scaled by 0.5 to 1.5.
 
     Noise that was made for another image says nothing about this one's mask: what is found under
-    it was found by the traces of the forgery. It also multiplies the pool.
+    it was found by the traces of the forgery. It also multiplies the cache.
     """
     if share <= 0 or len(attacked) < 2:
         return attacked
@@ -95,21 +100,21 @@ def transplant(rng: np.random.Generator, attacked: Image, original: Image, share
 
 
 class ANSMBatches:
-    """Crops of the pool and of the images it was made of; they depend on (seed, step) alone."""
+    """Crops of the attack cache and of its originals; they depend on (seed, step) alone."""
 
-    def __init__(self, run: ANSMRun, training_set: MemorySet, pool: AttackedPool) -> None:
-        self.run, self.set, self.pool = run, training_set, pool
-        forged = np.any(training_set.masks, axis=(1, 2))[pool.indices]
-        self.sampler = PoolSampler(
-            run.seed, pool.eps, forged, run.pristine_share, run.curriculum, run.steps
+    def __init__(self, run: ANSMRun, training_set: MemorySet, cache: AttackCache) -> None:
+        self.run, self.set, self.cache = run, training_set, cache
+        forged = np.any(training_set.masks, axis=(1, 2))[cache.indices]
+        self.sampler = AttackSampler(
+            run.seed, cache.eps, forged, run.pristine_share, run.curriculum, run.steps
         )
 
     def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, NDArray[np.bool_]]:
         chosen = self.sampler(step, size)
         rng = step_rng(self.run.seed, step)
         rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
-        originals = self.pool.indices[chosen]
-        attacked = self.pool.attacked[chosen][:, rows, columns]
+        originals = self.cache.indices[chosen]
+        attacked = self.cache.attacked[chosen][:, rows, columns]
         original = self.set.images[originals][:, rows, columns]
         mask = self.set.masks[originals][:, rows, columns]
         if self.run.mirror:
@@ -162,30 +167,33 @@ def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
     return taps
 
 
-def _pool_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
-    """What the pool is made of: another one is of no use to this run."""
+def _cache_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
+    """What the attack cache is made of: another one is of no use to this run."""
     settings = run.settings()
-    made_of = {key: settings[key] for key in ("attacks", "pool_size", "pool_seed", "precision")}
+    made_of = {
+        key: settings[key]
+        for key in ("attacks", "attack_cache_size", "attack_cache_seed", "precision")
+    }
     return made_of | {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
 
 
-def _prepare_pool(
+def _prepare_cache(
     run: ANSMRun,
     made_of: Mapping[str, object],
     localizer: nn.Module,
     training_set: MemorySet,
     accelerator: Accelerator,
-) -> AttackedPool:
-    """The pool, made by the main process while the others wait."""
+) -> AttackCache:
+    """The attack cache, made by the main process while the others wait."""
 
     def victim(image: Tensor) -> Tensor:
         with network_autocast(run.precision, image.device):
             return localizer(image).float()
 
     if accelerator.is_main_process:
-        build_pool(run, victim, training_set, made_of, accelerator.device)
+        build_attack_cache(run, victim, training_set, made_of, accelerator.device)
     accelerator.wait_for_everyone()
-    return load_pool(run.pool, run.pool_size)
+    return load_attack_cache(run.attack_cache, run.attack_cache_size)
 
 
 def train_ansm(run: ANSMRun, out: str | Path) -> Path:
@@ -199,8 +207,8 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
-    made_of = _pool_settings(run, localizer)
-    check_pool(run.pool, made_of)
+    made_of = _cache_settings(run, localizer)
+    check_attack_cache(run.attack_cache, made_of)
     training_set = MemorySet(run.data.train)
     ansm = ANSM(
         ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
@@ -215,11 +223,11 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
-    pool = _prepare_pool(run, made_of, localizer, training_set, accelerator)
+    cache = _prepare_cache(run, made_of, localizer, training_set, accelerator)
     loss = TwoStageLoss(run, ansm, head, localizer, taps)
     task = Task(
         ansm,
-        ANSMBatches(run, training_set, pool),
+        ANSMBatches(run, training_set, cache),
         loss,
         validation,
         extra=head,
@@ -235,14 +243,14 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
         "localizer": localizer.fingerprint,
         "seconds": round(loop.seconds),
         "attack_share": round(loop.shares().get("attack", 0.0), 4),
-        "pool_seconds": round(pool.seconds),
+        "attack_cache_seconds": round(cache.seconds),
     }
     if run.initial is not None:
         provenance["initial"] = lineage(run.initial, "ansm")
     if accelerator.is_main_process:
         accelerator.print(
             f"attacks took {100 * loop.shares().get('attack', 0.0):.1f} % of {loop.seconds:.0f} s "
-            f"of training, and {pool.seconds:.0f} s before it for the pool"
+            f"of training, and {cache.seconds:.0f} s before it for the attack cache"
         )
         with disk_errors(path, f"the finished run's state in {out} is intact"):
             save_ansm(path, trained, provenance)

@@ -41,7 +41,7 @@ class _AttackFields(Strict):
 
 
 class AttackShare(_AttackFields):
-    """One attack of the training pool. ``eps`` in grey levels, drawn per batch."""
+    """One attack of the attack cache. ``eps`` in grey levels, drawn per batch."""
 
     steps: Positive = Field(default=5, description="gradient steps; queries of square")
     eps: tuple[Weight, Weight] = Field(

@@ -89,6 +89,24 @@ class LocalizerRun(Run):
         return self
 
 
+_FORMER = {
+    "pool": "attack_cache",
+    "pool_size": "attack_cache_size",
+    "pool_seed": "attack_cache_seed",
+}
+
+
+def with_attack_cache(values: Any) -> Any:
+    """The configuration of an ANSM's training with the names of today: the attack cache was called
+    pool in earlier versions."""
+    if not isinstance(values, Mapping):
+        return values
+    for former, name in _FORMER.items():
+        if former in values and name in values:
+            raise ValueError(f"{former} is called {name} now, and both are given; leave one out")
+    return {_FORMER.get(key, key): value for key, value in values.items()}
+
+
 class ANSMRun(Run):
     """Training of an ANSM against attacks on a frozen localizer, cached and online."""
 
@@ -126,11 +144,15 @@ class ANSMRun(Run):
         "in a flipped image or a crop, and what does no harm teaches nothing",
     )
     batch_size: Positive = Field(default=6, description="crops in a step, over all processes")
-    pool: Path = Field(description="folder of the cached attacked images; made if it isn't there")
-    pool_size: Positive = Field(default=2000, description="attacked images in the pool")
-    pool_seed: int = Field(default=0, description="of the pool alone: runs of other seeds share it")
+    attack_cache: Path = Field(
+        description="folder of the attacked images that are made once; made if it isn't there"
+    )
+    attack_cache_size: Positive = Field(default=2000, description="attacked images in the cache")
+    attack_cache_seed: int = Field(
+        default=0, description="of the cache alone: runs of other seeds share it"
+    )
     attacks: Annotated[list[AttackShare], Field(min_length=1)] = Field(
-        description="what the pool is made of"
+        description="what the attack cache is made of"
     )
     transplant_share: Share = Field(
         default=0.0, description="share of attacked images that get another image's noise instead"
@@ -140,7 +162,7 @@ class ANSMRun(Run):
     )
     pristine_share: Share | None = Field(
         default=None,
-        description="share of images without a forgery in a batch; by default the pool's",
+        description="share of images without a forgery in a batch; by default the cache's",
     )
     curriculum: CurriculumConfig = CurriculumConfig()
     online: OnlineConfig = OnlineConfig()
@@ -161,6 +183,11 @@ class ANSMRun(Run):
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        return with_attack_cache(values)
 
     def batch_sizes(self) -> dict[str, int]:
         """Field to size of every batch that processes share."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ansm_fast.errors import InputError
 from ansm_fast.training.architecture_config import settings_of_today
+from ansm_fast.training.config import with_attack_cache
 from ansm_fast.training.state import read_metadata
 
 STATE = "state.safetensors"
@@ -22,8 +23,11 @@ def _decisive(settings: str) -> dict[str, object]:
     """Of a run's settings those that decide what its next step does."""
     try:
         found = json.loads(settings)
-        if found.get("kind") == "localizer":  # an earlier version's may be of another form
+        # An earlier version's may be of another form.
+        if found.get("kind") == "localizer":
             found = settings_of_today(found)
+        elif found.get("kind") == "ansm":
+            found = with_attack_cache(found)
         return {k: v for k, v in found.items() if k not in _MAY_CHANGE}
     except (ValueError, AttributeError):  # a file that no training wrote
         return {}

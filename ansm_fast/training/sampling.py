@@ -21,15 +21,15 @@ def curriculum_eps(config: CurriculumConfig, step: int, steps: int, largest: flo
     return config.eps_start + (largest - config.eps_start) * step / ramp
 
 
-class PoolSampler:
-    """Indices into a pool; what a step gets depends on (seed, step) alone.
+class AttackSampler:
+    """Indices into an attack cache; what a step gets depends on (seed, step) alone.
 
     After the ramp of the curriculum every entry comes once an epoch, during it entries within the
     bound come at random (those of the least noise while nothing is within it).
 
     Args:
         eps: noise of each entry in grey levels. forged: whether its image holds a forgery.
-        pristine_share: of the entries in a batch, exact over many batches; None for the pool's own.
+        pristine_share: of the entries in a batch, exact over many batches; None: as cached.
         curriculum, steps: bound of the noise; see ``curriculum_eps``.
     """
 

@@ -57,7 +57,7 @@ PLAIN = "evaluate --images good/images --masks good/masks --steps 1"
 EVALUATE = f"{PLAIN} --weights ansm.safetensors"
 TRAIN = "--set data.train=good --set data.validation=good --set steps=1"
 LOCALIZER = f"train localizer -o o {TRAIN}"
-ANSM = f"train ansm -o o {TRAIN} --set pool=pool --set localizer=localizer.safetensors"
+ANSM = f"train ansm -o o {TRAIN} --set attack_cache=attacks --set localizer=localizer.safetensors"
 
 CASES = [
     # No such folder, empty folder.

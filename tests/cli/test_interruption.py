@@ -18,8 +18,9 @@ from ansm_fast.errors import Interrupted
 from ansm_fast.progress import Progress, duration
 
 TRAIN = (
-    "train ansm -o run --set data.train=set --set data.validation=set --set pool=pool "
-    "--set steps=8 --set save_every=2 --set validate_every=8 --set pool_size=8 --set crop=32 "
+    "train ansm -o run --set data.train=set --set data.validation=set --set attack_cache=attacks "
+    "--set steps=8 --set save_every=2 --set validate_every=8 --set attack_cache_size=8 "
+    "--set crop=32 "
     "--set batch_size=2 --set detect.steps=0 --set ffa.steps=0 --set warm_start=false "
     "--set validation_attacks=[] --set attacks=[{name: noise}] --set localizer=builtin "
     "--set threads=1"
@@ -217,13 +218,15 @@ def test_another_configuration_is_told_before_anything_is_loaded(
     )
 
 
-def test_another_pool_is_told_before_the_images_are_loaded(forgeries, run, monkeypatch) -> None:
-    Path("pool").mkdir()
-    Path("pool/pool.json").write_text("{}")
+def test_another_attack_cache_is_told_before_the_images_are_loaded(
+    forgeries, run, monkeypatch
+) -> None:
+    Path("attacks").mkdir()
+    Path("attacks/attack_cache.json").write_text("{}")
 
     def loaded(*_arguments: object) -> None:
         raise AssertionError("the images are read")
 
     monkeypatch.setattr("ansm_fast.training.ansm.MemorySet", loaded)
     result = run(TRAIN)
-    assert result.code == 2 and "pool holds attacks made with other settings" in result.err[-1]
+    assert result.code == 2 and "attacks holds attacks made with other settings" in result.err[-1]

@@ -111,7 +111,7 @@ def test_train(folder: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     ansm = {
         "kind": "ansm", "localizer": "reddish:reddish", "crop": 32, "batch_size": 2,
-        "warm_start": False, "pool": str(tmp_path / "pool"), "pool_size": 8,
+        "warm_start": False, "attack_cache": str(tmp_path / "attacks"), "attack_cache_size": 8,
         "attacks": [{"name": "fgsm"}], "ffa": {"steps": 1},
     }  # fmt: skip
     for kind in (localizer, ansm):

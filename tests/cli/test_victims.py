@@ -98,7 +98,8 @@ def victims(forgeries: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train_config(folder: Path, steps: int = 1) -> str:
     config = {
-        "kind": "ansm", "steps": steps, "pool": "pool", "pool_size": 2, "photographs": "none",
+        "kind": "ansm", "steps": steps, "attack_cache": "attacks", "attack_cache_size": 2,
+        "photographs": "none",
         "data": {"train": "set", "validation": "set"}, "batch_size": 2, "crop": 32,
         "attacks": [{"name": "fgsm", "steps": 1}], "validation_attacks": [],
         "ffa": {"steps": 1}, "detect": {"steps": 0},

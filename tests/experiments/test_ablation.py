@@ -40,7 +40,7 @@ def test_every_variant_is_a_valid_run_that_differs_in_its_objective_alone(vary) 
 def test_the_attacks_are_those_of_a_training() -> None:
     short = load_run(EXPERIMENTS / "ablation.yaml")
     training = load_run(RECIPES / "robust/5_ansm_robust.yaml")
-    for key in ("pool_seed", "attacks", "precision"):
+    for key in ("attack_cache_seed", "attacks", "precision"):
         assert getattr(short, key) == getattr(training, key), key
     assert short.data.train == training.data.train
 

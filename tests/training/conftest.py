@@ -51,8 +51,8 @@ def workspace(tmp_path_factory):
         "localizer": str(path),
         "crop": 48,
         "batch_size": 3,
-        "pool": str(root / "pool"),
-        "pool_size": 16,
+        "attack_cache": str(root / "attacks"),
+        "attack_cache_size": 16,
         "attacks": [
             {"name": "pgd", "steps": 2, "objective": "hide"},
             {"name": "fgsm", "objective": "wrong-mask"},

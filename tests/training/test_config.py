@@ -62,8 +62,19 @@ def the_same(paths, fields) -> None:
 
 
 @pytest.mark.parametrize("names", [FIRST_EDITION, SECOND_EDITION])
-def test_trainings_for_one_localizer_share_its_attacked_pool(names):
-    the_same(names, ("localizer", "pool", "pool_size", "pool_seed", "attacks", "data", "precision"))
+def test_trainings_for_one_localizer_share_its_attack_cache(names):
+    the_same(
+        names,
+        (
+            "localizer",
+            "attack_cache",
+            "attack_cache_size",
+            "attack_cache_seed",
+            "attacks",
+            "data",
+            "precision",
+        ),
+    )
 
 
 def test_parts_of_a_training_share_the_network():
@@ -72,7 +83,7 @@ def test_parts_of_a_training_share_the_network():
 
 def test_another_victims_ansm_is_trained_in_the_same_way():
     here, there = (
-        ("localizer", "pool", "initial", "data"),
+        ("localizer", "attack_cache", "initial", "data"),
         type(load_run(CONFIGS / "ansm.yaml")),
     )
     fields = [name for name in there.model_fields if name not in here]
@@ -136,3 +147,11 @@ def test_command_line_refuses_a_config_of_the_other_kind(tmp_path):
     )
     assert isinstance(result.exception, InputError)
     assert "not a config of kind 'ansm'" in str(result.exception)
+
+
+def test_the_attack_cache_under_its_former_name() -> None:
+    values = yaml.safe_load((CONFIGS / "ansm.yaml").read_text())
+    earlier = {key.replace("attack_cache", "pool"): value for key, value in values.items()}
+    assert earlier != values and parse_run(earlier, "x") == parse_run(values, "x")
+    with pytest.raises(InputError, match="pool is called attack_cache now, and both are given"):
+        parse_run(values | {"pool": "elsewhere"}, "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from ansm_fast.training.ansm import (
     transplant,
     warm_start,
 )
+from ansm_fast.training.attack_cache import AttackCache, load_attack_cache
 from ansm_fast.training.batches import MemorySet, epoch_indices
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.pool import AttackedPool, load_pool
 from ansm_fast.training.stages import AuxiliaryMaskHead
 
 
@@ -42,24 +43,24 @@ def test_chain_trains_saves_and_loads(workspace):
     assert "val_pgd_hide_f1" in rows[1] and "val_pgd_hide_f1" not in rows[2]
 
 
-def test_a_foreign_file_in_the_pool_is_named(workspace, tmp_path):
+def test_a_foreign_file_in_the_cache_is_named(workspace, tmp_path):
     _, _, values = workspace
-    run = parse_run(values | {"pool": str(tmp_path / "pool")}, "test")
+    run = parse_run(values | {"attack_cache": str(tmp_path / "attacks")}, "test")
     train_ansm(run, tmp_path / "run")
-    part = tmp_path / "pool" / "00001.safetensors"
+    part = tmp_path / "attacks" / "00001.safetensors"
     save_file({"attacked": torch.zeros(1)}, part)
     with pytest.raises(InputError, match=r"00001.safetensors cannot be read .* made again"):
-        load_pool(tmp_path / "pool", 16)
+        load_attack_cache(tmp_path / "attacks", 16)
 
 
-@pytest.mark.parametrize("what", ["pool_seed", "train"])
-def test_pool_of_other_settings_is_refused(workspace, tmp_path, what):
+@pytest.mark.parametrize("what", ["attack_cache_seed", "train"])
+def test_a_cache_of_other_settings_is_refused(workspace, tmp_path, what):
     root, _, values = workspace
     run = parse_run(values, "test")
     train_ansm(run, root / "ansm")
     (tmp_path / "set").symlink_to(root / "set")
     changes = {
-        "pool_seed": {"pool_seed": 5},
+        "attack_cache_seed": {"attack_cache_seed": 5},
         "train": {"data": values["data"] | {"train": str(tmp_path / "set")}},
     }
     other = parse_run(values | changes[what], "test")
@@ -67,7 +68,27 @@ def test_pool_of_other_settings_is_refused(workspace, tmp_path, what):
         train_ansm(other, tmp_path / "other")
 
 
-def test_pool_serves_a_run_that_is_validated_otherwise(workspace, tmp_path):
+def test_a_cache_of_an_earlier_version_serves(workspace, tmp_path):
+    """There its card was called pool.json, and so were the fields in it."""
+    root, _, values = workspace
+    run = parse_run(values, "test")
+    train_ansm(run, root / "ansm")
+    shutil.copytree(root / "attacks", tmp_path / "attacks")
+    card = tmp_path / "attacks" / "attack_cache.json"
+    (tmp_path / "attacks" / "pool.json").write_text(
+        card.read_text().replace("attack_cache", "pool")
+    )
+    card.unlink()
+    parts = [path.stat().st_mtime_ns for path in sorted((tmp_path / "attacks").glob("*.saf*"))]
+    other = parse_run(values | {"attack_cache": str(tmp_path / "attacks")}, "test")
+    train_ansm(other, tmp_path / "run")
+    kept = [path.stat().st_mtime_ns for path in sorted((tmp_path / "attacks").glob("*.saf*"))]
+    assert kept == parts
+    with pytest.raises(InputError, match="other settings"):
+        train_ansm(other.model_copy(update={"attack_cache_seed": 1}), tmp_path / "more")
+
+
+def test_a_cache_serves_a_run_that_is_validated_otherwise(workspace, tmp_path):
     root, _, values = workspace
     run = parse_run(values, "test")
     train_ansm(run, root / "ansm")
@@ -151,12 +172,12 @@ def test_noise_stays_where_it_was_made_for(workspace):
     run = parse_run(values | settings, "test")
     training_set = MemorySet(run.data.train)
     indices = np.arange(8)
-    pool = AttackedPool(
+    cache = AttackCache(
         training_set.images[indices] ^ 1, indices, np.full(8, 4.0), np.full(8, "pgd_untargeted")
     )
-    as_they_are = {image.tobytes() for image in pool.attacked}
+    as_they_are = {image.tobytes() for image in cache.attacked}
     for mirror in (False, True):
-        batches = ANSMBatches(run.model_copy(update={"mirror": mirror}), training_set, pool)
+        batches = ANSMBatches(run.model_copy(update={"mirror": mirror}), training_set, cache)
         seen = torch.cat([batches(step)[0] for step in range(8)])
         images = (seen * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         kept = [image.tobytes() in as_they_are for image in images]

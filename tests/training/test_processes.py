@@ -49,7 +49,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(workspace, tmp_path):
     """Batch normalization over both, gradients averaged: the same up to the order of sums."""
     _, _, values = workspace
     values = values | {
-        "steps": 8, "validate_every": 4, "batch_size": 4, "pool": str(tmp_path / "pool"),
+        "steps": 8, "validate_every": 4, "batch_size": 4, "attack_cache": str(tmp_path / "attacks"),
         "detect": {"steps": 3, "crop": 32, "batch_size": 4}, "ffa": {"steps": 2},
         "transplant_share": 0.5,
     }  # fmt: skip
@@ -88,7 +88,7 @@ def test_two_processes_compute_in_float64_what_one_does(workspace, tmp_path, flo
     """Adaptive attacks and all stages; see ``float64_train.py`` for why in float64."""
     _, _, values = workspace
     values = values | {
-        "steps": 8, "validate_every": 8, "batch_size": 4, "pool": str(tmp_path / "pool"),
+        "steps": 8, "validate_every": 8, "batch_size": 4, "attack_cache": str(tmp_path / "attacks"),
         "detect": {"steps": 2, "crop": 32, "batch_size": 4}, "ffa": {"steps": 2},
         "detail": 8, "jpeg_quality": 75, "curriculum": {"ramp": 0.5}, "validation_attacks": [],
         "online": {"share": 0.5, "attacks": [{"name": "pgd", "steps": 2, "adaptive": True}]},

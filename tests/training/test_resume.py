@@ -18,8 +18,8 @@ from ansm_fast.errors import InputError
 from ansm_fast.models import checkpoint, load_ansm
 from ansm_fast.training import state
 from ansm_fast.training.ansm import train_ansm
+from ansm_fast.training.attack_cache import load_attack_cache
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.pool import load_pool
 
 TIMES = {"seconds", "attack_share"}
 
@@ -139,7 +139,7 @@ def test_full_disk_at_the_end_keeps_the_finished_run(workspace, tmp_path, monkey
 
 def test_full_disk_while_attacking_keeps_what_is_made(workspace, tmp_path, monkeypatch):
     _, _, values = workspace
-    values = values | {"pool": str(tmp_path / "pool")}
+    values = values | {"attack_cache": str(tmp_path / "attacks")}
     real, written = state.save_file, []
 
     def second_fails(tensors, path, metadata):
@@ -151,10 +151,10 @@ def test_full_disk_while_attacking_keeps_what_is_made(workspace, tmp_path, monke
         train(values, tmp_path / "run")
     monkeypatch.undo()
     train(values, tmp_path / "run")
-    pool = load_pool(tmp_path / "pool", 16)
-    assert len(pool) == len(pool.eps) == len(pool.attacks) == 16
-    assert set(pool.attacks) <= {"pgd_hide", "fgsm_wrong-mask"}
-    assert ((pool.eps >= 2) & (pool.eps <= 8)).all() and pool.seconds > 0
+    cache = load_attack_cache(tmp_path / "attacks", 16)
+    assert len(cache) == len(cache.eps) == len(cache.attacks) == 16
+    assert set(cache.attacks) <= {"pgd_hide", "fgsm_wrong-mask"}
+    assert ((cache.eps >= 2) & (cache.eps <= 8)).all() and cache.seconds > 0
 
 
 def test_unreadable_image_is_named_and_the_checkpoint_stays(workspace, tmp_path):
@@ -163,7 +163,7 @@ def test_unreadable_image_is_named_and_the_checkpoint_stays(workspace, tmp_path)
     shutil.copytree(root / "set", broken)
     values = values | {
         "data": {"train": str(broken), "validation": str(root / "set")},
-        "pool": str(tmp_path / "pool"),
+        "attack_cache": str(tmp_path / "attacks"),
     }
     train(values, tmp_path / "run")
     before = (tmp_path / "run" / "state.safetensors").read_bytes()

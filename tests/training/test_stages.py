@@ -20,7 +20,7 @@ from ansm_fast.training.ansm import find_taps, train_ansm, warm_start
 from ansm_fast.training.attack_config import CurriculumConfig
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.online import spread
-from ansm_fast.training.sampling import PoolSampler, curriculum_eps
+from ansm_fast.training.sampling import AttackSampler, curriculum_eps
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss
 
 ADAPTIVE = {"name": "pgd", "steps": 3, "eps": [8, 8], "adaptive": True}
@@ -51,7 +51,7 @@ def test_every_ablation_trains_by_configuration_alone(
 ):
     _, _, values = workspace
     if "precision" in changes:
-        changes = changes | {"pool": str(tmp_path / "pool")}
+        changes = changes | {"attack_cache": str(tmp_path / "attacks")}
     rows = train(values | changes, tmp_path / "run")
     seen = set().union(*rows)
     assert expected <= seen and not absent & seen
@@ -185,25 +185,25 @@ def test_curriculum_bounds_the_noise_until_its_ramp_ends():
     assert curriculum_eps(CurriculumConfig(), 0, 100, 8) == math.inf
 
     eps = np.repeat([1.0, 3.0, 5.0, 8.0], 5)
-    sampler = PoolSampler(0, eps, np.ones(20, bool), None, config, 100)
+    sampler = AttackSampler(0, eps, np.ones(20, bool), None, config, 100)
     assert eps[sampler(0, 5)].max() == 1
     assert max(eps[sampler(step, 10)].max() for step in range(25, 33)) == 5
     after = np.concatenate([sampler(step, 10) for step in (50, 51)])
     assert sorted(after) == list(range(20))
     assert np.array_equal(sampler(30, 10), sampler(30, 10))
-    least = PoolSampler(0, eps + 5, np.ones(20, bool), None, config, 100)
+    least = AttackSampler(0, eps + 5, np.ones(20, bool), None, config, 100)
     assert (eps + 5)[least(0, 8)].max() == 6
 
 
 def test_pristine_share_is_exact_over_many_batches():
     forged = np.arange(30) >= 10
-    sampler = PoolSampler(0, np.ones(30), forged, 0.3, CurriculumConfig(), 100)
+    sampler = AttackSampler(0, np.ones(30), forged, 0.3, CurriculumConfig(), 100)
     batches = [sampler(step, 6) for step in range(50)]
     assert all(1 <= (~forged[batch]).sum() <= 2 for batch in batches)
     assert sum(int((~forged[batch]).sum()) for batch in batches) == 90
     first_epoch = np.concatenate(batches)
     assert set(first_epoch.tolist()) == set(range(30))
-    everything = PoolSampler(0, np.ones(30), np.ones(30, bool), 0.3, CurriculumConfig(), 100)
+    everything = AttackSampler(0, np.ones(30), np.ones(30, bool), 0.3, CurriculumConfig(), 100)
     assert sorted(np.concatenate([everything(step, 6) for step in range(5)])) == list(range(30))
 
 
@@ -216,7 +216,7 @@ def test_victim_of_another_kind():
     assert all(torch.equal(value, before[key]) for key, value in ansm.state_dict().items())
 
     values = {
-        "kind": "ansm", "steps": 2, "data": {"train": "a", "validation": "b"}, "pool": "p",
+        "kind": "ansm", "steps": 2, "data": {"train": "a", "validation": "b"}, "attack_cache": "p",
         "photographs": "none", "attacks": [{"name": "pgd"}],
     }  # fmt: skip
     assert find_taps(parse_run(values, "test"), victim) == ()

@@ -13,7 +13,7 @@ from ansm_fast.training.config import parse_run
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss
 
 VALUES = {
-    "kind": "ansm", "steps": 4, "data": {"train": "a", "validation": "b"}, "pool": "p",
+    "kind": "ansm", "steps": 4, "data": {"train": "a", "validation": "b"}, "attack_cache": "p",
     "photographs": "none", "attacks": [{"name": "pgd"}], "ffa": {"steps": 1},
     "detect": {"steps": 0},
     "online": {"share": 0.5, "attacks": [{"name": "fgsm", "steps": 1, "adaptive": True}]},

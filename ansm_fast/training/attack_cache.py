@@ -24,19 +24,19 @@ from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.config import ANSMRun, with_attack_cache
 from ansm_fast.training.state import disk_errors, write_tensors
 
 _BATCH = 8
 
 
-class AttackedPool:
+class AttackCache:
     """``attacked[i]`` is the attacked version of image ``indices[i]`` of the training set.
 
     Attributes:
         eps: budget of each entry's attack, in grey levels.
         attacks: its name and objective, e.g. "pgd_hide".
-        seconds: what making the pool took, all sessions together.
+        seconds: what making the cache took, all sessions together.
     """
 
     def __init__(
@@ -76,55 +76,62 @@ def _draw(shares: list[AttackShare], rng: np.random.Generator, seed: int) -> Att
     return attack_of(share, round(float(rng.uniform(*share.eps))), seed)
 
 
-def check_pool(folder: Path, settings: Mapping[str, object]) -> None:
-    """InputError if ``folder`` holds a pool that was made with other settings."""
-    card = folder / "pool.json"
+def _card(folder: Path) -> Path:
+    """What the cache was made with; in one that an earlier version made, under that one's name."""
+    earlier = folder / "pool.json"
+    return earlier if earlier.exists() else folder / "attack_cache.json"
+
+
+def check_attack_cache(folder: Path, settings: Mapping[str, object]) -> None:
+    """InputError if ``folder`` holds a cache that was made with other settings."""
+    card = _card(folder)
     if not card.exists():
         return
     try:
         found = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{card} cannot be read ({error}); give another `pool` folder or remove this one"
+            f"{card} cannot be read ({error}); give another `attack_cache` folder or remove this "
+            "one"
         ) from error
-    if found != json.loads(json.dumps(settings)):
+    if with_attack_cache(found) != json.loads(json.dumps(settings)):
         raise InputError(
             f"{folder} holds attacks made with other settings (see {card}); "
-            "give another `pool` folder or remove this one"
+            "give another `attack_cache` folder or remove this one"
         )
 
 
-def build_pool(
+def build_attack_cache(
     run: ANSMRun,
     localizer: Callable[[Tensor], Tensor],
     training_set: MemorySet,
     settings: Mapping[str, object],
     device: torch.device | str = "cpu",
 ) -> None:
-    """Make or complete the pool of a run, in files of eight images.
+    """Make or complete the attack cache of a run, in files of eight images.
 
     Raises:
-        InputError: the folder holds a pool made with other settings, the disk is full, or the
+        InputError: the folder holds a cache made with other settings, the disk is full, or the
             localizer gives no logits or no gradient (LocalizerError).
     """
-    card = run.pool / "pool.json"
-    check_pool(run.pool, settings)
+    card = _card(run.attack_cache)
+    check_attack_cache(run.attack_cache, settings)
     wanted = json.loads(json.dumps(settings))
     with disk_errors(card, "nothing was attacked yet"):
-        run.pool.mkdir(parents=True, exist_ok=True)
+        run.attack_cache.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(wanted, indent=2) + "\n")
-    # One for the whole pool: what the first part has shown of the localizer holds for the rest.
-    parts, counted = _parts(run.pool, run.pool_size), CountedLocalizer(localizer)
+    # One for the whole cache: what the first part has shown of the localizer holds for the rest.
+    parts, counted = _parts(run.attack_cache, run.attack_cache_size), CountedLocalizer(localizer)
     done = sum(path.exists() for path in parts)
-    with Progress("attack pool", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
+    with Progress("attack cache", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
         for batch, path in enumerate(parts):
             if not path.exists():
                 _build_part(run, path, batch, counted, training_set, device)
                 progress.advance()
 
 
-def load_pool(folder: Path, size: int) -> AttackedPool:
-    """Read what ``build_pool`` made.
+def load_attack_cache(folder: Path, size: int) -> AttackCache:
+    """Read what ``build_attack_cache`` made.
 
     Raises:
         InputError: a file is damaged.
@@ -144,7 +151,7 @@ def load_pool(folder: Path, size: int) -> AttackedPool:
             ) from error
         eps.append(np.full(len(indices[-1]), 255 * attack["eps"]))
         attacks.append(np.full(len(indices[-1]), f"{attack['name']}_{attack['objective']}"))
-    return AttackedPool(
+    return AttackCache(
         np.concatenate(attacked),
         np.concatenate(indices),
         np.concatenate(eps),
@@ -165,7 +172,7 @@ def _build_part(
     training_set: MemorySet,
     device: torch.device | str,
 ) -> None:
-    started, seed = time.monotonic(), run.pool_seed
+    started, seed = time.monotonic(), run.attack_cache_seed
     indices = epoch_indices(seed, batch * _BATCH, _BATCH, len(training_set))
     rng = step_rng(seed, batch, purpose=2)
     attack = _draw(run.attacks, rng, seed)
