@@ -52,7 +52,7 @@ class TwoClassModel(nn.Module):
         return torch.cat([-half, half], dim=1)
 
     def finish(self) -> None:
-        """As ``Victim.finish``."""
+        """See the watched gradients to their end; as ``Victim.finish``."""
         self._victim[0].finish()
 
 

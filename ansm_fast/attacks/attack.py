@@ -92,7 +92,7 @@ class Attack(ConfiguredAttack):
         return self.alpha if self.alpha is not None else max(self.eps / 4, self.eps / self.steps)
 
     def settings(self) -> dict[str, Any]:
-        """All attributes but the tile; ``alpha`` is the step size in use."""
+        """Return all attributes but the tile; ``alpha`` is the step size in use."""
         named = {item.name: getattr(self, item.name) for item in fields(self)}
         del named["tile"]
         return named | {"alpha": self.step_size}
@@ -159,7 +159,7 @@ class Attack(ConfiguredAttack):
         masks: Tensor | Sequence[Tensor],
         wrong_masks: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The tile of "universal" for these images: ``universal_noise`` with these settings."""
+        """Fit the tile of "universal" to these images: ``universal_noise`` with these settings."""
         return universal_noise(
             localizer, images, masks, self.eps, steps=self.steps, alpha=self.step_size,
             objective=self.objective, wrong_masks=wrong_masks, norm=self.norm, seed=self.seed,
@@ -168,7 +168,7 @@ class Attack(ConfiguredAttack):
 
 
 def make_attack(name: str, **settings: Any) -> Attack:
-    """An ``Attack`` by name; the keywords are its attributes.
+    """Make an ``Attack`` by name; the keywords are its attributes.
 
     Raises:
         TypeError: an unknown keyword, none for ``eps``, or one of a wrong type. ValueError: one out

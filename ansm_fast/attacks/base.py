@@ -17,7 +17,8 @@ class ConfiguredAttack(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What the attack was made with, as JSON holds it; ``name`` and ``objective`` at least."""
+        """Return what the attack was made with, as JSON holds it; ``name`` and ``objective`` at
+        least."""
 
     @abstractmethod
     def run(

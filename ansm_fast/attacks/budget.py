@@ -24,13 +24,13 @@ _BISECTIONS = 24
 
 
 def radius(eps: Budget, norm: str, values: int) -> Budget:
-    """The bound of ``||noise||`` over so many values: eps, for "l2" eps * sqrt(values)."""
+    """Return the bound of ``||noise||`` over so many values: eps, for "l2" eps * sqrt(values)."""
     return eps * math.sqrt(values) if norm == "l2" else eps
 
 
 def _per_sample(eps: Budget, like: Tensor) -> Tensor:
-    wide = torch.as_tensor(eps, dtype=torch.float64, device=like.device)
-    return wide.reshape(-1, *(1,) * (like.dim() - 1)) if wide.dim() else wide
+    exact = torch.as_tensor(eps, dtype=torch.float64, device=like.device)
+    return exact.reshape(-1, *(1,) * (like.dim() - 1)) if exact.dim() else exact
 
 
 def _mean_square(shift: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def cw(
     norm: str = "l2",
     eot: int = 1,
 ) -> Tensor:
-    """Adam on the noise, projected after every step, minimizing::
+    """Minimize by Adam on the noise, which is projected after every step::
 
         ||noise||_2^2 + c * sum over pixels of max(margin, -kappa)
 

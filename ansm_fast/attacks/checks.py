@@ -37,7 +37,8 @@ INFINITE = (
 
 
 def check_image(image: Tensor) -> Tensor:
-    """A floating (B, C, H, W) image in [0, 1], cut off from its graph; a few ulps are clamped.
+    """Check a floating (B, C, H, W) image in [0, 1] and cut it off from its graph; a few ulps are
+    clamped.
 
     Raises:
         TypeError: no tensor. ValueError: anything else.
@@ -68,12 +69,14 @@ def check_image(image: Tensor) -> Tensor:
 
 
 def widened(image: Tensor) -> Tensor:
-    """An image of half precision as float32, in which steps of a part of a grey level add up."""
+    """Convert an image of half precision to float32, in which steps of a part of a grey level add
+    up."""
     return image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
 
 
 def check_mask(name: str, mask: Tensor, image: Tensor) -> Tensor:
-    """The mask of an image with values in [0, 1]: bool and whole numbers are forged where not 0.
+    """Check the mask of an image, with values in [0, 1]: bool and whole numbers are forged where
+    not 0.
 
     Raises:
         TypeError: no tensor. ValueError: another shape or device, or real numbers outside [0, 1].
@@ -129,7 +132,7 @@ def check_localizer(localizer: object) -> None:
 
 
 def check_start(start: Tensor | None, image: Tensor) -> Tensor:
-    """Where an attack begins: a copy of ``start``, or of the image.
+    """Return where an attack begins: a copy of ``start``, or of the image.
 
     Raises:
         TypeError: no tensor, or of another dtype than the image's. ValueError: another shape or
@@ -234,7 +237,7 @@ def _says_logits(localizer: object) -> bool:
 
 
 def largest_of_each(gradient: Tensor) -> Tensor:
-    """(B,), the largest absolute value of every sample; NaN if one is."""
+    """Return (B,), the largest absolute value of every sample; NaN if one is."""
     if not gradient[0:1].numel():
         return gradient.new_zeros(len(gradient))
     dims = tuple(range(1, gradient.dim()))

@@ -39,7 +39,7 @@ class CountedLocalizer:
         return logits
 
     def uncounted(self, image: Tensor) -> Tensor:
-        """What a call gives, without counting."""
+        """Return what a call gives, without counting."""
         return self.localizer(image if self.dtype is None else image.to(self.dtype))
 
     def _count_backward(self, gradient: Tensor) -> None:

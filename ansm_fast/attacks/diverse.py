@@ -94,7 +94,7 @@ def difgsm(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """MI-FGSM on randomly resized and padded images (M-DI2-FGSM, arXiv 1803.06978).
+    """Run MI-FGSM on randomly resized and padded images (M-DI2-FGSM, arXiv 1803.06978).
 
     Args:
         decay: 0 is DI2-FGSM, without momentum.
@@ -120,7 +120,7 @@ def difgsm(
 
 
 def gaussian_kernel(size: int = 15, sigma: float = 3.0) -> Tensor:
-    """(size,), sum 1: the density at size points from -sigma to sigma standard deviations.
+    """Return (size,), sum 1: the density at size points from -sigma to sigma standard deviations.
 
     As in the authors' code: ``sigma`` says where the kernel is cut off, not how many pixels wide it
     is; with the defaults a standard deviation is 7 / 3 pixels.
@@ -158,7 +158,7 @@ def tifgsm(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """MI-FGSM along gradients convolved with a Gaussian (TI-FGSM, arXiv 1904.02884).
+    """Run MI-FGSM along gradients convolved with a Gaussian (TI-FGSM, arXiv 1904.02884).
 
     Convolving the gradient stands for averaging it over translated images.
 

@@ -53,7 +53,7 @@ def fgsm(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """One step of size eps along the gradient's sign ("l2": its direction; arXiv 1412.6572)."""
+    """Take one step of size eps along the gradient's sign ("l2": direction; arXiv 1412.6572)."""
     victim, image, goal = prepare(
         localizer, image, mask, eps=eps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
@@ -78,7 +78,7 @@ def pgd(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """Projected gradient ascent (arXiv 1706.06083); ``start=None`` begins at the image (BIM)."""
+    """Ascend by projected gradients (arXiv 1706.06083); ``start=None``: from the image (BIM)."""
     victim, image, goal = prepare(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
@@ -106,7 +106,7 @@ def mifgsm(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """Momentum iterative FGSM (arXiv 1710.06081); ``decay`` is the weight of the old momentum."""
+    """Run momentum iterative FGSM (arXiv 1710.06081); ``decay``: weight of the old momentum."""
     victim, image, goal = prepare(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
@@ -132,7 +132,8 @@ def ascend_with_momentum(
     decay: float,
     norm: str,
 ) -> Tensor:
-    """The loop of MI-FGSM and what is built on it; ``gradient`` gives the direction at an image."""
+    """Run the loop of MI-FGSM and what is built on it; ``gradient`` gives the direction at an
+    image."""
     attacked, momentum = image.clone(), torch.zeros_like(image)
     for _ in range(steps):
         attacked = momentum_step_(

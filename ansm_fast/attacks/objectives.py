@@ -29,17 +29,18 @@ class Goal:
     sign: float
 
     def pixel_losses(self, logits: Tensor) -> Tensor:
-        """(B, 1, H, W), what is to grow at every pixel."""
+        """Return (B, 1, H, W), what is to grow at every pixel."""
         return self.sign * F.binary_cross_entropy_with_logits(
             logits, self.target.to(logits.dtype), reduction="none"
         )
 
     def losses(self, logits: Tensor) -> Tensor:
-        """(B,), what is to grow, summed over the pixels of a sample."""
+        """Return (B,), what is to grow, summed over the pixels of a sample."""
         return self.pixel_losses(logits).flatten(1).sum(1)
 
     def margins(self, logits: Tensor) -> Tensor:
-        """(B, 1, H, W), the logit's distance from what the attacker wants: > 0 until there."""
+        """Return (B, 1, H, W), the logit's distance from what the attacker wants: > 0 until
+        there."""
         return self.sign * (2 * (self.target > 0.5).to(logits.dtype) - 1) * logits
 
 
@@ -49,7 +50,7 @@ def make_goal(
     wrong_mask: Tensor | None = None,
     own_mask: Tensor | None = None,
 ) -> Goal:
-    """The goal of an objective; see ``attack_loss`` for the objectives and their masks.
+    """Return the goal of an objective; see ``attack_loss`` for the objectives and their masks.
 
     Raises:
         ValueError: an unknown objective, or its mask is missing or of another shape than ``mask``.
@@ -81,7 +82,7 @@ def attack_loss(
     wrong_mask: Tensor | None = None,
     own_mask: Tensor | None = None,
 ) -> Tensor:
-    """The scalar that an attack ascends, summed over samples and pixels.
+    """Compute the scalar that an attack ascends, summed over samples and pixels.
 
     - ``untargeted``: BCE against the true mask. Its gradient changes sign at the mask's border,
       so the noise carries the mask: a defence may learn to read it.

@@ -68,7 +68,8 @@ class Victim:
         return logits
 
     def scores(self, image: Tensor, losses: Losses) -> Tensor:
-        """(B,), the losses of the logits, averaged over ``eot`` evaluations; without gradient."""
+        """Return (B,), the losses of the logits, averaged over ``eot`` evaluations; without
+        gradient."""
         if not image.numel():
             return image.new_zeros(len(image))
         with torch.no_grad():
@@ -226,7 +227,7 @@ def prepare(
     objective: Objective,
     wrong_mask: Tensor | None,
 ) -> tuple[Victim, Tensor, Goal]:
-    """The victim, the image and the goal of an attack that can begin.
+    """Return the victim, the image and the goal of an attack that can begin.
 
     "own-prediction" costs one forward.
 
@@ -246,7 +247,7 @@ def find_goal(
     objective: Objective,
     wrong_mask: Tensor | None,
 ) -> Goal:
-    """The goal of an attack on a checked ``image``, from masks that are checked here."""
+    """Return the goal of an attack on a checked ``image``, from masks that are checked here."""
     mask = check_mask("mask", mask, image)
     if objective == "wrong-mask" and wrong_mask is not None:
         wrong_mask = check_mask("wrong_mask", wrong_mask, image)

@@ -15,14 +15,15 @@ Seeds = Sequence[Sequence[int]]
 
 
 def sample_generator(seed: Sequence[int], device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of one sample; ``seed``: whole numbers, such as a seed and a sample's id."""
+    """Return the generator of one sample; ``seed``: whole numbers, such as a seed and a sample's
+    id."""
     return torch.Generator(device).manual_seed(hash(tuple(seed)) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 def sample_generators(
     image: Tensor, seeds: Seeds | None, device: torch.device | str = "cpu"
 ) -> list[torch.Generator]:
-    """One generator a sample; without seeds, of the samples' positions."""
+    """Return one generator a sample; without seeds, of the samples' positions."""
     seeds = [(0, index) for index in range(len(image))] if seeds is None else seeds
     if not isinstance(seeds, Sequence):
         raise TypeError(
@@ -42,7 +43,7 @@ def sample_generators(
 
 
 def uniform_start(image: Tensor, eps: Budget, seeds: Seeds, norm: str = "linf") -> Tensor:
-    """``image`` plus uniform noise, clamped to [0, 1]; one seed a sample, whatever the batch.
+    """Add uniform noise to ``image`` (B, C, H, W); clamped to [0, 1], one seed a sample.
 
     For "linf" in [-eps, eps]; for "l2" scaled to ``||noise||_2 = eps``. Drawn where the image is:
     a GPU's numbers are others than a CPU's.

@@ -67,7 +67,8 @@ class AttackKind:
         return backwards + (forwards - backwards) / 3
 
     def mask_free(self, objective: str) -> bool:
-        """Whether its noise says nothing of the true mask, so that no defence can read it there."""
+        """Tell whether its noise says nothing of the true mask, so that no defence can read it
+        there."""
         return not self.needs_mask or objective in MASK_FREE_OBJECTIVES
 
 
@@ -113,7 +114,7 @@ REMOVED = {"bim": "pgd"}
 
 
 def attack_kind(name: str, where: str = "name") -> AttackKind:
-    """The attack of a name.
+    """Look up an attack by its name.
 
     Raises:
         ValueError: there is none; ``where`` is what the error calls the name.

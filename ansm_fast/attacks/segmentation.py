@@ -38,7 +38,7 @@ def segpgd(
     norm: str = "linf",
     eot: int = 1,
 ) -> Tensor:
-    """SegPGD (Gu et al. 2022); arguments as of ``pgd``, weights as of ``segpgd_weights``."""
+    """Run SegPGD (Gu et al. 2022); arguments as of ``pgd``, weights as of ``segpgd_weights``."""
     victim, image, goal = prepare(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,

@@ -40,7 +40,7 @@ def square(
     eot: int = 1,
     on_query: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """Random search over squares of noise at the budget's corners, L-inf only.
+    """Search at random over squares of noise at the budget's corners, L-inf only.
 
     Begins with vertical stripes of +-eps; each further query sets one square of a sample's noise to
     +-eps, one sign a channel, and keeps it if the sample's loss grows. Samples of a batch are asked

@@ -55,7 +55,7 @@ def universal_noise(
     seed: int = 0,
     eot: int = 1,
 ) -> Tensor:
-    """A tile (C, size, size) of noise in whole grey levels (arXiv 1610.08401, made by PGD).
+    """Fit a tile (C, size, size) of noise in whole grey levels (arXiv 1610.08401, made by PGD).
 
     Begins at random; each of the ``steps`` steps goes along the gradient summed over all images.
 
@@ -104,7 +104,7 @@ def universal_noise(
 
 
 def apply_universal(image: Tensor, tile: Tensor) -> Tensor:
-    """``image`` (B, C, H, W) in [0, 1] plus the repeated tile (C, S, S), clamped to [0, 1].
+    """Add the repeated tile (C, S, S) to ``image`` (B, C, H, W) in [0, 1]; clamped to [0, 1].
 
     Raises:
         TypeError: the tile is no floating-point tensor. ValueError: it has another shape, or values

@@ -22,7 +22,7 @@ _LARGEST_COLLECTION = 64
 
 
 def find_modules(victim: object) -> list[nn.Module]:
-    """The modules that calling ``victim`` may run, as far as they can be seen from outside.
+    """Return the modules that calling ``victim`` may run, as far as they can be seen from outside.
 
     Seen are a module itself; what a function closes over or names as a global; the object behind a
     method; the arguments of a ``functools.partial``; the attributes of other callables; and lists,
@@ -83,7 +83,7 @@ def _submodules(modules: list[nn.Module]) -> list[nn.Module]:
 
 @contextmanager
 def evaluating(*victims: object) -> Iterator[None]:
-    """Inside, the victims' modules are in eval mode and no gradient goes to their parameters.
+    """Put the victims' modules into eval mode; no gradient goes to their parameters inside.
 
     Afterwards, also after an exception, every submodule's mode and every parameter's
     ``requires_grad`` are as they were found. Flags are set one by one: a module's own ``train()``
@@ -112,7 +112,7 @@ def evaluating(*victims: object) -> Iterator[None]:
 
 @contextmanager
 def as_found(*victims: object) -> Iterator[None]:
-    """``evaluating``, and afterwards every buffer holds what it held.
+    """Put victims into eval mode (``evaluating``); afterwards every buffer holds what it held.
 
     A buffer that a forward replaced or wrote to, even in eval mode, gets its old values back.
     """

@@ -25,7 +25,7 @@ INPUT, FAULT, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 70, 130, 143, 141
 
 
 def command_line() -> str:
-    """The command as it was typed."""
+    """Return the command as it was typed."""
     if os.environ.get("WORLD_SIZE", "1") != "1":
         return "the same command"  # of the launcher, which isn't known here
     return shlex.join(["ansm-fast", *sys.argv[1:]])
@@ -106,7 +106,7 @@ def _interruption(error: BaseException, terminated: bool) -> tuple[str, int]:
 
 
 def explain(error: BaseException, terminated: bool = False) -> tuple[str | None, int]:
-    """The line that a failed command prints (None: nothing more), and its exit code.
+    """Return the line that a failed command prints (None: nothing more), and its exit code.
 
     Args:
         terminated: by SIGTERM, which arrives as a KeyboardInterrupt.

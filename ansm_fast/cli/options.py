@@ -48,7 +48,7 @@ def check_apart(output: Path, option: str, *inputs: Path) -> None:
 
 
 def removed_option(name: str, instead: str) -> Callable[[F], F]:
-    """An option of an earlier version, not shown any more, whose error says what serves."""
+    """Declare an option of an earlier version, not shown any more, whose error says what serves."""
 
     def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
         if value is not None:

@@ -10,12 +10,12 @@ _PATIENCE = 10.0
 
 
 def leads() -> bool:
-    """Whether this process is the only one, or the first of those that a launcher started."""
+    """Tell whether this process is the only one, or the first of those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def speaks(error: BaseException) -> bool:
-    """Whether this process prints the line of an error.
+    """Tell whether this process prints the line of an error.
 
     The first does. Another one waits for the launcher, which ends it if the first has failed as
     well; if it is still there after that, the error is its own, and it speaks.

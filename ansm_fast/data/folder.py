@@ -105,7 +105,7 @@ class FolderDataset:
         return len(self.pairs)
 
     def mask(self, index: int) -> NDArray[np.bool_]:
-        """The mask alone, without decoding its image."""
+        """Return the mask alone, without decoding its image."""
         path = self.pairs[index][1]
         return self._decode_mask(read_content(path, "mask"), path)
 
@@ -144,7 +144,7 @@ class FolderDataset:
         return Contents(count, empty, full, tuple(turned))
 
     def examine(self, index: int) -> tuple[Sample, list[Path]]:
-        """A sample, and which of its two files carry an orientation."""
+        """Return a sample, and which of its two files carry an orientation."""
         contents = self._contents(index)
         files = zip(self.pairs[index], contents, strict=True)
         return self._sample(index, contents), [p for p, d in files if orientation_of(d) != 1]
@@ -167,7 +167,7 @@ class FolderDataset:
         return {"name": self.names[index], "image": image, "mask": mask}
 
     def pixels(self, index: int) -> int:
-        """How many an image has; one that was read before isn't read again."""
+        """Count an image's pixels; one that was read before isn't read again."""
         if index not in self._pixels:
             self[index]
         return self._pixels[index]

@@ -23,12 +23,13 @@ def source_digest(dataset: FolderDataset, index: int) -> str:
 
 
 def mark(path: Path) -> str:
-    """Of one file: SHA-256, shortened in the same way."""
+    """Compute the SHA-256 of one file, shortened in the same way."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def written(out: Path, name: str) -> dict[str, Path]:
-    """The files of an image in ``out``, by the field of its record that holds their checksum."""
+    """Return the files of an image in ``out``, by the field of its record that holds their
+    checksum."""
     return {field: out / part / f"{name}.png" for part, field in PARTS.items()}
 
 
@@ -54,5 +55,5 @@ def read_records(path: Path) -> dict[str, Record]:
 
 
 def lines(records: dict[str, Record]) -> str:
-    """As ``read_records`` reads them."""
+    """Write records as ``read_records`` reads them."""
     return json_lines.text_of(records.values())

@@ -72,7 +72,8 @@ def with_tile(
     out: Path,
     device: torch.device | str = "cpu",
 ) -> Attack:
-    """The attack with the tile of the set in ``out``: kept there, given with it, or fitted now.
+    """Return the attack with the tile of the set in ``out``: kept there, given with it, or fitted
+    now.
 
     Raises:
         InputError: the tile kept there is damaged or another one than the attack's own.

@@ -19,7 +19,8 @@ def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def wrong_mask(dataset: FolderDataset, index: int) -> NDArray[np.bool_]:
-    """A mask (H, W) of another image, in the size of image ``index``; the same at every call.
+    """Return a mask (H, W) of another image, in the size of image ``index``; the same at every
+    call.
 
     The next one in the dataset, round its end, that isn't empty and whose intersection over union
     with the truth is at most 0.7. Without such a one the truth is moved by half the image.

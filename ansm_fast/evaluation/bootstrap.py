@@ -47,7 +47,7 @@ def resampled_means(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 
 
 def interval(samples: ArrayLike, level: float = LEVEL) -> tuple[float, float] | None:
-    """The central ``level`` of resampled figures; None if none of them is finite."""
+    """Return the central ``level`` of resampled figures; None if none of them is finite."""
     finite = np.asarray(samples, np.float64)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
@@ -67,7 +67,7 @@ def mean_interval(
 def paired_ratio(
     numerator: ArrayLike, denominator: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, tuple[float, float] | None]:
-    """``mean(numerator) / mean(denominator)`` of the same images, with its interval.
+    """Return ``mean(numerator) / mean(denominator)`` of the same images, with its interval.
 
     NaN, with no interval, where the denominator's mean is 0.
     """
@@ -83,6 +83,6 @@ def paired_ratio(
 def paired_difference(
     one: ArrayLike, other: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, tuple[float, float] | None]:
-    """``mean(one) - mean(other)`` of the same images, with its interval."""
+    """Return ``mean(one) - mean(other)`` of the same images, with its interval."""
     difference = np.asarray(one, float) - np.asarray(other, float)
     return float(difference.mean()), mean_interval(difference, LEVEL, resamples, seed)

@@ -23,7 +23,7 @@ def _sizes(dataset: FolderDataset) -> list[tuple[str, int, int]]:
 def cache_folder(
     cache: Path, label: str, attack: Attack, dataset: FolderDataset, identity: str
 ) -> Path:
-    """Where the attacked images are kept: one folder for each attack, target and image set.
+    """Return where the attacked images are kept: one folder for each attack, target and image set.
 
     The set is told by names and file sizes; that the images are the same too is seen to when the
     folder is used. ``limit`` has no part in it, so that a longer run takes over a shorter one.
@@ -46,6 +46,6 @@ def folders_of_sets(cache: Path, datasets: Mapping[str, FolderDataset]) -> dict[
 
 
 def still_to_make(folder: Path, count: int) -> int:
-    """How many of ``count`` attacked images a folder lacks."""
+    """Count how many of ``count`` attacked images a folder lacks."""
     done = sum(1 for _ in (folder / "images").rglob("*.png")) if folder.is_dir() else 0
     return max(0, count - done)

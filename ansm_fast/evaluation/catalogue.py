@@ -63,7 +63,7 @@ class Entry:
         return self.made_on in ("defence", "stand-in")
 
     def make(self, eps: float, steps: int, seed: int) -> Attack | None:
-        """The configured attack; None for the unattacked image.
+        """Make the configured attack; None for the unattacked image.
 
         Raises:
             InputError: a budget or number of steps out of range.
@@ -113,7 +113,7 @@ QUICK_ATTACKS = ("none", "pgd", "hide", "wrong-mask", "adaptive")
 
 
 def catalogue_entry(name: str, where: str = "attacks") -> Entry:
-    """The attack of a name.
+    """Look up an attack of the evaluation by its name.
 
     Raises:
         InputError: there is none; ``where`` is what the error calls the list of names.

@@ -37,12 +37,12 @@ DEFENCES = tuple(TITLES)
 
 
 def is_ansm(name: str) -> bool:
-    """Whether a column is an ANSM's: "ansm" or "ansm:NAME"."""
+    """Tell whether a column is an ANSM's: "ansm" or "ansm:NAME"."""
     return name.partition(":")[0] == "ansm"
 
 
 def title(name: str) -> str:
-    """How tables call a defence; "ansm:base" is "ANSM base"."""
+    """Say how tables call a defence; "ansm:base" is "ANSM base"."""
     kind, _, variant = name.partition(":")
     return f"{TITLES[kind]} {variant}".strip() if kind in TITLES else name
 
@@ -104,7 +104,7 @@ def recompress(image: Image) -> Image:
 
 
 def smooth(image: Image) -> Image:
-    """The median of 3x3 pixels."""
+    """Take the median of 3x3 pixels."""
     return cv2.medianBlur(image, MEDIAN_SIZE)
 
 
@@ -134,13 +134,14 @@ def total_variation(image: Image) -> Image:
 
 
 def ansm_identity(ansm: ANSM) -> str:
-    """The fingerprint of configuration and weights, made if the ANSM never was in a file."""
+    """Return the fingerprint of configuration and weights, made if the ANSM never was in a file."""
     mark = ansm.fingerprint
     return mark or fingerprint("ansm", {"eps_d": ansm.eps_d}, ansm.state_dict())
 
 
 def ansm_defence(ansm: ANSM, name: str = "ansm", device: torch.device | str = "cpu") -> Defence:
-    """An ANSM as ``ansm-fast defend`` runs it; attacks go through it end to end."""
+    """Make a defence of an ANSM, as ``ansm-fast defend`` runs it; attacks go through it end to
+    end."""
     engine = Engine(ansm, device=device)
     network = for_inference(ansm).to(device)
 
@@ -170,7 +171,7 @@ _PLAIN = {
 def make_defence(
     name: str, ansm: ANSM | None = None, device: torch.device | str = "cpu"
 ) -> Defence:
-    """A defence by name; "ansm" needs one, and runs on ``device``.
+    """Make a defence by name; "ansm" needs one, and runs on ``device``.
 
     Raises:
         InputError: an unknown name, "ansm" without weights, "tv" without scikit-image.
@@ -191,7 +192,7 @@ def make_defences(
     ansm: ANSM | Mapping[str, ANSM] | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Defence]:
-    """Defences by name, in order; "ansm" stands for every ANSM.
+    """Make defences by name, in order; "ansm" stands for every ANSM.
 
     Args:
         ansm: one ANSM, whose column is called "ansm", or several by name: "ansm:NAME".

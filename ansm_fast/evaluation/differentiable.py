@@ -29,7 +29,7 @@ TensorFunction = Callable[[Tensor], Tensor]
 def straight_through(
     apply: Callable[[Image], Image], near: TensorFunction | None = None
 ) -> TensorFunction:
-    """The defence of 8-bit images as a function of (B, 3, H, W) in [0, 1] with a gradient.
+    """Make the defence of 8-bit images a function of (B, 3, H, W) in [0, 1] with a gradient.
 
     Forward: round to 8 bits, ``apply`` to each image. Backward: that of ``near``, by default of
     the identity.
@@ -67,5 +67,5 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def through(localizer: TensorFunction, defend: TensorFunction) -> TensorFunction:
-    """``image -> localizer(defend(image))``."""
+    """Compose ``image -> localizer(defend(image))``."""
     return lambda image: localizer(defend(image))

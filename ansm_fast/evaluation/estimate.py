@@ -27,7 +27,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
-    """Seconds, roughly: one gradient step on each target and one score behind each defence are
+    """Estimate seconds: one gradient step on each target and one score behind each defence are
     timed on the first image, and taken times pixels, steps and the images still to be attacked.
 
     Figures that the cache holds are not taken off: a repeated run is faster than this says.

@@ -54,7 +54,7 @@ def _ranked(
 
 
 def image_scores(probability: Tensor, mask: Tensor) -> Scores:
-    """F1, best F1, IoU and AUC of one forged image's pixels.
+    """Compute F1, best F1, IoU and AUC of one forged image's pixels.
 
     ``f1 = 2 TP / (2 TP + FP + FN)`` and ``iou = TP / (TP + FP + FN)`` where the probability is
     above 0.5; ``f1_best`` is the largest F1 over all thresholds; ``auc`` is the probability that
@@ -102,7 +102,7 @@ def predicted_area(probability: Tensor) -> float:
 
 
 def score(probability: Tensor, mask: Tensor) -> Scores:
-    """``image_scores`` of a forged image, ``area_pristine`` of one whose mask is empty."""
+    """Compute ``image_scores`` of a forged image, ``area_pristine`` of one with an empty mask."""
     if bool(mask.any()):  # NaN too, which is then refused
         return image_scores(probability, mask)
     return {"area_pristine": predicted_area(probability)}

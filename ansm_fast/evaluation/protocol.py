@@ -83,7 +83,7 @@ class Protocol:
 
 @torch.inference_mode()
 def probability(localizer: Any, image: Image, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(H, W): the localizer's probability of a forgery, of an 8-bit image.
+    """Return (H, W): the localizer's probability of a forgery, of an 8-bit image.
 
     The localizer is in eval mode for it, and then as it was found.
 
@@ -109,7 +109,7 @@ def score_image(
     image: Image | None = None,
     device: torch.device | str = "cpu",
 ) -> Scores:
-    """Scores of one image behind a defence, and how much the defence changed it."""
+    """Score one image behind a defence; also how much the defence changed it."""
     image = read_rgb(image_path) if image is None else image
     defended = defence(image)
     found = probability(localizer, defended, device)
@@ -134,7 +134,7 @@ class _Scorer:
         self._noise = ScoreStore(folder, "attacked against original")
 
     def scores(self, pair: tuple[Path, Path], defences: Sequence[Defence]) -> list[Scores]:
-        """Of one image, behind each defence."""
+        """Score one image behind each defence."""
         key = content_key(*pair)
         image = None
         for defence in defences:
@@ -167,7 +167,7 @@ def measure(
     on_progress: Callable[[int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Measurement:
-    """Scores of every image under every attack behind every defence; see ``evaluate``.
+    """Score every image under every attack behind every defence; see ``evaluate``.
 
     Args:
         name: of the image set.
@@ -260,7 +260,9 @@ def evaluate(
     on_start: Callable[[str, int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
-    """Rows of attack, eps, defence, f1, iou, auc, n and more; ``rows.make_rows`` lists them.
+    """Attack and score a localizer behind each defence.
+
+    Gives rows of attack, eps, defence, f1, iou, auc, n and more; ``rows.make_rows`` lists them.
 
     Args:
         dataset: images and masks; a mask without a forged pixel marks a pristine image.

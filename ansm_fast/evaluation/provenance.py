@@ -30,7 +30,7 @@ class Training:
     localizer: str | None = None
 
     def saw(self, entry: Entry) -> bool | None:
-        """Whether training saw such an attack; None without a record or without an attack."""
+        """Tell whether training saw such an attack; None without a record or without an attack."""
         if self.attacks is None or entry.attack is None:
             return None
         if entry.made_on == "victim":
@@ -83,7 +83,7 @@ def training(provenance: Record) -> Training:
 
 
 def read_training(path: str | Path | None = None) -> Training:
-    """``training`` of an ANSM's checkpoint, which is found as ``load_ansm`` finds it.
+    """Read ``training`` of an ANSM's checkpoint, which is found as ``load_ansm`` finds it.
 
     Raises:
         InputError: as ``load_ansm``, or the record is none.

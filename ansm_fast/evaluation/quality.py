@@ -21,7 +21,7 @@ def _check(image: Image, other: Image) -> None:
 
 
 def psnr(image: Image, other: Image) -> float:
-    """``10 log10(255^2 / MSE)`` in dB over all pixels and channels; infinite if nothing differs."""
+    """Compute ``10 log10(255^2 / MSE)`` in dB over all pixels and channels; infinite if equal."""
     _check(image, other)
     difference = cv2.absdiff(image, other).ravel().astype(np.float32)
     error = float(np.dot(difference, difference)) / difference.size
@@ -33,7 +33,7 @@ def _blur(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def ssim(image: Image, other: Image) -> float:
-    """Structural similarity (Wang et al. 2004), in [-1, 1], 1 if nothing differs.
+    """Compute structural similarity (Wang et al. 2004), in [-1, 1], 1 if nothing differs.
 
     ``(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))`` with Gaussian
     windows of 11 pixels (sigma 1.5), c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2; the mean over all
@@ -54,5 +54,5 @@ def ssim(image: Image, other: Image) -> float:
 
 
 def image_quality(image: Image, other: Image) -> dict[str, float]:
-    """``psnr`` and ``ssim`` of two images."""
+    """Compute ``psnr`` and ``ssim`` of two images (H, W, 3)."""
     return {"psnr": psnr(image, other), "ssim": ssim(image, other)}

@@ -129,7 +129,7 @@ class Files:
             check_markdown(self.markdown)
 
     def write(self, rows: Sequence[Row], about: Mapping[str, Any], command: str) -> None:
-        """All of them; ``about`` goes beside the rows of the JSON file."""
+        """Write all of them; ``about`` goes beside the rows of the JSON file."""
         if self.json is not None:
             whole = {"rows": rows, **about}
             _write(self.json, json.dumps(whole, indent=2, allow_nan=False) + "\n")
@@ -140,7 +140,7 @@ class Files:
 
 
 def print_tables(rows: Sequence[Row]) -> None:
-    """The terminal tables on standard output; a file or pipe gets them at 100 columns or more."""
+    """Print the terminal tables; a file or pipe gets them at 100 columns or more."""
     terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     for table in terminal_tables(rows):
         wanted = Console(width=10 * WIDTH).measure(table).maximum

@@ -42,7 +42,7 @@ class Measurement:
 
 
 def pool(measurements: Sequence[Measurement], name: str = "pooled") -> Measurement:
-    """All image sets as one. They must have been measured under one protocol."""
+    """Join all image sets into one. They must have been measured under one protocol."""
     cells: dict[tuple[str, float, str], Cell] = {}
     for cell in (cell for one in measurements for cell in one.cells):
         key = (cell.attack, cell.eps, cell.defence)
@@ -107,7 +107,7 @@ def summary(
     undefended: Sequence[Scores] | None = None,
     seed: int = 0,
 ) -> Row:
-    """Means of images with their 95 % intervals; None where there was no image of the kind.
+    """Average images, with 95 % intervals; None where there was no image of the kind.
 
     Args:
         records: of the images, see ``metrics.score`` and ``quality.image_quality``.
@@ -142,9 +142,9 @@ def summary(
 def make_rows(
     measured: Measurement, training: Mapping[str, Training] | None = None, seed: int = 0
 ) -> list[Row]:
-    """One row a cell: set, attack, eps, defence, the figures of ``summary``, and what to make of
-    them: ``mask_free`` and ``adaptive`` of the attack, and ``seen``, whether the training of this
-    row's ANSM saw the attack (None for other defences, or if there is no record of it).
+    """Make one row a cell: set, attack, eps, defence, the figures of ``summary``, and what to make
+    of them: ``mask_free`` and ``adaptive`` of the attack, and ``seen``, whether the training of
+    this row's ANSM saw the attack (None for other defences, or if there is no record of it).
     """
     undefended = {
         (cell.attack, cell.eps): cell.records for cell in measured.cells if cell.defence == "none"

@@ -71,7 +71,8 @@ class Systems:
         )
 
     def targets(self, name: str) -> list[Target]:
-        """What the attack ``name`` is made on; nothing if it needs a surrogate and none is there.
+        """Return what the attack ``name`` is made on; nothing if it needs a surrogate and none is
+        there.
 
         Together the targets score every defence once, with two exceptions: what was made through a
         stand-in is not scored on that same defence, where it would be no transfer, and
@@ -104,5 +105,5 @@ class Systems:
 
 
 def fingerprint(localizer: object) -> str:
-    """The localizer's own fingerprint, or its class where it has none."""
+    """Return the localizer's own fingerprint, or its class where it has none."""
     return getattr(localizer, "fingerprint", "") or type(localizer).__name__

@@ -19,7 +19,8 @@ _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, err
 
 
 def temporary_name(path: Path, token: str) -> Path:
-    """``.NAME.TOKEN.tmp`` beside ``path``; a long NAME becomes its digest, as names have limits."""
+    """Return ``.NAME.TOKEN.tmp`` beside ``path``; a long NAME becomes its digest, as names have
+    limits."""
     name = path.name
     if len(os.fsencode(name)) > 200:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
@@ -27,7 +28,7 @@ def temporary_name(path: Path, token: str) -> Path:
 
 
 def temporary_beside(path: Path, token: str | None = None) -> Path:
-    """A new, empty file of a ``temporary_name``: never one that was there before.
+    """Make a new, empty file of a ``temporary_name``: never one that was there before.
 
     Args:
         token: random by default; a given one names the run whose leftovers these are.

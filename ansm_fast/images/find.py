@@ -10,7 +10,7 @@ from ansm_fast.images.regular_files import NotAFile, check_regular
 
 
 def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = None) -> list[Path]:
-    """All image files below ``folder``, sorted.
+    """Find all image files below ``folder``; sorted.
 
     Args:
         left_out: filled, by reason, with what looks like an image and is none that is read: pipes,
@@ -50,8 +50,8 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
 
 
 def left_out_lines(left_out: dict[str, list[Path]]) -> list[str]:
-    """A line for each file: "left out: photos/a.png is a named pipe"; for formats that aren't read
-    and hidden files, of which there may be many, a line for all."""
+    """Return a line for each file: "left out: photos/a.png is a named pipe"; for formats that
+    aren't read and hidden files, of which there may be many, a line for all."""
     lines: list[str] = []
     for reason, paths in left_out.items():
         if reason.endswith("not read"):

@@ -11,7 +11,7 @@ ORIENTATION = 274  # the tag, in EXIF and in TIFF
 
 
 def file_format(data: bytes) -> str | None:
-    """JPEG, PNG, TIFF, WebP or BMP by its first bytes, whatever the file's name; else None."""
+    """Tell JPEG, PNG, TIFF, WebP or BMP by its first bytes, whatever the file's name; else None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(PNG_SIGNATURE):
@@ -24,5 +24,5 @@ def file_format(data: bytes) -> str | None:
 
 
 def is_deep_png(data: bytes) -> bool:
-    """Whether a PNG has 16 bits a sample."""
+    """Tell whether a PNG has 16 bits a sample."""
     return file_format(data) == "PNG" and data[24:25] == b"\x10"

@@ -30,7 +30,7 @@ _EXIF_MARKS = {"JPEG": b"Exif\0\0", "PNG": b"eXIf", "WebP": b"EXIF"}
 
 
 def read_content(path: str | Path, kind: str) -> bytes:
-    """The bytes of a file, ``kind`` being "image" or "mask".
+    """Read the bytes of a file, ``kind`` being "image" or "mask".
 
     Raises:
         InputError: it cannot be read, or is a pipe, socket, device or folder.
@@ -45,7 +45,7 @@ def read_content(path: str | Path, kind: str) -> bytes:
 
 
 def undecodable(path: str | Path, kind: str, reason: str) -> InputError:
-    """The error of one file that is no usable image."""
+    """Return the error of one file that is no usable image."""
     return InputError(
         f"cannot decode {kind} {path}; remove it or replace it by an intact JPEG, PNG, TIFF, WebP "
         f"or BMP ({reason})"
@@ -53,7 +53,7 @@ def undecodable(path: str | Path, kind: str, reason: str) -> InputError:
 
 
 def orientation_of(data: bytes) -> int:
-    """The orientation that a file names, 1 to 8; 1 if it names none."""
+    """Read the orientation that a file names, 1 to 8; 1 if it names none."""
     form = file_format(data)
     if form is None or form == "BMP" or (form != "TIFF" and _EXIF_MARKS[form] not in data):
         return 1
@@ -68,7 +68,7 @@ def orientation_of(data: bytes) -> int:
 
 
 def decode(data: bytes, colour: bool) -> NDArray[Any]:
-    """Stored pixels.
+    """Decode stored pixels.
 
     Args:
         colour: (H, W, 3) uint8 RGB, without alpha; else as stored, uint8 or uint16: (H, W), or
@@ -100,7 +100,7 @@ def decode(data: bytes, colour: bool) -> NDArray[Any]:
 
 
 def to_eight_bits(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """The nearest of 256 levels, white to white; OpenCV's own conversion rounds down."""
+    """Round to the nearest of 256 levels, white to white; OpenCV's own conversion rounds down."""
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

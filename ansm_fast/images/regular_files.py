@@ -37,7 +37,7 @@ def check_regular(path: str | Path) -> None:
 
 
 def read_regular(path: str | Path) -> bytes:
-    """The content of a regular file.
+    """Read the content of a regular file.
 
     Raises:
         NotAFile: it is something else, which is never waited for. OSError: it cannot be read.

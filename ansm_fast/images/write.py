@@ -48,7 +48,7 @@ def _encode(image: Photograph) -> bytes:
 
 
 def encode_png(image: Photograph) -> bytes:
-    """Lossless PNG at the depth of ``image.pixels``, with its alpha, ICC profile and EXIF."""
+    """Encode a PNG at the depth of ``image.pixels``, with its alpha, ICC profile and EXIF."""
     encoded = _encode(image)
     extra = b""
     if image.icc:

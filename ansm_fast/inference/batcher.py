@@ -31,7 +31,7 @@ class Batcher(Generic[Item]):
         return []
 
     def flush(self) -> list[Item]:
-        """The fullest bucket, full or not; [] if nothing waits."""
+        """Take the fullest bucket, full or not; [] if nothing waits."""
         if not self._buckets:
             return []
         return self._buckets.pop(max(self._buckets, key=lambda key: len(self._buckets[key])))

@@ -64,7 +64,7 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
 
 
 def from_files(paths: Iterable[Path]) -> list[Source]:
-    """The named files, each once; InputError if one does not exist."""
+    """Return the named files, each once; InputError if one does not exist."""
     unique: dict[str, Source] = {}
     for path in paths:
         if path.is_dir():
@@ -77,18 +77,19 @@ def from_files(paths: Iterable[Path]) -> list[Source]:
 
 
 def mask_paths(folder: Path, output: str) -> tuple[Path, Path]:
-    """Where the masks before and after go: ``a/b.png`` to ``a/b.before.png``, ``a/b.after.png``."""
+    """Return where the masks before and after go: ``a/b.png`` to ``a/b.before.png``,
+    ``a/b.after.png``."""
     path = folder / output
     return path.with_suffix(".before.png"), path.with_suffix(".after.png")
 
 
 def targets(output: Path, masks: Path | None, name: PurePosixPath | str) -> list[Path]:
-    """The files of one input: its output, and with ``masks`` those before and after."""
+    """Return the files of one input: its output, and with ``masks`` those before and after."""
     return [output / name, *(mask_paths(masks, str(name)) if masks is not None else ())]
 
 
 def safe_output_name(record: Mapping[str, object]) -> str | None:
-    """The output that a record names, unless it leads out of the folder of the outputs."""
+    """Return the output that a record names, unless it leads out of the folder of the outputs."""
     name = record.get("output")
     if not isinstance(name, str) or "\0" in name or not name.endswith(".png"):
         return None
@@ -161,7 +162,7 @@ class OutputNames:
         return name
 
     def another(self, source: Source) -> PurePosixPath:
-        """A further name, for a file whose own was taken meanwhile."""
+        """Return a further name, for a file whose own was taken meanwhile."""
         with self._lock:
             return self._first_free(own_names(source), source)
 
@@ -183,7 +184,8 @@ class OutputNames:
 
 
 def own_names(source: Source) -> tuple[PurePosixPath, PurePosixPath]:
-    """``a.png`` and ``a.jpg.png``: the names that an output of ``a.jpg`` has without a number."""
+    """Return ``a.png`` and ``a.jpg.png``: the names that an output of ``a.jpg`` has without a
+    number."""
     return (
         source.relative.with_suffix(".png"),
         source.relative.with_name(source.relative.name + ".png"),

@@ -130,7 +130,8 @@ class Manifest:
         }
 
     def may_be_own(self, path: Path) -> bool:
-        """Whether ``path`` is a file, no link, of which content was recorded; it isn't read."""
+        """Tell whether ``path`` is a file, no link, of which content was recorded; it isn't
+        read."""
         try:
             regular = stat.S_ISREG(os.lstat(path).st_mode)
         except OSError:

@@ -39,7 +39,7 @@ class BoundedQueue(Generic[Item]):
         raise Stopped
 
     def get_nowait(self) -> Item | None:
-        """The next item, or None if there is none just now."""
+        """Take the next item, or None if there is none just now."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:

@@ -17,7 +17,8 @@ from ansm_fast.models.checkpoint import fingerprint
 
 
 def is_import_name(name: str) -> bool:
-    """Whether ``name`` means ``module:function`` and no file: dotted names around one colon."""
+    """Tell whether ``name`` means ``module:function`` and no file: dotted names around one
+    colon."""
     module, colon, function = name.partition(":")
     parts = [*module.split("."), function]
     return bool(colon) and all(part.isidentifier() for part in parts) and not Path(name).exists()

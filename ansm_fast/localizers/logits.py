@@ -34,13 +34,13 @@ def logits_of_probabilities(probabilities: Tensor) -> Tensor:
     better where a model can give them. Half precision is computed in float32.
     """
     top = 1 - torch.finfo(probabilities.dtype).eps / 2
-    wide = probabilities.float() if probabilities.dtype.itemsize < 4 else probabilities
-    inside = _between(wide, _LEAST, top)
+    values = probabilities.float() if probabilities.dtype.itemsize < 4 else probabilities
+    inside = _between(values, _LEAST, top)
     return inside.log() - torch.log1p(-inside)
 
 
 def logits_of_two_classes(logits: Tensor) -> Tensor:
-    """The second channel of (B, 2, H, W) minus the first: the logit of its softmax."""
+    """Return the second channel of (B, 2, H, W) minus the first: the logit of its softmax."""
     return logits[:, 1:] - logits[:, :1]
 
 
@@ -50,13 +50,13 @@ def logits_of_two_probabilities(probabilities: Tensor) -> Tensor:
     Finite with a finite gradient, and more exact than the logit of p1 alone: close to 1 a number
     keeps few digits of its distance from it, and p0 has them.
     """
-    wide = probabilities.float() if probabilities.dtype.itemsize < 4 else probabilities
-    inside = _between(wide, _LEAST, 1.0).log()
+    values = probabilities.float() if probabilities.dtype.itemsize < 4 else probabilities
+    inside = _between(values, _LEAST, 1.0).log()
     return inside[:, 1:] - inside[:, :1]
 
 
 def as_logits(output: Tensor, kind: LogitsFrom | None) -> Tensor:
-    """What ``kind`` names as logits (B, 1, H, W); ``None`` and "logits": as it is.
+    """Return what ``kind`` names as logits (B, 1, H, W); ``None`` and "logits": as it is.
 
     Raises:
         LocalizerError: it has no two channels where two are named.

@@ -16,7 +16,7 @@ TAP_LAYOUTS: tuple[str, ...] = get_args(TapLayout)
 
 
 def tap_names(module: nn.Module, taps: Sequence[str]) -> tuple[str, ...]:
-    """The names, once each of them is known to be a submodule's.
+    """Return the names, once each of them is known to be a submodule's.
 
     Raises:
         TypeError: no module, or no tuple. ValueError: the module has no such submodule.

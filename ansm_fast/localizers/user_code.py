@@ -75,7 +75,7 @@ def _shown(file: str) -> str:
 
 
 def user_code_error(name: str, error: BaseException) -> UserCodeError:
-    """What to raise ``from error``, which came out of the code of localizer ``name``."""
+    """Return what to raise ``from error``, which came out of the code of localizer ``name``."""
     place = _place(error)
     if isinstance(error, ValueError | TypeError) and _in_ours(error) and place is None:
         # Our own complaint about what the code gave: it says what to do.

@@ -136,7 +136,7 @@ class ANSM(nn.Module):
         return 112 + (2 * (_GATE_RADIUS + 1) if self.config.jpeg_quality else 0)
 
     def features(self, image: Tensor) -> Tensor:
-        """What the head sees, at half the size of the padded image: (B, C, H', W').
+        """Return what the head sees, at half the size of the padded image: (B, C, H', W').
 
         16 channels of the body; with ``detail`` the 36 of the front end behind them; with
         ``jpeg_quality`` then the 12 of what compression would change, over eps_d.
@@ -208,7 +208,8 @@ class ANSM(nn.Module):
         return self.perturbation(self.features(seen), (image.shape[2], image.shape[3]))
 
     def defend(self, image: Tensor) -> Tensor:
-        """``clamp(image + project(self(image), eps_d), 0, 1)``, shaped and typed as ``image``.
+        """Return ``clamp(image + project(self(image), eps_d), 0, 1)``, shaped and typed as
+        ``image``.
 
         Raises:
             As ``forward``: what is outside [0, 1] is an error where it can be seen, and clamped

@@ -13,7 +13,7 @@ DEFAULT_LOCALIZER = "robust"
 
 
 def ansm_path(weights: str | Path | None = None, localizer: str | None = None) -> Path:
-    """The file of an ANSM.
+    """Find the file of an ANSM.
 
     Args:
         weights: a checkpoint, or "robust" or "tiny", the bundled ones; None or "bundled", the one

@@ -148,7 +148,7 @@ class ANSMBatches:
 
 
 def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
-    """The submodules that FFA aligns: the config's, or the localizer's own.
+    """Find the submodules that FFA aligns: the config's, or the localizer's own.
 
     Raises:
         InputError: the localizer has no such submodule, or FFA is on and there are none.

@@ -34,7 +34,7 @@ class _Architecture(Strict):
         return self
 
     def make(self) -> TrainableLocalizer:
-        """The network with random weights."""
+        """Make the network with random weights."""
         return make_localizer(self.name, **self._sizes())
 
 
@@ -67,7 +67,7 @@ Architecture = Annotated[UNetArchitecture | SegformerArchitecture, Field(discrim
 
 
 def with_architecture(values: Any) -> Any:
-    """A localizer's configuration with ``architecture`` as fields.
+    """Return a localizer's configuration with ``architecture`` as fields.
 
     A name alone stands for its defaults, ``widths`` beside it are its own: so configurations of
     earlier versions have it. Fields without a name are the default family's.

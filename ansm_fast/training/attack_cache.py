@@ -55,7 +55,7 @@ class AttackCache:
 
 
 def attack_of(share: AttackShare, levels: float, seed: int) -> Attack:
-    """The attack that a configuration describes, with a budget of ``levels`` grey levels."""
+    """Make the attack that a configuration describes, with a budget of ``levels`` grey levels."""
     eps = levels / 255
     few = share.steps < 10
     return Attack(
@@ -83,7 +83,7 @@ def _card(folder: Path) -> Path:
 
 
 def check_attack_cache(folder: Path, settings: Mapping[str, object]) -> None:
-    """InputError if ``folder`` holds a cache that was made with other settings."""
+    """Raise InputError if ``folder`` holds a cache that was made with other settings."""
     card = _card(folder)
     if not card.exists():
         return

@@ -33,7 +33,8 @@ def augmented_crop(
     crop: int,
     augmentation: AugmentationConfig,
 ) -> tuple[Image, NDArray[np.bool_]]:
-    """A random crop x crop cut of a forgery and its mask; ``augmentation`` happens by chance."""
+    """Cut a random crop x crop piece of a forgery and its mask; ``augmentation`` happens by
+    chance."""
     if rng.random() < augmentation.resize_share:
         scale = rng.uniform(*augmentation.resize_scale)
         image, mask = _resized_crop(rng, image, mask, crop, scale)

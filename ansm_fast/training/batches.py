@@ -65,12 +65,13 @@ class MemorySet:
 
 
 def step_rng(seed: int, step: int, purpose: int = 0) -> np.random.Generator:
-    """The generator of one step; ``purpose`` keeps independent draws of a step apart."""
+    """Return the generator of one step; ``purpose`` keeps independent draws of a step apart."""
     return np.random.default_rng([seed, purpose, step])
 
 
 def epoch_indices(seed: int, position: int, count: int, size: int) -> NDArray[np.int64]:
-    """``count`` indices into a set of ``size``, from ``position`` of endless shuffled epochs."""
+    """Return ``count`` indices into a set of ``size``, from ``position`` of endless shuffled
+    epochs."""
     taken: list[int] = []
     while len(taken) < count:
         epoch, offset = divmod(position + len(taken), size)
@@ -80,7 +81,7 @@ def epoch_indices(seed: int, position: int, count: int, size: int) -> NDArray[np
 
 
 def crop_window(rng: np.random.Generator, size: tuple[int, int], crop: int) -> tuple[slice, slice]:
-    """A random crop of (height, width) on the even grid that the pixel-unshuffled networks see."""
+    """Draw a crop of (height, width) on the even grid that the pixel-unshuffled networks see."""
     height, width = size
     crop_y, crop_x = min(crop, height), min(crop, width)
     top = 2 * int(rng.integers(0, (height - crop_y) // 2 + 1))

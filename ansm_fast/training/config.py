@@ -97,8 +97,8 @@ _FORMER = {
 
 
 def with_attack_cache(values: Any) -> Any:
-    """The configuration of an ANSM's training with the names of today: the attack cache was called
-    pool in earlier versions."""
+    """Return the configuration of an ANSM's training with the names of today: the attack cache was
+    called pool in earlier versions."""
     if not isinstance(values, Mapping):
         return values
     for former, name in _FORMER.items():

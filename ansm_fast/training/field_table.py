@@ -48,7 +48,8 @@ class FieldRow:
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The configurations that an annotation is, or is a list of, or may be: several of a union."""
+    """Return the configurations that an annotation is, or is a list of, or may be: several of a
+    union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in models_in(inner)]
@@ -111,7 +112,8 @@ def _default(value: Any) -> str:
 
 
 def field_rows(model: type[BaseModel], prefix: str = "", instance: Any = None) -> list[FieldRow]:
-    """All fields of a configuration and of those inside it, in the order of their definition."""
+    """Return all fields of a configuration and of those inside it, in the order of their
+    definition."""
     return list(_rows(model, prefix, instance))
 
 
@@ -157,12 +159,12 @@ def _members(
 
 
 def field_text(model: type[BaseModel]) -> str:
-    """The fields of a configuration as text, one after the other."""
+    """Return the fields of a configuration as text, one after the other."""
     return "\n".join(str(row) for row in field_rows(model)) + "\n"
 
 
 def field_at(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
-    """The field at a path such as ("attacks", "0", "eps"); None if there is no such."""
+    """Return the field at a path such as ("attacks", "0", "eps"); None if there is no such."""
     within: list[type[BaseModel]] = [model]
     info: FieldInfo | None = None
     for part in path:
@@ -177,7 +179,7 @@ def field_at(model: type[BaseModel], path: Sequence[str]) -> FieldInfo | None:
 
 
 def default_at(model: type[BaseModel], path: Sequence[str]) -> Any:
-    """What a field that is not given has, as JSON values; None if it must be given."""
+    """Return what a field that is not given has, as JSON values; None if it must be given."""
     info = field_at(model, path)
     if info is None or info.is_required() or info.default is PydanticUndefined:
         return None
@@ -194,7 +196,7 @@ def _with_numbers(known: str, path: Sequence[str]) -> str:
 
 
 def nearest(model: type[BaseModel], path: Sequence[str]) -> str | None:
-    """The known field that an unknown one was most likely meant to be."""
+    """Return the known field that an unknown one was most likely meant to be."""
     known = [_with_numbers(row.path, path) for row in field_rows(model)]
     folder, name = ".".join(path[:-1]), path[-1]
     siblings = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == folder}

@@ -44,7 +44,7 @@ Losses = Mapping[str, Tensor]
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine from ``lr`` to ``lr * final_lr_share``."""
+    """Compute a linear warm-up, then a cosine from ``lr`` to ``lr * final_lr_share``."""
     warmup = min(1.0, (step + 1) / config.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
     return config.lr * warmup * (config.final_lr_share + (1 - config.final_lr_share) * cosine)

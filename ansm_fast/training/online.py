@@ -23,7 +23,7 @@ from ansm_fast.training.sampling import curriculum_eps
 
 
 def spread(share: float, count: int) -> np.ndarray:
-    """``count`` flags, ``share`` of them set, evenly spread: equal parts get equally many."""
+    """Set ``share`` of ``count`` flags, evenly spread: equal parts get equally many."""
     edges = np.floor(np.arange(count + 1) * share + 1e-9)
     return np.diff(edges) > 0
 
@@ -56,7 +56,7 @@ class OnlineAttacks:
         return {"attack": self._seconds} if self.config.share > 0 else {}
 
     def choose(self, step: int) -> tuple[OnlineAttack, Attack]:
-        """The attack of a step; its budget stays within the curriculum's."""
+        """Choose the attack of a step; its budget stays within the curriculum's."""
         rng = step_rng(self.run.seed, step, purpose=5)
         weights = np.array([attack.weight for attack in self.config.attacks])
         chosen = self.config.attacks[int(rng.choice(len(weights), p=weights / weights.sum()))]

@@ -34,7 +34,7 @@ def _one_thread(_: int) -> None:
 def batches_ahead(
     batch: Callable[[int], Batch], steps: range, workers: int, pinned: bool = False
 ) -> Iterator[Batch]:
-    """The batch of each of ``steps``, in their order.
+    """Make the batch of each of ``steps``, in their order.
 
     Args:
         batch: step number to a batch; called in this process if ``workers`` is 0.

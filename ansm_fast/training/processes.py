@@ -52,7 +52,8 @@ _PATIENCE = timedelta(days=7)
 
 
 def make_accelerator(accumulate: int = 1) -> Accelerator:
-    """The accelerator of this process; ``accumulate``: parts that its share of a batch is cut into.
+    """Return the accelerator of this process; ``accumulate``: parts that its share of a batch is
+    cut into.
 
     Raises:
         InputError: Accelerate is not installed.
@@ -79,14 +80,14 @@ def make_accelerator(accumulate: int = 1) -> Accelerator:
 
 
 def process_count() -> int:
-    """Of how many processes this is one, as the launcher (torchrun, accelerate) says."""
+    """Count the processes of which this is one, as the launcher (torchrun, accelerate) says."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_batch_sizes(
     sizes: Mapping[str, int], accumulate: int, processes: int | None = None
 ) -> None:
-    """InputError unless every batch can be cut into equal parts.
+    """Raise InputError unless every batch can be cut into equal parts.
 
     Args:
         sizes: field of the config to size of a batch.
@@ -110,7 +111,7 @@ def _nearest(size: int, parts: int) -> str:
 
 
 def network_autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context a network's forward runs in; losses stay outside, in float32."""
+    """Return the context a network's forward runs in; losses stay outside, in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -146,9 +147,9 @@ class AllReducedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         count = input.numel() // input.shape[1] * distributed.get_world_size()
-        wide = input.float()
-        mean = all_reduce(wide.sum((0, 2, 3))) / count
-        centered = wide - mean[:, None, None]
+        values = input.float()
+        mean = all_reduce(values.sum((0, 2, 3))) / count
+        centered = values - mean[:, None, None]
         variance = all_reduce(centered.square().sum((0, 2, 3))) / count
         self._track(mean.detach(), variance.detach() * (count / max(1, count - 1)))
         scale = self.weight * torch.rsqrt(variance + self.eps)

@@ -59,8 +59,8 @@ def _differences(before: object, now: object) -> str:
 
 
 def check_same_run(out: Path, settings: Mapping[str, object] | str) -> None:
-    """InputError if ``out`` holds the state of a run with another configuration, or a checkpoint
-    without the state of its run, which would be written over.
+    """Raise InputError if ``out`` holds the state of a run with another configuration, or a
+    checkpoint without the state of its run, which would be written over.
 
     Where it ends (``stop_after``) and what it takes of the machine may differ.
     """

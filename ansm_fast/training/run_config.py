@@ -84,8 +84,8 @@ class Run(Strict):
     photographs: str = Field(description="public origin and licence of the photographs")
 
     def settings(self) -> dict[str, Any]:
-        """The whole configuration as JSON holds it: in checkpoints, and what a run that goes on
-        must agree with."""
+        """Return the whole configuration as JSON holds it: in checkpoints, and what a run that goes
+        on must agree with."""
         return self.model_dump(mode="json")
 
 

@@ -46,7 +46,7 @@ def hold_statistics(module: nn.Module) -> None:
 
 
 def stage_rate(run: ANSMRun, step: int) -> float:
-    """The learning rate: a warm-up and cosine for detection, another for FFA and MgR together."""
+    """Compute the rate: a warm-up and cosine for detection, another for FFA and MgR together."""
     if step < run.detect.steps:
         own = run.optimizer.model_copy(update={"lr": run.detect.lr})
         return learning_rate(own, step, run.detect.steps)
@@ -54,7 +54,7 @@ def stage_rate(run: ANSMRun, step: int) -> float:
 
 
 def refinement(mgr: MgRConfig, logits: Tensor, own_mask: Tensor, mask: Tensor) -> Tensor:
-    """The loss of MgR for (2 B, 1, H, W) ``logits``: defended attacked, then defended original."""
+    """Compute the loss of MgR for (2 B, 1, H, W) ``logits``: of attacked, then of originals."""
     adv, orig = logits.chunk(2)
     forged = mask.flatten(1).any(1)
     # Not the localizer's own mask on a pristine image: all it could add are false alarms.

@@ -33,7 +33,8 @@ _SCATTER = StateDictOptions(full_state_dict=True)
 
 @contextlib.contextmanager
 def disk_errors(path: Path, kept: str) -> Iterator[None]:
-    """InputError that names ``path`` and says what is ``kept``, if the disk is full or fails."""
+    """Raise InputError that names ``path`` and says what is ``kept``, if the disk is full or
+    fails."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -93,7 +94,7 @@ def scatter_state(
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
+    """Return the tensors whose names begin with ``prefix``, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
@@ -122,7 +123,7 @@ def write_tensors(
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata alone, without a tensor; InputError if the file is damaged."""
+    """Return the metadata alone, without a tensor; InputError if the file is damaged."""
     with _reading(path), safe_open(path, framework="pt") as opened:
         return opened.metadata() or {}
 

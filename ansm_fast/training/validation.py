@@ -57,7 +57,7 @@ def attacked_images(
     data: MemorySet,
     device: torch.device | str = "cpu",
 ) -> Image:
-    """The set's images after an attack on ``victim``."""
+    """Attack the set's images on ``victim``."""
     attack = Attack(
         config.name,  # type: ignore[arg-type]
         config.eps / 255,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def widened(narrow: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``wide`` with the entries of ``narrow`` in the first channels of each.
+    """Put the entries of ``narrow`` into the first channels of each of ``wide``.
 
     Weights that lead from an added channel to an old one become 0: old channels compute what they
     did. Added channels keep what ``wide`` gave them, so that they differ and can learn. A function

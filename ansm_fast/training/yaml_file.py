@@ -58,7 +58,7 @@ def _problem(error: Exception) -> str:
 
 
 def parse_yaml(text: str, origin: str, instead: str) -> Any:
-    """The value of a YAML text.
+    """Parse a YAML text.
 
     Args:
         origin: what the error begins with, e.g. the file's name.
@@ -80,7 +80,7 @@ def parse_yaml(text: str, origin: str, instead: str) -> Any:
 
 
 def read_yaml(path: Path, instead: str) -> Any:
-    """The value of a YAML file in UTF-8, with or without a byte order mark, of any line ends.
+    """Read a YAML file in UTF-8, with or without a byte order mark, of any line ends.
 
     Raises:
         InputError: no such file, a folder, unreadable, empty, not UTF-8, or as ``parse_yaml``.

@@ -118,6 +118,11 @@ def test_wheel_of_an_environment_with_torch(built) -> None:
     # What every installation uses, and what comes with it for images that nobody compressed.
     assert sizes["localizer_robust.safetensors"] + sizes["ansm_robust.safetensors"] < 6e6
     assert len(sizes) == 4 and sum(sizes.values()) < 10e6
+    # What runs, and nothing that is only told of.
+    package = folder / "unpacked" / "ansm_fast"
+    assert {path.name for path in package.rglob("*.yaml")} == {"ansm.yaml", "localizer.yaml"}
+    weights = {path.suffix for path in (package / "weights").iterdir()}
+    assert weights == {".safetensors", ".md"} and not list(package.rglob("*.jsonl"))
     report = doctor(folder)
     assert report["build"]["torch"] == report["runtime"]["torch"]
     assert all(states["cpu"] == "available" for states in report["backends"].values())

@@ -46,7 +46,7 @@ def _blob(rng: np.random.Generator, size: int, radius: float) -> NDArray[np.uint
 def random_region(
     rng: np.random.Generator, size: int, area: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """A filled ellipse, polygon or smooth blob as a (size, size) bool mask.
+    """Draw a filled ellipse, polygon or smooth blob as a (size, size) bool mask.
 
     ``area`` is the range of its share of the image, in (0, 1).
     """

@@ -33,7 +33,7 @@ def resample(rng: np.random.Generator, image: Image, scale: float) -> Image:
 
 
 def tone(rng: np.random.Generator, image: Image) -> Image:
-    """A different exposure and white balance, as donors from another camera have."""
+    """Give a different exposure and white balance, as donors from another camera have."""
     gain = rng.uniform(0.8, 1.2) * rng.uniform(0.94, 1.06, 3)
     gamma = rng.uniform(0.85, 1.18)
     levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain
@@ -42,7 +42,7 @@ def tone(rng: np.random.Generator, image: Image) -> Image:
 
 
 def random_scale(rng: np.random.Generator) -> float:
-    """A resampling factor that is clearly not 1: 0.5 to 0.75 or 1.3 to 2."""
+    """Draw a resampling factor that is clearly not 1: 0.5 to 0.75 or 1.3 to 2."""
     return float(rng.uniform(0.5, 0.75) if rng.random() < 0.3 else rng.uniform(1.3, 2.0))
 
 

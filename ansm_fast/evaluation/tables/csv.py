@@ -10,7 +10,7 @@ from ansm_fast.evaluation.rows import Row
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A head line and one line a row; what is None stays empty."""
+    """Write a head line and one line a row; what is None stays empty."""
     fields = list(dict.fromkeys(field for row in rows for field in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")

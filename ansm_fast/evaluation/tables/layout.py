@@ -40,7 +40,7 @@ class Line:
 
 
 def sets(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by image set, in order."""
+    """Group rows by image set, in order."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row.get("set", ""), []).append(row)
@@ -52,7 +52,7 @@ def defences(rows: Sequence[Row]) -> list[str]:
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:
-    """Rows of one set as lines, in order."""
+    """Group the rows of one set into lines, in order."""
     found: dict[tuple[str, float], dict[str, Row]] = {}
     for row in rows:
         found.setdefault((row["attack"], row["eps"]), {})[row["defence"]] = row
@@ -70,7 +70,7 @@ def budget_name(eps: float) -> str:
 
 
 def at_budget(rows: Sequence[Row], eps: float) -> list[Row]:
-    """The attacks within ``eps``, and the unattacked images."""
+    """Return the attacks within ``eps``, and the unattacked images."""
     return [row for row in rows if row["attack"] == "none" or row["eps"] == eps]
 
 
@@ -89,5 +89,5 @@ def mark(row: Row) -> str:
 
 
 def legend(text: str) -> str:
-    """What the marks that occur in ``text`` mean."""
+    """Return what the marks that occur in ``text`` mean."""
     return "; ".join(f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in text)
