@@ -226,6 +226,7 @@ class Benchmark:
         ours: called with the tensors and ``backend``.
         eager: plain PyTorch, called with the tensors.
         for_eager: the tensors as eager PyTorch takes them, converted before the clock starts.
+        bytes_for_eager: minimum traffic of these, where it is another one.
         peers: other libraries, made where they are installed: called with the tensors.
         quick: the size that is timed on a CPU as well.
     """
@@ -238,6 +239,7 @@ class Benchmark:
     ours: Callable[..., Tensor]
     eager: Callable[..., Tensor]
     for_eager: Callable[..., tuple[Tensor, ...]] = lambda *tensors: tensors
+    bytes_for_eager: int | None = None
     peers: dict[str, Callable[[], Callable[..., Tensor] | None]] = field(default_factory=dict)
     quick: bool = False
 

@@ -172,7 +172,8 @@ def benchmarks() -> Iterator[Benchmark]:
         least = math.prod(shape) * (6 * dtype.itemsize + 2)
         yield Benchmark(
             "dual_mask forward+backward", shape, dtype, least, partial(_inputs, shape, dtype),
-            dual_mask_loss, eager_dual_mask, with_float_mask, quick=shape == IMAGES,
+            dual_mask_loss, eager_dual_mask, with_float_mask,
+            bytes_for_eager=math.prod(shape) * 8 * dtype.itemsize, quick=shape == IMAGES,
         )  # fmt: skip
 
 
