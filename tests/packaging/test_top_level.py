@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -39,6 +40,25 @@ def test_nothing_is_imported_before_it_is_used() -> None:
         "from ansm_fast import *\n"
         "assert 'torch' in sys.modules and load_ansm and losses.ChannelwiseKL\n"
     )
+    package = Path(ansm_fast.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=package)
+    assert done.returncode == 0, done.stderr
+
+
+BELOW_ALL = ("images", "json_lines", "errors")
+
+
+def test_files_are_read_and_written_below_everything_else() -> None:
+    package = Path(ansm_fast.__file__).parent
+    for name in BELOW_ALL:
+        files = [package / f"{name}.py"] if (package / f"{name}.py").exists() else []
+        for path in files or sorted((package / name).glob("*.py")):
+            found = re.findall(r"^\s*(?:from|import) ansm_fast\.?([\w.]*)", path.read_text(), re.M)
+            assert {one.split(".")[0] for one in found} <= set(BELOW_ALL), path
+
+
+def test_reading_a_checkpoint_does_not_load_decoders_of_images() -> None:
+    code = "import sys, ansm_fast.models; assert 'cv2' not in sys.modules, 'cv2'"
     package = Path(ansm_fast.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=package)
     assert done.returncode == 0, done.stderr
