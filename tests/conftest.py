@@ -15,6 +15,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads of one would wait for those of another. Torch reads it once.
     os.environ["OMP_NUM_THREADS"] = "1"
+# Inductor otherwise starts a process for each core, to compile what takes less than they do.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import hypothesis
 import numpy as np
