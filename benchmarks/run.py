@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from tools.facts import machine
+from tools.results import write_dated
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNED = {
@@ -83,25 +84,6 @@ def misses(results: Results) -> list[str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import torch
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return {
-        "cpu": model,
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -110,9 +92,7 @@ def main() -> None:
     from benchmarks.table import full_table
 
     results = run(arguments.repeat)
-    document = {"date": date.today().isoformat(), "machine": machine(), "results": results}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_dated(arguments.output, {"machine": machine(), "results": results})
     print(full_table(results))
     for line in misses(results):
         print("missed:", line)

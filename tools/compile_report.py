@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansm_fast.images.atomic import write_text
 from build_backend import cuda_library
 from tools import commands
 from tools.ops import KERNELS
@@ -294,7 +295,7 @@ def main() -> None:
     bad = spilling(results)
     if arguments.update:
         for op, table in tables.items():
-            path_of(op).write_text(table, encoding="utf-8")
+            write_text(path_of(op), table)
     else:
         bad += worse_than_committed(results, toolkit.version)
     if bad:

@@ -19,15 +19,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tools import commands
+from tools import commands, facts
 from tools.bench import suite
 from tools.cases import cases, folders
-from tools.gpu import correctness, facts, features, large, results, sanitizer, targets
+from tools.gpu import correctness, features, large, results, sanitizer, targets
 from tools.gpu.correctness import FAILED, PASSED, Outcome
+from tools.results import today, write_json
 
 PARTS = ("correctness", "features", "sanitizer", "benchmark")
 
@@ -155,7 +155,7 @@ class _Record:
             self.facts["gpu"] = None  # one that is there was not used
         self.path: Path | None = arguments.output
         if self.path is None and self.facts["gpu"]:
-            self.path = results.path_for(self.facts["gpu"]["name"], date.today().isoformat())
+            self.path = results.path_for(self.facts["gpu"]["name"], today())
         self.measured: dict[str, Any] | None = None
 
     def write(
@@ -167,9 +167,8 @@ class _Record:
         self.measured = measured
         if self.path is None:
             return
-        today = date.today().isoformat()
-        content = results.document(today, self.facts, outcomes, measured, finished)
-        results.write(self.path, content)
+        content = results.document(today(), self.facts, outcomes, measured, finished)
+        write_json(self.path, content)
         if measured:
             suite.write_csv(self.path.with_suffix(".csv"), measured, self.facts)
 

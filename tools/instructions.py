@@ -13,7 +13,6 @@ do. Needs nvcc and nvdisasm, no GPU.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from build_backend import cuda_library
 from tools import commands, compile_report
 from tools.ops import KERNELS, launches
+from tools.results import write_json
 
 ARCHITECTURES = {"A100": 80, "H100": 90}
 # The kernels become functions of the kernels below, and nothing is launched.
@@ -130,7 +130,7 @@ def main() -> None:
     for op in commands.ops_of(__doc__):
         if launches(op).get("counted"):
             path = KERNELS / op / "instructions.json"
-            path.write_text(json.dumps(count(op, nvcc), indent=1) + "\n", encoding="utf-8")
+            write_json(path, count(op, nvcc))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ansm_fast.images.atomic import write_text
 from ansm_fast.training.config import MODELS
 from ansm_fast.training.field_table import field_text
 
@@ -24,4 +25,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(page(), encoding="utf-8")
+    write_text(TARGET, page())

@@ -12,10 +12,9 @@ from textwrap import shorten
 from typing import Any
 
 from ansm_fast.evaluation.tables import write_markdown
-from ansm_fast.images.atomic import write_text
 from tools.gpu.correctness import FAILED, NOT_RUN, PASSED, Outcome
+from tools.ops import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "results" / "gpu"
 PAGE = ROOT / "docs" / "gpu_results.md"
 IMPLEMENTATIONS = ("cuda", "triton", "eager", "compile", "liger", "copy")
@@ -48,11 +47,6 @@ def document(
         "checks": [outcome.as_json() for outcome in outcomes],
         "benchmark": benchmark,
     }
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def counts(checks: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
@@ -141,7 +135,7 @@ def _benchmark(benchmark: dict[str, Any]) -> list[str]:
 
 
 def _failures(checks: Sequence[dict[str, str]]) -> list[str]:
-    """One line for each way to fail, with the ops that did."""
+    """One line for each reason, with the ops that failed by it."""
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     for check in checks:
         if check["status"] == FAILED:

@@ -85,7 +85,7 @@ def reports(output: str) -> list[str]:
     return found
 
 
-def judge(backend: str, code: int, output: str) -> tuple[str, str]:
+def verdict(backend: str, code: int, output: str) -> tuple[str, str]:
     """Status and detail of one run of the tool."""
     if code not in (0, FOUND) or RAN not in output:
         last = (output.strip().splitlines() or ["no output"])[-1]
@@ -120,7 +120,7 @@ def run(backend: str, tool: str | None = None) -> list[Outcome]:
                 command(tool, check, backend), cwd=ops.ROOT, env=environment, text=True,
                 timeout=_TIMEOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
-            status, detail = judge(backend, done.returncode, done.stdout)
+            status, detail = verdict(backend, done.returncode, done.stdout)
         except (OSError, subprocess.TimeoutExpired) as error:
             status, detail = FAILED, " ".join(str(error).split())[-500:]
         outcomes.append(Outcome("sanitizer", backend, "all", check, status, detail))

@@ -79,7 +79,7 @@ def of_traffic(simt: harness.Library, call: Call) -> Row:
     with torch.no_grad():
         op(*call.arguments)
     launches = simt.report()
-    moved = [launch[way] for launch in launches for way in ("read", "written")]
+    moved = [launch[kind] for launch in launches for kind in ("read", "written")]
     sectors = sum(m["sectors"] for m in moved)
     ideal = sum(m["ideal_sectors"] for m in moved)
     touched = sum(m["access_sectors"] for m in moved)

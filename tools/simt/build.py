@@ -168,15 +168,15 @@ def library(variant: str = "plain", what: str = "ops", folder: Path | None = Non
     return out
 
 
-def library_with(kernels: Path, room: str, variant: str, folder: Path) -> Path:
-    """The library with one room's kernels from another folder than the project's."""
+def library_with(kernels: Path, op: str, variant: str, folder: Path) -> Path:
+    """The library with one op's kernels from another folder than the project's."""
     library(variant)
     torch_compile, torch_link = torch_flags()
     seen = SEEN if variant == "seen" else []
     flags = [f"-I{kernels}" if flag == f"-I{ROOT / 'kernels'}" else flag for flag in COMMON]
     flags += [*VARIANTS[variant], *torch_compile, *seen]
-    name = f"{room}-cuda.cu.o"
-    other = compiled(ROOT / "csrc" / room / "cuda.cu", flags, folder)
+    name = f"{op}-cuda.cu.o"
+    other = compiled(ROOT / "csrc" / op / "cuda.cu", flags, folder)
     ours = ROOT / "build" / "simt" / variant
     files = [*sorted((HERE / "source").glob("*.cpp")), *sources("ops")]
     objects = [f"{source.parent.name}-{source.name}.o" for source in files]

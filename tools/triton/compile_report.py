@@ -38,7 +38,7 @@ ARCHITECTURES = (80, 90, 100)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 REGISTERS = 65536  # of one multiprocessor
-# Kernels that walk a few numbers for each row or sample, whatever their alignment.
+# Kernels that pass over a few numbers for each row or sample, whatever their alignment.
 SMALL = ("combine", "sum_kernel", "scales_kernel", "shrink", "radial")
 
 define_ops(NAMESPACE)

@@ -17,6 +17,7 @@ from tools import gpu_check
 from tools.cases import cases, functions
 from tools.gpu import calls, correctness, results, rules
 from tools.gpu.correctness import PASSED
+from tools.ops import ROOT
 
 CPU = torch.device("cpu")
 
@@ -117,7 +118,7 @@ def test_a_backend_that_cannot_run(backend, capsys) -> None:
 def test_as_a_command() -> None:
     without_gpu()
     command = [sys.executable, "-m", "tools.gpu_check", "--quick"]
-    done = subprocess.run(command, cwd=results.ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no GPU" in done.stdout and not done.stderr
 
 

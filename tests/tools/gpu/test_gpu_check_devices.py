@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from ansm_fast.ops.cases import Case
+from tools import facts
 from tools.bench import timing
-from tools.gpu import calls, facts, features, large
+from tools.gpu import calls, features, large
 
 CPU = torch.device("cpu")
 CASE = Case("channelwise_kl", (2, 3, 8, 8))

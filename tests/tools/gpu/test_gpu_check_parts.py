@@ -82,7 +82,7 @@ OURS, THEIRS = "ansm_fast::gpu::pgd::step", "at::native::vectorized_elementwise_
     ],
 )
 def test_what_the_sanitizer_says(code, output, status, words) -> None:
-    found = sanitizer.judge("cuda", code, output)
+    found = sanitizer.verdict("cuda", code, output)
     assert found[0] == status and words in found[1]
 
 

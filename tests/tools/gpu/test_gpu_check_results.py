@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from ansm_fast.ops import backends
-from tools import gpu_check
-from tools.gpu import facts, results, targets
+from tools import facts, gpu_check
+from tools.gpu import results, targets
 from tools.gpu.correctness import FAILED, PASSED, Outcome
+from tools.results import write_json
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -137,12 +138,12 @@ def test_page_is_made_of_committed_files_alone(tmp_path) -> None:
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path)]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "page"]):
         subprocess.run([*git, *command], check=True)
-    results.write(folder / "a-gpu.json", recorded())
+    write_json(folder / "a-gpu.json", recorded())
     results.update_page(page, tmp_path)
     assert results.NOTHING in page.read_text()
     for command in (["add", "."], ["commit", "-qm", "result"]):
         subprocess.run([*git, *command], check=True)
-    results.write(folder / "a-gpu.json", recorded() | {"date": "changed since"})
+    write_json(folder / "a-gpu.json", recorded() | {"date": "changed since"})
     results.update_page(page, tmp_path)
     assert "### A GPU, a day" in page.read_text()
 

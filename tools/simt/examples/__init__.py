@@ -28,12 +28,12 @@ class Examples:
         """The inputs, what the kernel wrote, its third array, and the launch's error."""
         given = aligned(n)
         given[:] = np.random.default_rng(n).standard_normal(n)
-        out, room = aligned(out_size), aligned(n)
-        pointers = [array.ctypes.data_as(FLOATS) for array in (given, out, room)]
+        out, third = aligned(out_size), aligned(n)
+        pointers = [array.ctypes.data_as(FLOATS) for array in (given, out, third)]
         self.library.reset()
         with self.library.schedule(schedule):
             error = self.call(name.encode(), pointers[0], pointers[1], n, pointers[2])
-        return given, out, room, self.library.explain(error.decode()) if error else ""
+        return given, out, third, self.library.explain(error.decode()) if error else ""
 
     def launch(self) -> dict:
         (launch,) = self.library.report()

@@ -1,4 +1,4 @@
-"""What a run was on: hardware, versions, the library's build, the commit."""
+"""What a result was made on: hardware, versions, the library's build, the commit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,24 @@ import torch
 
 from ansm_fast import __version__
 from ansm_fast.ops import library
+from tools.ops import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def machine() -> dict[str, Any]:
+    """The processor and what runs on it."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {
+        "cpu": model,
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
 
 
 def _version_of(package: str) -> str | None:
@@ -75,10 +91,8 @@ def facts() -> dict[str, Any]:
         **commit(),
         "build": library.build_info(),
         "cuda_library_missing_because": library.CUDA_WHY_NOT or None,
-        "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,
         "triton": _version_of("triton"),
         "liger_kernel": _version_of("liger-kernel"),
-        "python": platform.python_version(),
-        "system": platform.platform(terse=True),
+        **machine(),
     }
