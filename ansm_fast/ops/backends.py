@@ -151,10 +151,14 @@ def _tell_slow(op: str, tensors: Sequence[Tensor]) -> None:
         )
 
 
-@torch.compiler.assume_constant_result
 def _tell_slow_while_compiling(op: str, device: str) -> None:
     """The same where Dynamo calls instead of tracing it: a warning would break the graph."""
     slow.warn_about(op, device, lambda name: why_not(op, name), slow.kernels_of(device))
+
+
+# What torch.compiler.assume_constant_result does, which would import all of Dynamo here: as long
+# again as torch itself takes, in every process.
+_tell_slow_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def native(backend: str) -> Kernels:

@@ -62,3 +62,10 @@ def test_reading_a_checkpoint_does_not_load_decoders_of_images() -> None:
     package = Path(ansm_fast.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=package)
     assert done.returncode == 0, done.stderr
+
+
+def test_ops_do_not_load_the_compiler_before_it_is_used() -> None:
+    code = "import sys, ansm_fast.ops; assert 'torch._dynamo' not in sys.modules"
+    package = Path(ansm_fast.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=package)
+    assert done.returncode == 0, done.stderr
