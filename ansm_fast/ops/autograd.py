@@ -1,13 +1,34 @@
-"""What the backwards of all ops share."""
+"""What the derivatives of all ops share.
+
+Each op has its derivative twice, of the same code: registered with ``torch.library``, for compilers
+and for whoever calls the operator itself, and as a ``torch.autograd.Function`` for eager calls,
+which costs a quarter of the registered one's time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+# Within it an operator's kernel is called at once, past what autograd has registered for it.
+below_autograd = torch._C._AutoDispatchBelowAutograd
+
+
+def applier(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """``function.apply`` for eager calls outside ``torch.func``, which it need not look for."""
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc,no-any-return]
+
+
+def records(first: Tensor, second: Tensor | None = None) -> bool:
+    """Whether autograd will want the derivative of a call."""
+    return torch.is_grad_enabled() and (
+        first.requires_grad or (second is not None and second.requires_grad)
+    )
 
 
 def no_second_derivative(op: str) -> NoReturn:
@@ -35,26 +56,14 @@ def first_order_only(gradient: Tensor, op: str, *made_from: Tensor | None) -> Te
     Needed because the gradient is made of saved numbers: autograd would take it for a constant.
 
     Args:
-        made_from: what it depends on, ``links`` to such, or None. Without them a derivative by
-            these alone (``autograd.grad``, ``functional.hessian``) would find no path, and be zero.
+        made_from: what it depends on, or what stands for that in the graph. Without them a
+            derivative by these alone (``autograd.grad``, ``functional.hessian``) would find no
+            path, and be zero.
     """
     if not torch.is_grad_enabled() or type(gradient) is not Tensor:
         return gradient
     result: Tensor = _Stop.apply(gradient.detach().requires_grad_(), op, *made_from)
     return result
-
-
-def link_to_graph(loss: Tensor, *made_from: Tensor) -> None:
-    """Keep for the backward of ``loss``, as ``links``, what ``first_order_only`` wants of tensors
-    that are not saved: tensors without elements in their graphs, and none of their memory."""
-    if torch.compiler.is_compiling() or loss.grad_fn is None:
-        return
-    loss.grad_fn.links = [  # type: ignore[attr-defined]
-        torch.slice_copy(one, 0, 0, 0)
-        if one.requires_grad and type(one) in (Tensor, torch.nn.Parameter)
-        else None
-        for one in made_from
-    ]
 
 
 def raising_backward(op: str) -> Any:
@@ -70,6 +79,13 @@ def is_batched(tensor: Tensor) -> bool:
     """Whether ``tensor`` stands for many: a vmap's, or those of ``is_grads_batched``."""
     functorch = torch._C._functorch
     return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
+
+
+def called_at_once(grad_output: Tensor) -> AbstractContextManager[Any]:
+    """Where a backward calls an operator: past autograd, unless a compiler or vmap looks on."""
+    if torch.compiler.is_compiling() or type(grad_output) is not Tensor or is_batched(grad_output):
+        return nullcontext()
+    return below_autograd()
 
 
 def _sample(value: Any, dim: Any, index: int) -> Any:

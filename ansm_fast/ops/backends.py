@@ -81,6 +81,11 @@ def _no_code_for(index: int) -> str | None:
     )
 
 
+def _is_transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def _tensor_reason(name: str, backend: Backend, tensors: Sequence[Tensor]) -> str | None:
     for tensor in tensors:
         if tensor.device.type not in backend.devices:
@@ -123,6 +128,15 @@ def can_run(
 def choose(op: str, tensors: Sequence[Tensor], backend: str | None = None) -> str:
     """The backend for this call: the forced one, or the first of BACKENDS that can run it."""
     forced = backend if backend is not None else FORCED
+    if forced is None and not torch.compiler.is_compiling() and not _is_transformed():
+        # The usual call, without the words for a "no": its tensors were found to share a device.
+        device = tensors[0].device
+        kind = device.type
+        for candidate in slow.kernels_of(kind):
+            found = _BACKENDS[candidate]
+            runs = kind in found.devices and not found.why_not
+            if runs and (candidate != "cuda" or _no_code_for(device.index or 0) is None):
+                return candidate
     if backend is None and FORCED is not None and FORCED not in BACKENDS:
         raise BackendError(
             f"ANSM_FAST_BACKEND must be one of {', '.join(BACKENDS)}, got {FORCED!r}"
@@ -145,7 +159,7 @@ def _tell_slow(op: str, tensors: Sequence[Tensor]) -> None:
     device = tensors[0].device.type
     if torch.compiler.is_compiling():
         _tell_slow_while_compiling(op, device)
-    elif not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
+    elif not _is_transformed():
         slow.warn_about(
             op, device, lambda name: why_not(op, name, tensors), slow.kernels_of(device)
         )

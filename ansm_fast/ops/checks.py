@@ -52,7 +52,8 @@ def check_constant(name: str, tensor: Tensor, of: str = "op") -> None:
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
-    check_tensor(name, tensor)
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        check_tensor(name, tensor)  # which says what is wrong
     if tensor.dtype not in FLOATING:
         raise TypeError(
             f"{name} must be float32, float16, bfloat16 or float64, got {tensor.dtype}; "
@@ -86,7 +87,16 @@ def check_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> No
 
 
 def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """Same shape, device and dtype; under autocast any floating dtype will do."""
+    """Same shape, device and dtype as ``other``, which has been checked; under autocast any
+    floating dtype will do."""
+    if (
+        isinstance(tensor, Tensor)
+        and tensor.dtype == other.dtype
+        and tensor.shape == other.shape
+        and tensor.device == other.device
+        and tensor.layout == other.layout
+    ):
+        return
     check_shape(name, tensor, other_name, other)
     check_floating(name, tensor)
     if tensor.dtype != other.dtype and not autocasting(other):
@@ -131,8 +141,9 @@ def check_finite(name: str, value: Any, least: float = -math.inf) -> float:
 
 
 def check_range(low: float, high: float) -> None:
-    check_number("min", low)
-    check_number("max", high)
+    for name, value in (("min", low), ("max", high)):
+        if type(value) is not float:
+            check_number(name, value)
     if not low <= high:
         raise ValueError(f"min must be <= max, got min {low} and max {high}")
 
@@ -157,7 +168,8 @@ def check_writable(name: str, tensor: Tensor) -> None:
 def check_budget(name: str, value: float | Tensor, like: Tensor) -> None:
     """A number >= 0, or a tensor of shape () or (B,) on the device of ``like``."""
     if not isinstance(value, Tensor):
-        check_number(name, value)
+        if type(value) is not float:
+            check_number(name, value)
         if not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
         return

@@ -18,11 +18,9 @@ def takes_mixed_dtypes(namespace: str, tensor: Tensor) -> bool:
     return namespace == "ansm_fast" and tensor.device.type == "cpu"
 
 
-def in_one_dtype(namespace: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+def in_one_dtype(namespace: str, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """The tensors as the kernels take them: where dtypes differ (under autocast), the widest."""
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    if takes_mixed_dtypes(namespace, tensors[0]):
-        return tensors
-    return tuple(tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in tensors)
+    if first.dtype == second.dtype or takes_mixed_dtypes(namespace, first):
+        return first, second
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return first.to(dtype), second.to(dtype)

@@ -10,6 +10,9 @@ from pathlib import Path
 from ansm_fast.errors import SlowBackendWarning
 
 _PACKAGE = str(Path(__file__).parent.parent)
+_KERNELS_OF: dict[str, tuple[str, ...]] = {
+    "cpu": ("cpu",), "cuda": ("cuda", "triton"), "meta": (),
+}  # fmt: skip
 _told: set[str] = set()
 
 
@@ -38,7 +41,7 @@ def warn_once(op: str, device: str, reasons: Iterable[str]) -> None:
 
 def kernels_of(device: str) -> tuple[str, ...]:
     """The backends whose kernels would run on tensors of a kind of device."""
-    return {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "meta": ()}.get(device, ("triton",))
+    return _KERNELS_OF.get(device, ("triton",))
 
 
 def warn_about(

@@ -75,7 +75,7 @@ struct KlCall {
       shape = {0};
     else if (rows)
       shape = {batch, channels};
-    loss = torch::stable::new_empty(input, shape, wide ? ScalarType::Double : ScalarType::Float);
+    loss = new_tensor(input, shape, wide ? ScalarType::Double : ScalarType::Float);
     to_input = grad_input ? place_for(input, order) : nothing(input);
     to_target = grad_target ? place_for(target, order) : nothing(target);
   }
@@ -102,7 +102,7 @@ inline Tensor checked_factors(const Tensor& grad_output, const Tensor& gradient)
   STD_TORCH_CHECK(
       grad_output.numel() == 1 || grad_output.numel() == gradient.size(0) * gradient.size(1),
       "ansm_fast: grad_output must be one number or one for each row");
-  return torch::stable::contiguous(grad_output);
+  return without_gaps(grad_output);
 }
 
 inline void check_in_place(const Tensor& gradient) {

@@ -32,7 +32,7 @@ inline gpu::SampleNumber sample_number(double value, const OptionalTensor& value
 }
 
 inline Tensor workspace_for(const Tensor& like, int64_t numbers) {
-  return torch::stable::new_empty(like, std::vector<int64_t>{numbers}, ScalarType::Double);
+  return new_tensor(like, std::vector<int64_t>{numbers}, ScalarType::Double);
 }
 
 inline double* numbers_of(const Tensor& workspace) {

@@ -31,34 +31,42 @@ inline Order order_of(const Tensor& tensor) {
                                                              : Order::kPlanar;
 }
 
-inline Tensor empty_channels_last(const Tensor& like, std::optional<ScalarType> type = {}) {
-  std::vector<int64_t> sizes{like.size(0)};
-  for (int64_t d = 2; d < like.dim(); ++d) sizes.push_back(like.size(d));
-  sizes.push_back(like.size(1));
-  Tensor result = torch::stable::new_empty(like, sizes, type);
-  for (int64_t d = like.dim() - 1; d > 1; --d) result = torch::stable::transpose(result, d, d - 1);
-  return result;
+inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d < tensor.dim(); ++d) sizes.push_back(tensor.size(d));
+  return sizes;
+}
+
+inline Tensor empty_channels_last(const Tensor& like, ScalarType type) {
+  const std::vector<int64_t> sizes = sizes_of(like);
+  std::vector<int64_t> strides(sizes.size());
+  int64_t step = 1;
+  const auto next = [&](size_t d) {
+    strides[d] = step;
+    step *= sizes[d] > 0 ? sizes[d] : 1;
+  };
+  next(1);
+  for (size_t d = sizes.size() - 1; d > 1; --d) next(d);
+  next(0);
+  return new_tensor(like, sizes, strides, type);
 }
 
 // The tensor itself where it has the order already, else a copy.
 inline Tensor in_order(const Tensor& tensor, Order order) {
-  if (order == Order::kPlanar) return torch::stable::contiguous(tensor);
+  if (order == Order::kPlanar) return without_gaps(tensor);
   if (is_channels_last(tensor)) return tensor;
-  Tensor copy = empty_channels_last(tensor);
+  Tensor copy = empty_channels_last(tensor, tensor.scalar_type());
   return torch::stable::copy_(copy, tensor);
 }
 
 // A place for results with the shape, the order and, unless `type` is another, the dtype of a
 // tensor that came from `in_order`.
 inline Tensor place_for(const Tensor& like, Order order, std::optional<ScalarType> type = {}) {
-  if (order == Order::kChannelsLast) return empty_channels_last(like, type);
-  std::vector<int64_t> sizes;
-  for (int64_t d = 0; d < like.dim(); ++d) sizes.push_back(like.size(d));
-  return type ? torch::stable::new_empty(like, sizes, type) : torch::stable::empty_like(like);
+  const ScalarType dtype = type.value_or(like.scalar_type());
+  if (order == Order::kChannelsLast) return empty_channels_last(like, dtype);
+  return new_tensor(like, sizes_of(like), dtype);
 }
 
-inline Tensor nothing(const Tensor& like) {
-  return torch::stable::new_empty(like, std::vector<int64_t>{0});
-}
+inline Tensor nothing(const Tensor& like) { return new_tensor(like, {0}, like.scalar_type()); }
 
 }  // namespace ansm_fast

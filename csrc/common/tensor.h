@@ -1,12 +1,14 @@
 // From stable-ABI tensors to the fields that the torch-free kernels take.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <vector>
 
 #include "common/field.h"
 
@@ -71,6 +73,34 @@ inline void check_shape(const Tensor& tensor, const Tensor& other, const char* n
   bool same = tensor.dim() == other.dim();
   for (int64_t d = 0; same && d < tensor.dim(); ++d) same = tensor.size(d) == other.size(d);
   STD_TORCH_CHECK(same, "ansm_fast: ", name, " differs in shape");
+}
+
+// A new tensor on the device of `like`. Made by torch's C function: torch::stable::new_empty goes
+// through the dispatcher, which takes longer than the kernel of a tiny call.
+inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& sizes,
+                         const std::vector<int64_t>& strides, ScalarType type) {
+  using torch::stable::detail::from;
+  const auto dtype = torch::stable::detail::to<int32_t>(from(type));
+  int32_t device_type = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(),
+                                                  strides.data(), dtype, device_type,
+                                                  like.get_device_index(), &made));
+  return Tensor(made);
+}
+
+// The same without gaps.
+inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t d = sizes.size(); d-- > 1;)
+    strides[d - 1] = strides[d] * (sizes[d] > 0 ? sizes[d] : 1);
+  return new_tensor(like, sizes, strides, type);
+}
+
+// The tensor itself where it has no gaps, else a copy.
+inline Tensor without_gaps(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
 // A number for all samples, or one for each.

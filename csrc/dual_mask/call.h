@@ -78,11 +78,9 @@ struct DualMaskCall {
       components.push_back(samples);
     }
     const auto type = wide ? ScalarType::Double : ScalarType::Float;
-    return {torch::stable::new_empty(logits[0], loss, type),
-            torch::stable::new_empty(logits[0], components, type),
-            torch::stable::new_empty(logits[0],
-                                     std::vector<int64_t>{branches, samples, dual_mask::kSums},
-                                     ScalarType::Double)};
+    return {new_tensor(logits[0], loss, type), new_tensor(logits[0], components, type),
+            new_tensor(logits[0], std::vector<int64_t>{branches, samples, dual_mask::kSums},
+                       ScalarType::Double)};
   }
 
   void check_backward(const Tensor& grad_output, const Tensor& sums) const {

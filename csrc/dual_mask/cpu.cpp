@@ -109,8 +109,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& giv
   const DualMaskWeights weights(given_weights);
   const DualMaskCall call =
       call_of(first, second, mask, mask_orig, target, target_orig, pos_weight, weights, ignore);
-  const Tensor factors = torch::stable::contiguous(grad_output);
-  const Tensor saved = torch::stable::contiguous(given_sums);
+  const Tensor factors = without_gaps(grad_output);
+  const Tensor saved = without_gaps(given_sums);
   call.check_backward(factors, saved);
   const int64_t branches = call.in.branches, batch = call.samples;
   const double share = reduction == kMean ? 1 / double(batch) : 1.0;

@@ -69,8 +69,8 @@ std::tuple<Tensor, Tensor> cuda_dual_mask_backward(
   check_device(given_sums, first, "sums");
   const DualMaskWeights weights(given_weights);
   const DualMaskCall call(first, second, mask, mask_orig, target, target_orig, ignore);
-  const Tensor factors = torch::stable::contiguous(grad_output);
-  const Tensor sums = torch::stable::contiguous(given_sums);
+  const Tensor factors = without_gaps(grad_output);
+  const Tensor sums = without_gaps(given_sums);
   call.check_backward(factors, sums);
   const Batch batch = batch_of(call, weights, pos_weight, reduction, sums);
   gpu::dual_mask::Gradient gradient;

@@ -16,11 +16,11 @@ Tensor pack(const Tensor& given, bool bgr, bool channels_last, ScalarType dtype)
   STD_TORCH_CHECK(
       given.dim() == 4 && given.size(3) == kChannels && given.scalar_type() == ScalarType::Byte,
       "ansm_fast: images must be uint8 of shape (N, H, W, 3)");
-  const Tensor images = torch::stable::contiguous(given);
+  const Tensor images = without_gaps(given);
   const int64_t samples = images.size(0), pixels = images.size(1) * images.size(2);
   std::vector<int64_t> shape{samples, kChannels, images.size(1), images.size(2)};
   if (channels_last) shape = {samples, images.size(1), images.size(2), kChannels};
-  Tensor out = torch::stable::new_empty(images, shape, dtype);
+  Tensor out = new_tensor(images, shape, dtype);
   check_floating(out, "the result");
   double table[image_pack::kLevels];  // room for any type
   const Field to = field(out);
@@ -63,7 +63,7 @@ Tensor unpack(const Tensor& given_image, const OptionalTensor& given_noise, doub
   }
   const int64_t samples = image.size(0), pixels = image.size(2) * image.size(3);
   const std::vector<int64_t> shape{samples, image.size(2), image.size(3), kChannels};
-  Tensor out = torch::stable::new_empty(image, shape, ScalarType::Byte);
+  Tensor out = new_tensor(image, shape, ScalarType::Byte);
   auto* bytes = static_cast<uint8_t*>(out.data_ptr());
   const PerSample budget(eps, sample_eps, samples, "eps");
   const bool wide = is_double(image);

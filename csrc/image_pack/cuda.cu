@@ -16,11 +16,11 @@ Tensor cuda_image_pack(const Tensor& given, bool bgr, bool channels_last, Scalar
       given.dim() == 4 && given.size(3) == kChannels && given.scalar_type() == ScalarType::Byte,
       "ansm_fast: images must be uint8 of shape (N, H, W, 3)");
   const OnDeviceOf device(given);
-  const Tensor images = torch::stable::contiguous(given);
+  const Tensor images = without_gaps(given);
   const int64_t samples = images.size(0), height = images.size(1), width = images.size(2);
   std::vector<int64_t> shape{samples, kChannels, height, width};
   if (channels_last) shape = {samples, height, width, kChannels};
-  Tensor out = torch::stable::new_empty(images, shape, dtype);
+  Tensor out = new_tensor(images, shape, dtype);
   check_floating(out, "the result");
   image_pack::Pack io;
   io.bytes = static_cast<const uint8_t*>(field(images).data);
@@ -51,8 +51,8 @@ Tensor cuda_image_unpack(const Tensor& given_image, const OptionalTensor& given_
     noise = in_order(*given_noise, order);
   }
   const int64_t samples = image.size(0), height = image.size(2), width = image.size(3);
-  const Tensor out = torch::stable::new_empty(
-      image, std::vector<int64_t>{samples, height, width, kChannels}, ScalarType::Byte);
+  const Tensor out =
+      new_tensor(image, std::vector<int64_t>{samples, height, width, kChannels}, ScalarType::Byte);
   image_pack::Unpack io;
   io.image = field(image);
   if (noise) io.perturbation = field(*noise);

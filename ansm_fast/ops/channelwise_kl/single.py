@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from ansm_fast.ops.autograd import (
+    applier,
+    below_autograd,
     first_order_only,
     is_batched,
-    link_to_graph,
     one_after_the_other,
     raising_backward,
+    records,
 )
 from ansm_fast.ops.channelwise_kl.options import REDUCTIONS
 from ansm_fast.ops.layout import empty_in_order
@@ -50,19 +52,46 @@ def empty_results(
     )
 
 
-def made_in_forward(*pair: Tensor) -> list[bool]:
+def made_in_forward(input: Tensor, target: Tensor) -> tuple[bool, bool]:
     """For input and target: whether the forward makes the gradient."""
-    wanted = [torch.is_grad_enabled() and tensor.requires_grad for tensor in pair]
-    late = any(want and x.dtype == torch.float16 for want, x in zip(wanted, pair, strict=True))
-    return [want and not late for want in wanted]
+    if not torch.is_grad_enabled():
+        return False, False
+    first, second = input.requires_grad, target.requires_grad
+    if (first and input.dtype == torch.float16) or (second and target.dtype == torch.float16):
+        return False, False
+    return first, second
+
+
+class ChannelwiseKLFunction(torch.autograd.Function):
+    """The derivative of eager calls."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, kernel: ChannelwiseKL, input: Tensor, target: Tensor, options: tuple, *made: bool
+    ) -> tuple[Tensor, Tensor]:
+        with below_autograd():
+            loss, *gradients = kernel.forward(input, target, *options, *made)
+        ctx.set_materialize_grads(False)
+        ctx.kernel, ctx.options, ctx.late = kernel, options, not any(made)
+        # Stands in the graph for what is not saved, and needs no memory.
+        anchor = loss.new_empty(0)
+        ctx.save_for_backward(*((input, target) if ctx.late else gradients), anchor)
+        return loss, anchor
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, _: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        *saved, anchor = ctx.saved_tensors
+        wanted = ctx.kernel.gradients(ctx, saved, ctx.needs_input_grad[1:3], grad_loss, anchor)
+        return (None, *wanted, None, None, None)
 
 
 class ChannelwiseKL:
     def __init__(self, namespace: str, fakes: bool) -> None:
         self._namespace = namespace
-        self._forward = operator(namespace, "channelwise_kl")
+        self.forward = operator(namespace, "channelwise_kl")
         self._scaled = operator(namespace, "channelwise_kl_backward")
         self._scale_ = operator(namespace, "channelwise_kl_scale_")
+        self._differentiable = applier(ChannelwiseKLFunction)
         names = [f"{namespace}::channelwise_kl{x}" for x in ("", "_backward", "_scale_")]
         if fakes:
             torch.library.register_fake(names[0], self._fake)
@@ -70,7 +99,7 @@ class ChannelwiseKL:
             torch.library.register_fake(names[2], lambda gradient, grad_output: None)
         torch.library.register_autograd(names[0], self._backward, setup_context=self._setup)
         torch.library.register_autograd(names[1], raising_backward("channelwise_kl"))
-        for name, op in ((names[0], self._forward), (names[1], self._scaled)):
+        for name, op in ((names[0], self.forward), (names[1], self._scaled)):
             torch.library.register_vmap(name, one_after_the_other(op))
 
     def __call__(
@@ -84,18 +113,16 @@ class ChannelwiseKL:
     ) -> Tensor:
         """The loss in the accumulation dtype."""
         input, target = in_one_dtype(self._namespace, input, target)
+        options = temperature, alpha, direction == "input_target", REDUCTIONS.index(reduction)
         made = made_in_forward(input, target)
-        loss: Tensor = self._forward(
-            input,
-            target,
-            temperature,
-            alpha,
-            direction == "input_target",
-            REDUCTIONS.index(reduction),
-            *made,
-        )[0]
-        if any(made):
-            link_to_graph(loss, input, target)
+        loss: Tensor
+        if torch.compiler.is_compiling():
+            loss = self.forward(input, target, *options, *made)[0]
+        elif records(input, target):
+            loss, _ = self._differentiable(self, input, target, options, *made)
+        else:
+            with below_autograd():
+                loss = self.forward(input, target, *options, *made)[0]
         return loss
 
     @staticmethod
@@ -118,22 +145,30 @@ class ChannelwiseKL:
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.late = not (grad_input or grad_target)
-        ctx.links = (None, None)
         ctx.save_for_backward(*((input, target) if ctx.late else output[1:]))
 
     def _backward(
         self, ctx: Any, grad_loss: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:2]
+        return (*self.gradients(ctx, ctx.saved_tensors, needed, grad_loss), *(None,) * 7)
+
+    def gradients(
+        self,
+        ctx: Any,
+        saved: Sequence[Tensor],
+        needed: Sequence[bool],
+        grad_loss: Tensor | None,
+        *made_from: Tensor,
+    ) -> list[Tensor | None]:
+        """Of input and target, those that are needed."""
         if ctx.late:
-            input, target = ctx.saved_tensors
-            wanted = self.late(input, target, ctx.options, needed, grad_loss)
-        else:
-            wanted = [
-                self.times(gradient, grad_loss, *ctx.links) if need else None
-                for gradient, need in zip(ctx.saved_tensors, needed, strict=True)
-            ]
-        return (*wanted, *(None,) * 7)
+            input, target = saved
+            return self.late(input, target, ctx.options, needed, grad_loss)
+        return [
+            self.times(gradient, grad_loss, *made_from) if need else None
+            for gradient, need in zip(saved, needed, strict=True)
+        ]
 
     def times(
         self, gradient: Tensor, grad_output: Tensor | None, *made_from: Tensor | None
@@ -146,7 +181,8 @@ class ChannelwiseKL:
         keep = torch._C._autograd._get_current_graph_task_keep_graph
         dies = not keep() and not torch.is_grad_enabled()
         if type(gradient) is Tensor and dies and not is_batched(grad_output):
-            self._scale_(gradient, grad_output)
+            with below_autograd():
+                self._scale_(gradient, grad_output)
             return gradient
         scaled = self._scaled(grad_output, gradient)
         return first_order_only(scaled, "channelwise_kl", grad_output, *made_from)
@@ -165,10 +201,10 @@ class ChannelwiseKL:
         # Calls the op in the backward; its own derivative is none (first_order_only).
         with torch.no_grad():
             if options[-1] != REDUCTIONS.index("none"):
-                made = self._forward(input, target, *options, *needed, grad_output)[1:]
+                made = self.forward(input, target, *options, *needed, grad_output)[1:]
             else:  # a factor for each row
                 wide = (input.float(), target.float())
-                unscaled = self._forward(*wide, *options, *needed)[1:]
+                unscaled = self.forward(*wide, *options, *needed)[1:]
                 made = [
                     self._scaled(grad_output, gradient).to(like.dtype) if need else gradient
                     for gradient, like, need in zip(unscaled, (input, target), needed, strict=True)

@@ -5,16 +5,20 @@ The forward keeps five sums for each sample and branch; the backward reads the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ansm_fast.ops.autograd import (
+    applier,
+    below_autograd,
+    called_at_once,
     first_order_only,
     one_after_the_other,
     raising_backward,
+    records,
 )
 from ansm_fast.ops.layout import empty_in_order
 from ansm_fast.ops.mask_checks import REDUCTIONS
@@ -44,10 +48,33 @@ _SUMS = 5
 _TENSORS = 7  # leading arguments that are tensors: both logits, masks and targets, pos_weight
 
 
+class DualMaskFunction(torch.autograd.Function):
+    """The derivative of eager calls."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, kernel: DualMask, numbers: tuple, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        with below_autograd():
+            loss, components, sums = kernel.forward(*tensors, *numbers)
+        ctx.mark_non_differentiable(components)
+        ctx.set_materialize_grads(False)
+        ctx.kernel, ctx.numbers = kernel, numbers
+        ctx.save_for_backward(*tensors, sums)
+        return loss, components
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, _: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        needed = ctx.needs_input_grad[2:4]
+        wanted = ctx.kernel.gradients(ctx.saved_tensors, ctx.numbers, needed, grad_loss)
+        return (None, None, *wanted, *(None,) * (_TENSORS - 2))
+
+
 class DualMask:
     def __init__(self, namespace: str, fakes: bool) -> None:
         self._namespace = namespace
-        self._forward = operator(namespace, "dual_mask")
+        self.forward = operator(namespace, "dual_mask")
+        self._differentiable = applier(DualMaskFunction)
         self._gradients = operator(namespace, "dual_mask_backward")
         name, backward = f"{namespace}::dual_mask", f"{namespace}::dual_mask_backward"
         if fakes:
@@ -82,11 +109,20 @@ class DualMask:
         if tensor is not None:
             tensor = tensor.to(logits.device)
         number = 1.0 if pos_weight is None or tensor is not None else float(pos_weight)
-        loss, components, _ = self._forward(
-            logits, logits_orig, mask, mask_orig, bce_target, bce_target_orig, tensor,
+        tensors = logits, logits_orig, mask, mask_orig, bce_target, bce_target_orig, tensor
+        numbers = (
             (weight_adv, weight_orig, bce_weight, dice_weight, number, smooth),
             ignore_index, REDUCTIONS.index(reduction),
         )  # fmt: skip
+        loss: Tensor
+        components: Tensor
+        if torch.compiler.is_compiling():
+            loss, components, _ = self.forward(*tensors, *numbers)
+        elif records(logits, logits_orig):
+            loss, components = self._differentiable(self, numbers, *tensors)
+        else:
+            with below_autograd():
+                loss, components, _ = self.forward(*tensors, *numbers)
         return loss, components
 
     @staticmethod
@@ -131,17 +167,26 @@ class DualMask:
     def _backward(
         self, ctx: Any, grad_loss: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        unused = (None,) * (_TENSORS + len(ctx.numbers) - 2)
+        wanted = self.gradients(ctx.saved_tensors, ctx.numbers, ctx.needs_input_grad[:2], grad_loss)
+        return (*wanted, *(None,) * (_TENSORS + len(ctx.numbers) - 2))
+
+    def gradients(
+        self,
+        saved: Sequence[Tensor | None],
+        numbers: Sequence[Any],
+        needed: Sequence[bool],
+        grad_loss: Tensor | None,
+    ) -> list[Tensor | None]:
+        """Of both logits, those that are needed."""
         if grad_loss is None:
-            return None, None, *unused
-        *tensors, sums = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:2]
-        gradients = self._gradients(grad_loss, sums, *tensors, *ctx.numbers, *needed)
-        wanted = [
+            return [None, None]
+        *tensors, sums = saved
+        with called_at_once(grad_loss):
+            gradients = self._gradients(grad_loss, sums, *tensors, *numbers, *needed)
+        return [
             first_order_only(gradient, "dual_mask_loss", grad_loss, logits) if need else None
             for gradient, logits, need in zip(gradients, tensors[:2], needed, strict=True)
         ]
-        return (*wanted, *unused)
 
 
 def bind(namespace: str, *, fakes: bool) -> dict[str, Callable[..., Any]]:

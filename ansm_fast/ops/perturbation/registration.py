@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ansm_fast.ops.autograd import (
+    applier,
+    below_autograd,
+    called_at_once,
     first_order_only,
     one_after_the_other,
     raising_backward,
+    records,
 )
 from ansm_fast.ops.budget import Budget, split
 from ansm_fast.ops.layout import empty_in_order
@@ -43,10 +47,31 @@ SCHEMAS = {
 }
 
 
+class ClampProjectFunction(torch.autograd.Function):
+    """The derivative of eager calls."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, kernel: ClampProject, image: Tensor, perturbation: Tensor, options: tuple
+    ) -> Tensor:
+        with below_autograd():
+            result: Tensor = kernel.forward(image, perturbation, *options)
+        ctx.save_for_backward(image, perturbation)
+        ctx.kernel, ctx.options = kernel, options
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad
+        image, perturbation = ctx.kernel.gradients(saved, ctx.options, needed[1:3], grad_output)
+        return None, image, perturbation, None
+
+
 class ClampProject:
     def __init__(self, namespace: str, fakes: bool) -> None:
         self._namespace = namespace
-        self._forward = operator(namespace, "clamp_project")
+        self.forward = operator(namespace, "clamp_project")
+        self._differentiable = applier(ClampProjectFunction)
         self._gradients = operator(namespace, "clamp_project_backward")
         name, backward = f"{namespace}::clamp_project", f"{namespace}::clamp_project_backward"
         if fakes:
@@ -61,8 +86,16 @@ class ClampProject:
     ) -> Tensor:
         dtype = image.dtype
         image, perturbation = in_one_dtype(self._namespace, image, perturbation)
-        result: Tensor = self._forward(image, perturbation, *split(eps), norm == "l2", min, max)
-        return result.to(dtype)
+        options = *split(eps), norm == "l2", min, max
+        result: Tensor
+        if torch.compiler.is_compiling():
+            result = self.forward(image, perturbation, *options)
+        elif records(image, perturbation):
+            result = self._differentiable(self, image, perturbation, options)
+        else:
+            with below_autograd():
+                result = self.forward(image, perturbation, *options)
+        return result if result.dtype == dtype else result.to(dtype)
 
     @staticmethod
     def _fake(image: Tensor, *arguments: Any) -> Tensor:
@@ -80,22 +113,29 @@ class ClampProject:
 
     @staticmethod
     def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        image, perturbation, eps, sample_eps, *ctx.rest = inputs
-        ctx.eps = eps
+        image, perturbation, ctx.eps, sample_eps, *ctx.rest = inputs
         ctx.save_for_backward(image, perturbation, sample_eps)
 
     def _backward(self, ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        image, perturbation, sample_eps = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:2]
-        gradients = self._gradients(
-            grad_output, image, perturbation, ctx.eps, sample_eps, *ctx.rest, *needed
-        )
-        made_from = (grad_output, image, perturbation)
-        wanted = [
-            first_order_only(gradient, "clamp_project", *made_from) if need else None
+        *saved, sample_eps = ctx.saved_tensors
+        options = ctx.eps, sample_eps, *ctx.rest
+        wanted = self.gradients(saved, options, ctx.needs_input_grad[:2], grad_output)
+        return (*wanted, *(None,) * len(options))
+
+    def gradients(
+        self,
+        saved: Sequence[Tensor],
+        options: Sequence[Any],
+        needed: Sequence[bool],
+        grad_output: Tensor,
+    ) -> list[Tensor | None]:
+        """Of image and perturbation, those that are needed."""
+        with called_at_once(grad_output):
+            gradients = self._gradients(grad_output, *saved, *options, *needed)
+        return [
+            first_order_only(gradient, "clamp_project", grad_output, *saved) if need else None
             for gradient, need in zip(gradients, needed, strict=True)
         ]
-        return (*wanted, *(None,) * 5)
 
 
 class _Step:
