@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ansm_fast.losses import BCEDice, ChannelwiseKL, DualMask, FeatureAlignment
-from ansm_fast.ops import bce_dice_loss, channelwise_kl, dual_mask_loss
+from ansm_fast.ops import backends, bce_dice_loss, channelwise_kl, dual_mask_loss
 
 
 def test_channelwise_kl_is_the_op() -> None:
@@ -22,10 +22,47 @@ def test_feature_alignment_is_the_weighted_mean_over_taps() -> None:
     torch.testing.assert_close(
         FeatureAlignment(weights=(2.0, 0.5))(a, b), (2 * parts[0] + 0.5 * parts[1]) / 2
     )
+    torch.testing.assert_close(FeatureAlignment(weights=(0.0, 3.0))(a, b), 1.5 * parts[1])
     with pytest.raises(ValueError, match="one entry a tap"):
         FeatureAlignment(weights=(1.0,))(a, b)
     with pytest.raises(ValueError, match="one entry a tap"):
         FeatureAlignment()([], [])
+
+
+@pytest.mark.parametrize("weights", [None, (2.0, 0.5, 1.0), (1.0, 0.0, 3.0)])
+def test_all_taps_go_through_one_call(weights, monkeypatch) -> None:
+    kernels = backends.native("cpu")
+    taps, calls = (3, 5, 4), []
+
+    def counted(name: str):
+        def call(*arguments):
+            calls.append(name)
+            return kernels[name](*arguments)
+
+        return call
+
+    a, b = ([torch.randn(2, c, 4, 4, dtype=torch.float64) for c in taps] for _ in range(2))
+    leaves = [tap.clone().requires_grad_() for tap in a]
+    layers = counted("channelwise_kl_layers")
+    layers.takes = kernels["channelwise_kl_layers"].takes
+    planted = {
+        **kernels,
+        "channelwise_kl_layers": layers,
+        "channelwise_kl": counted("channelwise_kl"),
+    }
+    monkeypatch.setitem(backends._BACKENDS, "cpu", backends.Backend(("cpu",), planted))
+    FeatureAlignment(weights)(leaves, b).backward()
+    assert calls.count("channelwise_kl_layers") == 1
+    assert calls.count("channelwise_kl") == (0 if weights is None else weights.count(0.0))
+    monkeypatch.undo()
+    others = [tap.clone().requires_grad_() for tap in a]
+    terms = [
+        weight * channelwise_kl(x, y)
+        for weight, x, y in zip(weights or (1.0,) * 3, others, b, strict=True)
+    ]
+    (sum(terms) / 3).backward()
+    for one, other in zip(leaves, others, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-14, atol=0)
 
 
 def test_masks_are_the_ops() -> None:

@@ -84,7 +84,7 @@ def channelwise_kl(
         BackendError: the forced backend cannot run.
     """
     if not isinstance(input, Tensor):
-        return _of_pairs(
+        return of_pairs(
             input, target, temperature=temperature, alpha=alpha, direction=direction,
             reduction=reduction, backend=backend,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def channelwise_kl(
         loss = backends.native(chosen)["channelwise_kl"](
             input, target, float(temperature), float(alpha), direction, reduction
         )
-    return loss.to(_dtype_of_loss(input))
+    return loss if loss.dtype == input.dtype else loss.to(_dtype_of_loss(input))
 
 
 def _check(
@@ -126,7 +126,7 @@ def _dtype_of_loss(input: Tensor) -> torch.dtype:
     return torch.float32 if wide else input.dtype
 
 
-def _of_pairs(
+def of_pairs(
     input: Sequence[Tensor],
     target: Tensor | Sequence[Tensor],
     *,
@@ -134,8 +134,10 @@ def _of_pairs(
     alpha: float,
     direction: str,
     reduction: str,
-    backend: str | None,
+    backend: str | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Tensor | list[Tensor]:
+    """``channelwise_kl`` of lists; each loss times its weight before their mean is taken."""
     for name, maps in (("input", input), ("target", target)):
         if not isinstance(maps, (Tensor, list, tuple)):
             raise TypeError(
@@ -165,9 +167,17 @@ def _of_pairs(
         ]  # fmt: skip
         if reduction == "none":
             return losses
-        return torch.stack([loss.to(losses[0].device) for loss in losses]).mean()
+        losses = [loss.to(losses[0].device) for loss in losses]
+        return torch.stack(_weighted(losses, weights)).mean()
     losses = layers(input, target, float(temperature), float(alpha), direction, reduction)
     dtypes = [_dtype_of_loss(a) for a in input]
     if reduction == "none":
         return [loss.to(dtype) for loss, dtype in zip(losses, dtypes, strict=True)]
-    return torch.stack(losses).sum().to(functools.reduce(torch.promote_types, dtypes))
+    total = torch.stack(_weighted(losses, weights)).sum()
+    return total.to(functools.reduce(torch.promote_types, dtypes))
+
+
+def _weighted(losses: list[Tensor], weights: Sequence[float] | None) -> list[Tensor]:
+    if weights is None:
+        return losses
+    return [loss * weight for loss, weight in zip(losses, weights, strict=True)]

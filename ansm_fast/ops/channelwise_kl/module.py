@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from ansm_fast.ops.channelwise_kl import channelwise_kl
+from ansm_fast.ops.channelwise_kl import channelwise_kl, of_pairs
 from ansm_fast.ops.channelwise_kl.options import DIRECTIONS, REDUCTIONS
 from ansm_fast.ops.checks import check_choice, check_finite
 
@@ -128,11 +129,43 @@ class FeatureAlignment(nn.Module):
                 "defended, original and weights must have one entry a tap, at least 1, got "
                 f"{len(defended)}, {len(original)} and {len(weights)}"
             )
-        terms = [
-            self.divergence.weighted(weight, one, other)
-            for weight, one, other in zip(weights, defended, original, strict=True)
+        if 0 in weights:
+            return self._without_zeros(defended, original, weights)
+        return self._mean(defended, original, None if set(weights) == {1} else weights)
+
+    def _mean(
+        self,
+        defended: Sequence[Tensor],
+        original: Sequence[Tensor],
+        weights: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Of all taps in one call, on a GPU in one launch."""
+        options = self.divergence
+        loss = of_pairs(
+            defended,
+            original,
+            temperature=options.temperature,
+            alpha=options.alpha,
+            direction=options.direction,
+            reduction=options.reduction,
+            weights=weights,
+        )
+        assert isinstance(loss, Tensor)  # a list only for reduction "none"
+        return loss
+
+    def _without_zeros(
+        self, defended: Sequence[Tensor], original: Sequence[Tensor], weights: Sequence[float]
+    ) -> Tensor:
+        """Taps of weight 0 are checked and have gradients of 0: multiplied, a NaN would stay."""
+        kept = [i for i, weight in enumerate(weights) if weight]
+        zeros = [
+            self.divergence.weighted(0, one, other)
+            for one, other, weight in zip(defended, original, weights, strict=True)
+            if not weight
         ]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total / len(terms)
+        total = torch.stack([zero.to(zeros[0].device) for zero in zeros]).sum()
+        if kept:
+            left = [[maps[i] for i in kept] for maps in (defended, original)]
+            mean = self._mean(left[0], left[1], [weights[i] for i in kept])
+            total = mean * (len(kept) / len(weights)) + total.to(mean.device)
+        return total

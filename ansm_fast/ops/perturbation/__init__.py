@@ -21,16 +21,9 @@ from ansm_fast.ops.perturbation import reference
 NORMS = ("linf", "l2")
 
 
-def _check(
-    image: Tensor, others: dict[str, Tensor], budgets: dict[str, Budget], norm: str,
-    min: float, max: float,
-) -> None:  # fmt: skip
+def _check(image: Tensor, norm: str, min: float, max: float) -> None:
     check_floating("image", image)
     check_batch("image", image)
-    for name, tensor in others.items():
-        check_same(name, tensor, "image", image)
-    for name, value in budgets.items():
-        check_budget(name, value, image)
     check_choice("norm", norm, NORMS)
     check_range(min, max)
 
@@ -72,7 +65,9 @@ def clamp_project(
             eps < 0 or requires grad, min > max, an unknown norm. BackendError: the forced backend
             cannot run.
     """
-    _check(image, {"perturbation": perturbation}, {"eps": eps}, norm, min, max)
+    _check(image, norm, min, max)
+    check_same("perturbation", perturbation, "image", image)
+    check_budget("eps", eps, image)
     chosen = backends.choose("clamp_project", (image, perturbation), backend)
     if chosen != "reference":
         return backends.native(chosen)["clamp_project"](
@@ -115,7 +110,11 @@ def pgd_step_(
         gradients are recorded.
     """
     check_floating("adv", adv)
-    _check(image, {"adv": adv, "grad": grad}, {"alpha": alpha, "eps": eps}, norm, min, max)
+    _check(image, norm, min, max)
+    check_same("adv", adv, "image", image)
+    check_same("grad", grad, "image", image)
+    check_budget("alpha", alpha, image)
+    check_budget("eps", eps, image)
     check_writable("adv", adv)
     chosen = backends.choose("pgd_step_", (adv, grad, image), backend)
     if chosen != "reference":
@@ -160,8 +159,12 @@ def momentum_step_(
         As ``pgd_step_``, which holds of ``momentum`` too.
     """
     check_floating("adv", adv)
-    others = {"adv": adv, "momentum": momentum, "grad": grad}
-    _check(image, others, {"alpha": alpha, "eps": eps}, norm, min, max)
+    _check(image, norm, min, max)
+    check_same("adv", adv, "image", image)
+    check_same("momentum", momentum, "image", image)
+    check_same("grad", grad, "image", image)
+    check_budget("alpha", alpha, image)
+    check_budget("eps", eps, image)
     check_finite("decay", decay)
     check_writable("adv", adv)
     check_writable("momentum", momentum)
