@@ -103,7 +103,8 @@ def test_full_disk_leaves_the_last_checkpoint(workspace, tmp_path, monkeypatch, 
     real, written = state.save_file, []
 
     def second_fails(tensors, path, metadata):
-        written.append(path)
+        if "state.safetensors" in path.name:  # and not the attack cache, if this test makes it
+            written.append(path)
         if len(written) < 2:
             return real(tensors, path, metadata)
         if how == "no space":

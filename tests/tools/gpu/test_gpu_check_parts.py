@@ -93,6 +93,7 @@ def fake_tool(folder: Path, body: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow  # the process takes the checkout's package, which need not be built
 def test_the_tool_runs_this_script_under_each_of_its_checks(tmp_path) -> None:
     """A tool that only starts what it is given; it fails in racecheck."""
     tool = fake_tool(
