@@ -1,6 +1,6 @@
 """Proves the GPU kernels without a GPU, and prints what is proved as a table.
 
-    python -m tools.prove [--quick] [--update]
+    python -m tools.prove [--ops NAME ...] [--quick] [--update]
 
 A row for each op and kind of kernel. What the columns hold:
 
@@ -33,7 +33,7 @@ from ansm_fast.evaluation.tables import write_markdown
 from build_backend import cuda_library
 from tools import commands, compile_report
 from tools.cases import described, operators
-from tools.ops import KERNELS, OPS, ROOT
+from tools.ops import KERNELS, ROOT
 from tools.proof import summary
 from tools.simt import build, harness
 
@@ -56,15 +56,15 @@ def tool(*command: str, environment: dict[str, str] | None = None) -> Rows:
     return rows
 
 
-def compiled_ops() -> tuple[dict[str, Rows], list[str]]:
-    """Every op's kernels, and what is worse than in the committed table."""
+def compiled_ops(chosen: list[str]) -> tuple[dict[str, Rows], list[str]]:
+    """The ops' kernels, and what is worse than in the committed table."""
     started = time.monotonic()
     try:
         toolkit = cuda_library.find_toolkit()
     except cuda_library.CannotBuild as error:
         sys.exit(f"prove: {error}")
-    results = compile_report.compiled(OPS, toolkit)
-    print(f"compiled every op: {time.monotonic() - started:.0f} s", flush=True)
+    results = compile_report.compiled(chosen, toolkit)
+    print(f"compiled {', '.join(chosen)}: {time.monotonic() - started:.0f} s", flush=True)
     ops: dict[str, Rows] = {
         op: [
             {
@@ -85,9 +85,12 @@ def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
     return [k for k in kernels if re.split(r"[<(]", k["kernel"])[0] in names]
 
 
-def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
+def proved(
+    chosen: list[str], quick: bool
+) -> tuple[dict[tuple[str, str], summary.Cells], list[str]]:
     """The table, and how kernels/<op>/resources.md is no longer true."""
-    flags = ["--quick"] if quick else []
+    names = [name for name, op in operators().items() if op in chosen]
+    flags = ["--ops", *names, *(["--quick"] if quick else [])]
     for variant in ("plain", "address", "seen"):  # built here, one after the other
         build.library(variant)
     interpreter = dict(os.environ, TRITON_INTERPRET="1")
@@ -103,11 +106,12 @@ def proved(quick: bool) -> tuple[dict[tuple[str, str], summary.Cells], list[str]
             tool, "tools.triton.interpreter_report", "--json", *flags, environment=interpreter
         )
         ahead = pool.submit(tool, "tools.triton.compile_report", "--json", *flags)
-        ops = pool.submit(compiled_ops)
+        ops = pool.submit(compiled_ops, chosen)
         found = {variant: future.result() for variant, future in simt.items()}
         triton, compiled, (kernels, worse) = interpreted.result(), ahead.result(), ops.result()
     table = {}
-    for name, op in operators().items():
+    for name in names:
+        op = operators()[name]
         mine = launched(found["seen"], name, kernels[op])
         table[name, "cuda"] = summary.cuda_cells(
             name, found["plain"], found["address"], found["seen"], mine
@@ -134,8 +138,9 @@ def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
     parser.add_argument("--update", action="store_true", help="write kernels/<op>/proof.md")
+    commands.add_ops(parser)
     options = parser.parse_args()
-    table, worse = proved(options.quick)
+    table, worse = proved(commands.chosen_ops(parser, options.ops), options.quick)
     show(table)
     if options.update:
         for op, text in summary.pages(table, operators()).items():

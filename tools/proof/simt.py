@@ -111,16 +111,19 @@ def of_large(simt: harness.Library, call: Call) -> Row:
     return {"findings": wrong, "launches": len(launches), "kernels": names_of(launches)}
 
 
-def of_checks(simt: harness.Library, quick: bool) -> Iterator[Row]:
+def of_checks(simt: harness.Library, quick: bool, wanted: Callable[[str], bool]) -> Iterator[Row]:
     """The checks of tools.gpu_check on the same kernels: edges, layouts, gradients."""
     backends.register("simt", backends.Backend(("cpu",), bind(NAMESPACE)))
     # Rows of half a million pixels take minutes on the CPU.
     chosen = [c for c in cases.cases(quick) if torch.Size(c.shape).numel() < 200_000]
     for case in chosen:
+        called = [op for op in cases.functions()[case.op].operators if wanted(op)]
+        if not called:
+            continue
         simt.reset()
         outcome = correctness.run([case], "simt", torch.device("cpu"))[0]
         launches = simt.report()
-        for op in cases.functions()[case.op].operators:
+        for op in called:
             yield {
                 "op": op,
                 "case": case.name,
@@ -159,8 +162,8 @@ def rows(variant: str, quick: bool, only: list[str], library: Path | None) -> li
                 continue
             label = f"{call.label}, more than 2**31 elements"
             found.append(guarded(lambda call=call: of_large(simt, call), call.op, label))
-    if not only:
-        found += of_checks(simt, quick or variant != "plain")
+    if library is None:
+        found += of_checks(simt, quick or variant != "plain", wanted)
     return found
 
 
@@ -169,7 +172,7 @@ def main() -> None:
     parser.add_argument("variant", choices=("plain", "address", "seen"))
     parser.add_argument("--quick", action="store_true", help="two dtypes, fewer calls")
     commands.add_ops(parser)
-    parser.add_argument("--library", type=Path, help="another build of the variant")
+    parser.add_argument("--library", type=Path, help="another build, for calls alone")
     options = parser.parse_args()
     only = commands.chosen(parser, options.ops, cases.operators()) if options.ops else []
     found = rows(options.variant, options.quick, only, options.library)

@@ -1,6 +1,7 @@
 """Every instance of every Triton kernel compiled for devices that need not be there.
 
-python -m tools.triton.compile_report [--json] [--quick] [--architecture 80 90 100] [--dtype ...]
+python -m tools.triton.compile_report [--json] [--quick] [--ops NAME ...]
+    [--architecture 80 90 100] [--dtype ...]
 
 The ops are called on tensors of real sizes, and what they would launch is compiled as a launch
 would: with the same specializations. Registers, stack and local memory come from the cubin, the
@@ -32,7 +33,7 @@ from ansm_fast.ops import triton_launch
 from ansm_fast.ops.discovery import define_ops
 from ansm_fast.ops.triton import NAMESPACE
 from tools import commands
-from tools.cases import compiled_calls
+from tools.cases import compiled_calls, operators
 
 ARCHITECTURES = (80, 90, 100)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -107,8 +108,9 @@ def wrong(row: dict[str, Any]) -> bool:
 
 
 def rows(
-    dtypes: Sequence[str], architectures: Sequence[int], brief: bool = False
-) -> list[dict[str, Any]]:
+    dtypes: Sequence[str], architectures: Sequence[int], brief: bool = False,
+    only: Sequence[str] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
     """One row for every instance of a kernel; the first call that needs it names it."""
     device = Device()
     triton.runtime.driver.set_active(device)
@@ -139,6 +141,8 @@ def rows(
     try:
         for dtype in dtypes:
             for call in compiled_calls(getattr(torch, dtype), brief):
+                if only and call.op not in only:
+                    continue
                 current = {
                     "op": call.op, "dtype": dtype, "case": call.label, "aligned": call.aligned,
                 }  # fmt: skip
@@ -154,10 +158,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two dtypes, fewer sizes")
     parser.add_argument("--architecture", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
+    commands.add_ops(parser)
     options = parser.parse_args()
     found = rows(
-        options.dtype or DTYPES[: 2 if options.quick else None], options.architecture, options.quick
-    )
+        options.dtype or DTYPES[: 2 if options.quick else None], options.architecture,
+        options.quick, commands.chosen(parser, options.ops, operators()),
+    )  # fmt: skip
     bad = sum(map(wrong, found))
     if options.json:
         print(json.dumps(found))

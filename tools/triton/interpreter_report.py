@@ -1,6 +1,7 @@
 """Every Triton op in the interpreter: numerics, schedules, bounds, races, bytes. A row a case.
 
-python -m tools.triton.interpreter_report [--json] [--quick] [--dtype float32 ...] [--orders 3]
+python -m tools.triton.interpreter_report [--json] [--quick] [--ops NAME ...]
+    [--dtype float32 ...] [--orders 3]
 
 The exit status is 1 where one of them fails.
 """
@@ -23,7 +24,7 @@ from triton.runtime.errors import InterpreterError  # noqa: E402
 
 from ansm_fast.ops.cases import NATIVE_LAYOUTS, Call  # noqa: E402
 from tools import commands  # noqa: E402
-from tools.cases import calls  # noqa: E402
+from tools.cases import calls, operators  # noqa: E402
 from tools.triton.accesses import ORDERS, OutOfBounds  # noqa: E402
 from tools.triton.running import row_of  # noqa: E402
 
@@ -47,13 +48,16 @@ def chosen(every: Iterable[Call], brief: bool) -> Iterator[Call]:
 
 
 def rows(
-    dtypes: Sequence[str], orders: int = len(ORDERS), brief: bool = False
+    dtypes: Sequence[str], orders: int = len(ORDERS), brief: bool = False, only: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """One row for every op, dtype, layout and case; ``bounds`` names an access out of bounds."""
+    """One row for every op (or those of ``only``), dtype, layout and case; ``bounds`` names an
+    access out of bounds."""
     found = []
     for name in dtypes:
         for layout in NATIVE_LAYOUTS:
             for call in chosen(calls(getattr(torch, name), layout), brief):
+                if only and call.op not in only:
+                    continue
                 row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
                 try:
                     row |= row_of(call, ORDERS[:orders])
@@ -69,10 +73,12 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     parser.add_argument("--quick", action="store_true", help="two dtypes, every third call")
     parser.add_argument("--orders", type=int, default=len(ORDERS))
+    commands.add_ops(parser)
     options = parser.parse_args()
     found = rows(
-        options.dtype or DTYPES[: 2 if options.quick else None], options.orders, options.quick
-    )
+        options.dtype or DTYPES[: 2 if options.quick else None], options.orders, options.quick,
+        commands.chosen(parser, options.ops, operators()),
+    )  # fmt: skip
     bad = sum(map(wrong, found))
     if options.json:
         print(json.dumps(found))
