@@ -130,7 +130,7 @@ def smallest(sizes: Sequence[int], needed: int) -> int:
 
 
 def block_of(tensor: Tensor, bytes: int = 4096) -> int:
-    """Elements of a program that walks memory: two accesses of 16 bytes a thread of 4 warps."""
+    """Elements of a program that passes over memory: 2 accesses of 16 bytes a thread of 4 warps."""
     return bytes // tensor.element_size()
 
 

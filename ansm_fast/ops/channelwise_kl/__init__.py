@@ -122,8 +122,8 @@ def _check(
 
 
 def _dtype_of_loss(input: Tensor) -> torch.dtype:
-    wide = autocasting(input) and input.dtype != torch.float64
-    return torch.float32 if wide else input.dtype
+    in_float32 = autocasting(input) and input.dtype != torch.float64
+    return torch.float32 if in_float32 else input.dtype
 
 
 def of_pairs(

@@ -18,10 +18,10 @@ def channelwise_kl(
     reduction: str = "mean",
 ) -> Tensor:
     """KL divergence between the spatial softmaxes of each channel; see ansm_fast.ops."""
-    wide = accumulation_dtype(input.dtype, target.dtype)
+    accumulation = accumulation_dtype(input.dtype, target.dtype)
     batch, channels = input.shape[:2]
-    log_p = (input.to(wide) / temperature).flatten(2).log_softmax(2)
-    log_q = (target.to(wide) / temperature).flatten(2).log_softmax(2)
+    log_p = (input.to(accumulation) / temperature).flatten(2).log_softmax(2)
+    log_q = (target.to(accumulation) / temperature).flatten(2).log_softmax(2)
     if direction == "target_input":
         log_p, log_q = log_q, log_p
     p = log_p.exp()

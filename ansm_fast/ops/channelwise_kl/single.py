@@ -40,10 +40,10 @@ def empty_results(
     grad_target: bool,
     grad_output: Tensor | None,
 ) -> Results:
-    wide = torch.float64 in (input.dtype, target.dtype)
+    double = torch.float64 in (input.dtype, target.dtype)
     shape: Sequence[int] = () if reduction else input.shape[:2]
     loss = input.new_empty(
-        shape if grad_output is None else (0,), dtype=torch.float64 if wide else torch.float32
+        shape if grad_output is None else (0,), dtype=torch.float64 if double else torch.float32
     )
     return (
         loss,
@@ -203,8 +203,8 @@ class ChannelwiseKL:
             if options[-1] != REDUCTIONS.index("none"):
                 made = self.forward(input, target, *options, *needed, grad_output)[1:]
             else:  # a factor for each row
-                wide = (input.float(), target.float())
-                unscaled = self.forward(*wide, *options, *needed)[1:]
+                in_float32 = (input.float(), target.float())
+                unscaled = self.forward(*in_float32, *options, *needed)[1:]
                 made = [
                     self._scaled(grad_output, gradient).to(like.dtype) if need else gradient
                     for gradient, like, need in zip(unscaled, (input, target), needed, strict=True)

@@ -181,7 +181,7 @@ def _forward(
     input = in_order(input, input)
     target = in_order(target, input)
     batch, channels = input.shape[:2]
-    wide = torch.float64 if is_double(input, target) else torch.float32
+    accumulation = torch.float64 if is_double(input, target) else torch.float32
     to_input = empty_in_order(input, input) if grad_input else None
     to_target = empty_in_order(target, input) if grad_target else None
     divisor = {
@@ -190,9 +190,9 @@ def _forward(
         MEAN: input.numel(),
     }.get(reduction, 1) * (1 if reduction == NONE else layers)
     if input.numel() == 0:
-        kl = input.new_zeros((batch, channels), dtype=wide)
+        kl = input.new_zeros((batch, channels), dtype=accumulation)
     else:
-        kl = input.new_empty((batch, channels), dtype=wide)
+        kl = input.new_empty((batch, channels), dtype=accumulation)
         pair, gradients = (input, target), (to_input, to_target)
         if not input_first:
             pair, gradients = pair[::-1], gradients[::-1]

@@ -45,7 +45,7 @@ def _run(
     for mask_name, (tensor, _) in masks.items():
         check_mask(mask_name, tensor, logits, ignore_index if "mask" in mask_name else None)
     check_pos_weight_device(options["pos_weight"], logits)
-    wide = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
+    dtype = torch.float32 if autocasting(logits) and logits.dtype != torch.float64 else logits.dtype
     tensors = (logits, mask) if logits_orig is None else (logits, logits_orig, mask)
     chosen = backends.choose(op, tensors, backend)
     if chosen != "reference":
@@ -60,7 +60,7 @@ def _run(
             logits, logits_orig, mask, mask_orig=mask_orig, **options
         )
     explain_nan(loss, masks, ignore_index)
-    loss = loss.to(wide)
+    loss = loss.to(dtype)
     return (loss, components) if return_components else loss
 
 

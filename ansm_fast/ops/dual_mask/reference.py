@@ -22,17 +22,17 @@ def branch_terms(
     ignore_index: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Per-sample BCE (mean over valid pixels) and Dice loss of one branch, each (B,)."""
-    wide = accumulation_dtype(logits.dtype)
-    labels = mask.to(wide).flatten(1)
+    accumulation = accumulation_dtype(logits.dtype)
+    labels = mask.to(accumulation).flatten(1)
     valid = torch.ones_like(labels, dtype=torch.bool)
     if ignore_index is not None:
         valid = labels != ignore_index
     # Chosen before the arithmetic: what is ignored may be NaN, whose gradient is NaN times 0.
-    z = torch.where(valid, logits.to(wide).flatten(1), 0.0)
-    y = torch.where(valid, mask_values(mask, wide).flatten(1), 0.0)
+    z = torch.where(valid, logits.to(accumulation).flatten(1), 0.0)
+    y = torch.where(valid, mask_values(mask, accumulation).flatten(1), 0.0)
     t = y
     if bce_target is not None:
-        t = torch.where(valid, mask_values(bce_target, wide).flatten(1), 0.0)
+        t = torch.where(valid, mask_values(bce_target, accumulation).flatten(1), 0.0)
     weight = pos_weight_value(pos_weight, z)
     count = valid.sum(1)
 
@@ -46,7 +46,7 @@ def branch_terms(
     dice = torch.where(empty, 0.0, dice)
     dice = dice - dice.detach().clamp(max=0)  # rounding must not make it negative
     if mask.is_floating_point():
-        sound = torch.where(y.isnan().any(1), torch.nan, 1.0).to(wide)
+        sound = torch.where(y.isnan().any(1), torch.nan, 1.0).to(accumulation)
         bce, dice = bce * sound, dice * sound
     return bce, dice
 

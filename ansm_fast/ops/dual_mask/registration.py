@@ -129,8 +129,8 @@ class DualMask:
     def _fake(
         logits: Tensor, logits_orig: Tensor | None, *arguments: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        wide = torch.float64 in (logits.dtype, None if logits_orig is None else logits_orig.dtype)
-        dtype = torch.float64 if wide else torch.float32
+        double = torch.float64 in (logits.dtype, None if logits_orig is None else logits_orig.dtype)
+        dtype = torch.float64 if double else torch.float32
         branches, batch = 1 if logits_orig is None else 2, logits.shape[:1]
         rest = batch if arguments[-1] == 0 else ()
         return (

@@ -120,15 +120,15 @@ def dual_mask(
         ignore_index,
     )  # fmt: skip
     samples, pieces, rows = call.samples, call.pieces, 2 * call.branches
-    wide = torch.float64 if call.double else torch.float32
-    parts = logits.new_empty((call.branches, SUMS, samples, pieces), dtype=wide)
+    accumulation = torch.float64 if call.double else torch.float32
+    parts = logits.new_empty((call.branches, SUMS, samples, pieces), dtype=accumulation)
     sums = logits.new_empty((call.branches, samples, SUMS), dtype=torch.float64)
     wrap_triton(parts_kernel)[(samples * pieces,)](
         *call.tensors, parts, samples, call.elements, pieces, *call.numbers,
         TWO=call.branches == 2, **call.flags,
     )  # fmt: skip
     # Of each sample: the loss, and BCE and Dice of each branch.
-    each = wide if reduction == NONE else torch.float64
+    each = accumulation if reduction == NONE else torch.float64
     loss = logits.new_empty(samples, dtype=each)
     components = logits.new_empty((rows, samples), dtype=each)
     wrap_triton(combine_kernel)[(samples,)](
@@ -138,7 +138,9 @@ def dual_mask(
     if reduction == NONE:
         return loss, components, sums
     divisor = samples if reduction == MEAN else 1
-    total, total_components = (logits.new_empty(shape, dtype=wide) for shape in ((), (rows,)))
+    total, total_components = (
+        logits.new_empty(shape, dtype=accumulation) for shape in ((), (rows,))
+    )
     for values, out, count in ((loss, total, 1), (components, total_components, rows)):
         wrap_triton(sum_kernel)[(count,)](
             values, out, samples, 1, divisor, SPAN=1 << 30, BLOCK=256, num_warps=4

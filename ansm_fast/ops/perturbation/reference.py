@@ -41,9 +41,9 @@ def clamp_project(
     max: float = 1.0,
 ) -> Tensor:
     """clamp(image + project(perturbation, eps), min, max); see ansm_fast.ops."""
-    wide = accumulation_dtype(image.dtype)
-    delta = project(perturbation.to(wide), eps, norm)
-    return (image.to(wide) + delta).clamp(min, max).to(image.dtype)
+    accumulation = accumulation_dtype(image.dtype)
+    delta = project(perturbation.to(accumulation), eps, norm)
+    return (image.to(accumulation) + delta).clamp(min, max).to(image.dtype)
 
 
 def _step_(
@@ -56,14 +56,14 @@ def _step_(
     min: float,
     max: float,
 ) -> Tensor:
-    wide = accumulation_dtype(adv.dtype)
-    origin, ascent = image.to(wide), direction.to(wide)
+    accumulation = accumulation_dtype(adv.dtype)
+    origin, ascent = image.to(accumulation), direction.to(accumulation)
     if norm == "linf":
         ascent = ascent.sign()
     else:
         length = _norm(ascent)
         ascent = torch.where(length == 0, torch.zeros_like(ascent), ascent / length)
-    moved = adv.to(wide) + per_sample(alpha, adv) * ascent
+    moved = adv.to(accumulation) + per_sample(alpha, adv) * ascent
     return adv.copy_((origin + project(moved - origin, eps, norm)).clamp(min, max))
 
 
@@ -98,10 +98,10 @@ def momentum_step_(
     max: float = 1.0,
 ) -> Tensor:
     """Momentum accumulation and ascent step in place; see ansm_fast.ops."""
-    wide = accumulation_dtype(adv.dtype)
-    ascent = grad.to(wide)
+    accumulation = accumulation_dtype(adv.dtype)
+    ascent = grad.to(accumulation)
     mean = ascent.abs().flatten(1).mean(1).reshape(-1, *(1,) * (grad.dim() - 1))
     # A sample whose gradient is zero everywhere adds nothing instead of NaN.
     normalized = torch.where(mean == 0, torch.zeros_like(ascent), ascent / mean)
-    momentum.copy_(decay * momentum.to(wide) + normalized)
+    momentum.copy_(decay * momentum.to(accumulation) + normalized)
     return _step_(adv, momentum, image, alpha, eps, norm, min, max)
