@@ -18,11 +18,10 @@ from ansm_fast.ops import (
     momentum_step_,
     pgd_step_,
 )
-from ansm_fast.ops.cases import DTYPES, laid_out
+from ansm_fast.ops.cases import DTYPES, HALVES, laid_out
+from ansm_fast.ops.cases import NATIVE_LAYOUTS as LAYOUTS
 
 BACKENDS = ("triton", "reference")
-LAYOUTS = ("contiguous", "channels_last")
-HALF = (torch.float16, torch.bfloat16)
 LONG = (1, 2, 8200, 1)  # pixels that no tile holds
 
 
@@ -44,7 +43,7 @@ def test_equal_maps_give_exactly_zero(dtype, layout, alpha) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "batchmean", "channelmean", "sum", "none"])
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_gradients_keep_what_a_scale_saves(dtype, reduction) -> None:
     """A GradScaler's factor comes with grad_output, one pair or a list; rounded once in float16."""
     bound = 2**-11 * 1.05 if dtype == torch.float16 else 2**-8 * 1.05 * 2
@@ -119,7 +118,7 @@ def test_empty_maps(shape, reduction) -> None:
     assert with_gradients(empty, empty, reduction=reduction, backend="triton")[1].shape == shape
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_half_is_at_most_twice_as_wrong_as_eager(dtype, layout) -> None:
     pair = [laid_out(torch.randn(1, 8, 16, 24).to(dtype), layout) for _ in range(2)]
@@ -201,16 +200,16 @@ def test_budget(dtype, levels) -> None:
     for _ in range(6):
         pgd_step_(adv, torch.randn(image.shape).to(dtype), image, eps / 2, eps, backend="triton")
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    slack = 0.0 if dtype in HALF else torch.finfo(dtype).eps
+    slack = 0.0 if dtype in HALVES else torch.finfo(dtype).eps
     distance = (adv.to(wide) - image.to(wide)).abs().max()
     assert distance <= torch.tensor(eps, dtype=wide) + slack
     assert adv.min() >= 0 and adv.max() <= 1
-    if dtype not in HALF:
+    if dtype not in HALVES:
         assert ((adv * 255).round() - (image * 255).round()).abs().max() == levels
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_types_step_back_as_the_compiled_library(norm, dtype) -> None:
     """Bit for bit where the arithmetic before the rounding is the same."""
     image, noise = torch.rand(2, 3, 16, 16).to(dtype), (torch.randn(2, 3, 16, 16) * 0.1).to(dtype)
