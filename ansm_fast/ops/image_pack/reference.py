@@ -19,8 +19,8 @@ def image_pack(
 ) -> Tensor:
     """uint8 (N, H, W, 3) to floating (N, 3, H, W) RGB in [0, 1]; see ansm_fast.ops."""
     planar = (images.flip(-1) if bgr else images).permute(0, 3, 1, 2)
-    level = planar.to(accumulation_dtype(dtype)) / 255
-    return level.to(dtype).contiguous(memory_format=memory_format)
+    image = planar.to(accumulation_dtype(dtype)) / 255
+    return image.to(dtype).contiguous(memory_format=memory_format)
 
 
 def image_unpack(
