@@ -21,6 +21,7 @@ NAMES = (
     "channelwise_kl forward+backward",
     "channelwise_kl channels_last",
     "dual_mask forward+backward",
+    "focal forward+backward",
     "pgd_step_",
     "image_pack",
     "image_unpack",
