@@ -17,16 +17,6 @@ from tools.bench.work import benchmarks
 
 Work = Callable[[], object]
 
-NAMES = (
-    "channelwise_kl forward+backward",
-    "channelwise_kl channels_last",
-    "dual_mask forward+backward",
-    "focal forward+backward",
-    "pgd_step_",
-    "image_pack",
-    "image_unpack",
-)
-
 
 @dataclass(frozen=True)
 class Case:
@@ -60,5 +50,4 @@ def _work(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> Work:
     return forward_and_backward if leaves else forward
 
 
-_FOUND = {b.name: Case(b) for b in benchmarks(quick=True) if b.dtype == FLOAT}
-CASES = {name: _FOUND[name] for name in NAMES}
+CASES = {b.name: Case(b) for b in benchmarks(quick=True) if b.dtype == FLOAT and b.cpu_targets}

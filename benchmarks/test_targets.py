@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.run import AT_MOST_COPIES, AT_MOST_OTHER, Results, misses, run
+from benchmarks.cases import CASES
+from benchmarks.run import Results, misses, run
 from benchmarks.table import full_table
 
 
@@ -20,7 +21,7 @@ def results(request: pytest.FixtureRequest) -> Results:
     return measured
 
 
-@pytest.mark.parametrize("name", [*AT_MOST_COPIES, *(name for name, _ in AT_MOST_OTHER)])
+@pytest.mark.parametrize("name", CASES)
 def test_target(results, name) -> None:
     missed = [line for line in misses(results) if line.startswith(f"{name}: ")]
     assert not missed, "; ".join(missed)

@@ -228,7 +228,10 @@ class Benchmark:
         for_eager: the tensors as eager PyTorch takes them, converted before the clock starts.
         bytes_for_eager: minimum traffic of these, where it is another one.
         peers: other libraries, made where they are installed: called with the tensors.
-        quick: the size that is timed on a CPU as well.
+        quick: a size for a CPU or a first look.
+        cpu_targets: the longest that it may take on a CPU, as multiples of the time of ``"copy"``,
+            which moves as many bytes, or of the benchmark of that name. Those in float32 that
+            have any are what the CPU's benchmark times.
     """
 
     name: str
@@ -242,6 +245,7 @@ class Benchmark:
     bytes_for_eager: int | None = None
     peers: dict[str, Callable[[], Callable[..., Tensor] | None]] = field(default_factory=dict)
     quick: bool = False
+    cpu_targets: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

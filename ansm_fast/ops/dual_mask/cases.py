@@ -174,6 +174,7 @@ def benchmarks() -> Iterator[Benchmark]:
             "dual_mask forward+backward", shape, dtype, least, partial(_inputs, shape, dtype),
             dual_mask_loss, eager_dual_mask, with_float_mask,
             bytes_for_eager=math.prod(shape) * 8 * dtype.itemsize, quick=shape == IMAGES,
+            cpu_targets={"copy": 3.0},
         )  # fmt: skip
 
 

@@ -158,6 +158,7 @@ def benchmarks() -> Iterator[Benchmark]:
             "focal forward+backward", shape, dtype, least, partial(_inputs, shape, dtype),
             focal_loss, eager_loss, with_float_mask,
             bytes_for_eager=math.prod(shape) * 5 * dtype.itemsize, quick=shape == IMAGES,
+            cpu_targets={"copy": 3.0},
         )  # fmt: skip
 
 

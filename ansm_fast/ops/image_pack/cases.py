@@ -115,9 +115,15 @@ def benchmarks() -> Iterator[Benchmark]:
         quick, count = shape == IMAGES, math.prod(shape)
         for dtype in (FLOAT, BRAIN):
             least, images = (2 * dtype.itemsize + 1) * count, partial(_images, shape, dtype)
-            yield Benchmark(UNPACK, shape, dtype, least, images, unpack, eager_unpack, quick=quick)
+            yield Benchmark(
+                UNPACK, shape, dtype, least, images, unpack, eager_unpack, quick=quick,
+                cpu_targets={"copy": 2.0},
+            )  # fmt: skip
         levels = partial(_levels, shape)
-        yield Benchmark(PACK, shape, FLOAT, 5 * count, levels, image_pack, eager_pack, quick=quick)
+        yield Benchmark(
+            PACK, shape, FLOAT, 5 * count, levels, image_pack, eager_pack, quick=quick,
+            cpu_targets={"copy": 2.0},
+        )  # fmt: skip
 
 
 CASES = OpCases(

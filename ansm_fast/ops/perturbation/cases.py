@@ -190,7 +190,10 @@ def benchmarks() -> Iterator[Benchmark]:
         for op, (passes, ours, plain) in timed.items():
             least = passes * math.prod(shape) * dtype.itemsize
             inputs = partial(_inputs, op, shape, dtype)
-            yield Benchmark(op, shape, dtype, least, inputs, ours, plain, quick=shape == IMAGES)
+            yield Benchmark(
+                op, shape, dtype, least, inputs, ours, plain, quick=shape == IMAGES,
+                cpu_targets={"copy": 2.0},
+            )  # fmt: skip
 
 
 _EPS: dict[str, Any] = {"eps": "per sample"}
