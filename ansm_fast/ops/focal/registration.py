@@ -5,13 +5,21 @@ The forward keeps the number of pixels; the backward reads the tensors once more
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ansm_fast.ops.autograd import first_order_only, one_after_the_other, raising_backward
+from ansm_fast.ops.autograd import (
+    applier,
+    below_autograd,
+    called_at_once,
+    first_order_only,
+    one_after_the_other,
+    raising_backward,
+    records,
+)
 from ansm_fast.ops.dtypes import accumulation_dtype
 from ansm_fast.ops.layout import empty_in_order
 from ansm_fast.ops.mask_checks import REDUCTIONS
@@ -35,9 +43,29 @@ SCHEMAS = {
 _NONE = REDUCTIONS.index("none")
 
 
+class FocalFunction(torch.autograd.Function):
+    """The derivative of eager calls."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, kernel: Focal, logits: Tensor, others: tuple, dtype: torch.dtype
+    ) -> Tensor:
+        mask, pos_weight, *numbers = others
+        with below_autograd():
+            loss, count = kernel.forward(logits, *others, dtype)
+        ctx.save_for_backward(logits, mask, pos_weight, count)
+        ctx.kernel, ctx.numbers = kernel, numbers
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        return None, ctx.kernel.gradient(ctx.saved_tensors, ctx.numbers, grad_loss), None, None
+
+
 class Focal:
     def __init__(self, namespace: str, fakes: bool) -> None:
-        self._forward = operator(namespace, "focal")
+        self.forward = operator(namespace, "focal")
+        self._differentiable = applier(FocalFunction)
         self._gradient = operator(namespace, "focal_backward")
         name, backward = f"{namespace}::focal", f"{namespace}::focal_backward"
         if fakes:
@@ -65,11 +93,19 @@ class Focal:
             tensor = pos_weight.detach().double().to(logits.device)
         elif pos_weight is not None:
             number = float(pos_weight)
-        loss, _ = self._forward(
-            logits, mask, tensor, (float(alpha), float(gamma), number), ignore_index,
-            REDUCTIONS.index(reduction), dtype,
+        others = (
+            mask, tensor, (float(alpha), float(gamma), number), ignore_index,
+            REDUCTIONS.index(reduction),
         )  # fmt: skip
-        return loss  # type: ignore[no-any-return]
+        loss: Tensor
+        if torch.compiler.is_compiling():
+            loss, _ = self.forward(logits, *others, dtype)
+        elif records(logits):
+            loss = self._differentiable(self, logits, others, dtype)
+        else:
+            with below_autograd():
+                loss, _ = self.forward(logits, *others, dtype)
+        return loss
 
     @staticmethod
     def _fake(
@@ -102,9 +138,16 @@ class Focal:
         unused = (None,) * 6
         if grad_loss is None or not ctx.needs_input_grad[0]:
             return None, *unused
-        logits, mask, pos_weight, count = ctx.saved_tensors
-        gradient = self._gradient(grad_loss, count, logits, mask, pos_weight, *ctx.numbers)
-        return first_order_only(gradient, "focal_loss", grad_loss, logits), *unused
+        return self.gradient(ctx.saved_tensors, ctx.numbers, grad_loss), *unused
+
+    def gradient(
+        self, saved: Sequence[Tensor], numbers: Sequence[Any], grad_loss: Tensor
+    ) -> Tensor:
+        """Of the logits."""
+        logits, mask, pos_weight, count = saved
+        with called_at_once(grad_loss):
+            gradient = self._gradient(grad_loss, count, logits, mask, pos_weight, *numbers)
+        return first_order_only(gradient, "focal_loss", grad_loss, logits)
 
 
 def bind(namespace: str, *, fakes: bool) -> dict[str, Callable[..., Any]]:
