@@ -39,7 +39,7 @@ struct KlCall {
   Tensor input, target;
   int64_t batch, channels, pixels;
   double divisor;
-  bool wide;              // sums in double
+  bool in_double;         // sums in double
   bool rows;              // a loss for each row
   OptionalTensor factor;  // multiplies the gradients, and then no loss is made
   bool grad_input, grad_target;
@@ -61,7 +61,7 @@ struct KlCall {
     batch = input.size(0);
     channels = input.size(1);
     pixels = pixels_of(input);
-    wide = is_double(input) || is_double(target);
+    in_double = is_double(input) || is_double(target);
     rows = reduction == kNone;
     divisor = divisor_of(reduction, double(batch), double(channels), double(pixels));
     if (!rows) divisor *= double(layers);
@@ -75,7 +75,7 @@ struct KlCall {
       shape = {0};
     else if (rows)
       shape = {batch, channels};
-    loss = new_tensor(input, shape, wide ? ScalarType::Double : ScalarType::Float);
+    loss = new_tensor(input, shape, in_double ? ScalarType::Double : ScalarType::Float);
     to_input = grad_input ? place_for(input, order) : nothing(input);
     to_target = grad_target ? place_for(target, order) : nothing(target);
   }

@@ -33,7 +33,7 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
   const Tensor &loss = call.loss, &to_input = call.to_input, &to_target = call.to_target;
   const int64_t batch = call.batch, channels = call.channels, pixels = call.pixels;
   const double divisor = call.divisor;
-  const bool wide = call.wide, rows = call.rows;
+  const bool in_double = call.in_double, rows = call.rows;
 
   channelwise_kl::Inputs in;
   in.first = field(input_first ? input : target);
@@ -55,12 +55,12 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
       const int64_t blocks = ANSM_FAST_HOST(channelwise_kl_column_blocks, in);
       torch::stable::parallel_for(
           0, batch * blocks, grain(pixels * channels / blocks), [&](int64_t begin, int64_t end) {
-            ANSM_FAST_HOST(channelwise_kl_columns, in, wide, begin, end, kl.data());
+            ANSM_FAST_HOST(channelwise_kl_columns, in, in_double, begin, end, kl.data());
           });
     } else {
       torch::stable::parallel_for(
           0, batch * channels, grain(pixels), [&](int64_t begin, int64_t end) {
-            ANSM_FAST_HOST(channelwise_kl_rows, in, wide, begin, end, kl.data());
+            ANSM_FAST_HOST(channelwise_kl_rows, in, in_double, begin, end, kl.data());
           });
     }
   }
@@ -115,18 +115,18 @@ void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, 
   io.factor = factor.data();
   io.pixels = pixels_of(gradient);
   io.channels = channels;
-  const bool wide = is_double(gradient);
+  const bool in_double = is_double(gradient);
   if (io.pixels == 0 || factor.empty()) return;
   if (order == Order::kChannelsLast) {
     torch::stable::parallel_for(
         0, batch * io.pixels, grain(channels), [&](int64_t begin, int64_t end) {
-          ANSM_FAST_HOST(channelwise_kl_scale_columns, io, wide, begin, end);
+          ANSM_FAST_HOST(channelwise_kl_scale_columns, io, in_double, begin, end);
         });
   } else {
-    torch::stable::parallel_for(0, batch * channels, grain(io.pixels),
-                                [&](int64_t begin, int64_t end) {
-                                  ANSM_FAST_HOST(channelwise_kl_scale_rows, io, wide, begin, end);
-                                });
+    torch::stable::parallel_for(
+        0, batch * channels, grain(io.pixels), [&](int64_t begin, int64_t end) {
+          ANSM_FAST_HOST(channelwise_kl_scale_rows, io, in_double, begin, end);
+        });
   }
 }
 

@@ -40,7 +40,7 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
   std::vector<kl::Layer> layers;
   for (const KlCall& call : calls) layers.push_back(layer_of(call, options));
   const Tensor& like = calls.front().input;
-  const bool wide = calls.front().wide;
+  const bool in_double = calls.front().in_double;
   kl::Work work;
   work.layers = layers.data();
   work.count = int64_t(layers.size());
@@ -68,7 +68,7 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
     if (layers[i].route != kl::Route::kNone) losses[i].values = work.kl + layers[i].first_row;
   OptionalTensor statistics, partials;
   if (work.chunks > 0) {
-    const ScalarType type = wide ? ScalarType::Double : ScalarType::Float;
+    const ScalarType type = in_double ? ScalarType::Double : ScalarType::Float;
     statistics = numbers(kl::kStatistics * work.rows, type);
     partials = numbers(kl::kPartials * work.chunks, type);
     work.statistics = field(*statistics).data;
@@ -76,7 +76,8 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
   }
   kl::launch_forward(work, stream);
   if (makes_losses)
-    kl::launch_losses(losses.data(), int64_t(losses.size()), wide, work.kl + work.rows, stream);
+    kl::launch_losses(losses.data(), int64_t(losses.size()), in_double, work.kl + work.rows,
+                      stream);
   check_launch();
 }
 

@@ -34,7 +34,7 @@ struct DualMaskCall {
   Order order = Order::kPlanar;
   Tensor logits[dual_mask::kMaxBranches];
   int64_t samples = 0, elements = 0;
-  bool wide = false;
+  bool in_double = false;
 
   DualMaskCall(const Tensor& first, const OptionalTensor& second, const Tensor& mask,
                const OptionalTensor& mask_orig, const OptionalTensor& target,
@@ -45,7 +45,7 @@ struct DualMaskCall {
     logits[0] = in_order(first, order);
     samples = first.size(0);
     elements = samples > 0 ? first.numel() / samples : 0;
-    wide = is_double(first);
+    in_double = is_double(first);
     in.branches = second ? 2 : 1;
     in.logits[0] = field(logits[0]);
     in.mask[0] = hold(mask, "mask");
@@ -54,7 +54,7 @@ struct DualMaskCall {
       check_floating(*second, "logits_orig");
       check_shape(*second, first, "logits_orig");
       logits[1] = in_order(*second, order);
-      wide = wide || is_double(*second);
+      in_double = in_double || is_double(*second);
       in.logits[1] = field(logits[1]);
       if (mask_orig) in.mask[1] = hold(*mask_orig, "mask_orig");
       if (target_orig) in.target[1] = hold(*target_orig, "bce_target_orig");
@@ -77,7 +77,7 @@ struct DualMaskCall {
       loss.push_back(samples);
       components.push_back(samples);
     }
-    const auto type = wide ? ScalarType::Double : ScalarType::Float;
+    const auto type = in_double ? ScalarType::Double : ScalarType::Float;
     return {new_tensor(logits[0], loss, type), new_tensor(logits[0], components, type),
             new_tensor(logits[0], std::vector<int64_t>{branches, samples, dual_mask::kSums},
                        ScalarType::Double)};

@@ -37,7 +37,7 @@ std::vector<BranchSums> sums_of(const DualMaskCall& call) {
   const Pieces pieces(call.samples, call.elements);
   std::vector<BranchSums> parts(size_t(pieces.count()));
   pieces.run([&](int64_t index, const Piece& piece) {
-    ANSM_FAST_HOST(dual_mask_forward, call.in, call.wide, piece.begin, piece.end,
+    ANSM_FAST_HOST(dual_mask_forward, call.in, call.in_double, piece.begin, piece.end,
                    parts[size_t(index)].data());
   });
   return pieces.per_sample(parts, [](BranchSums& sum, const BranchSums& part) {
@@ -129,7 +129,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& giv
   Field out[kMaxBranches];
   const auto gradient = call.gradients(grad_first, grad_second, out);
   Pieces(batch, call.elements).run([&](int64_t, const Piece& piece) {
-    ANSM_FAST_HOST(dual_mask_backward, call.in, call.wide,
+    ANSM_FAST_HOST(dual_mask_backward, call.in, call.in_double,
                    coefficients[size_t(piece.sample)].data(), out, piece.begin, piece.end);
   });
   return {gradient[0], gradient[1]};

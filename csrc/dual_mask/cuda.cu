@@ -49,9 +49,10 @@ std::tuple<Tensor, Tensor, Tensor> cuda_dual_mask(
   const DualMaskCall call(first, second, mask, mask_orig, target, target_orig, ignore);
   auto [loss, components, sums] = call.places(reduction == kNone);
   const Batch batch = batch_of(call, weights, pos_weight, reduction, sums);
-  const Tensor room = workspace_for(call.logits[0], gpu::dual_mask::workspace_size(call.in, batch));
+  const Tensor workspace =
+      workspace_for(call.logits[0], gpu::dual_mask::workspace_size(call.in, batch));
   gpu::dual_mask::launch_forward(call.in, batch,
-                                 {field(loss).data, field(components).data, numbers_of(room)},
+                                 {field(loss).data, field(components).data, numbers_of(workspace)},
                                  device.stream());
   check_launch();
   return {loss, components, sums};

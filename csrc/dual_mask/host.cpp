@@ -10,15 +10,15 @@ using ::ansm_fast::dual_mask::Coefficients;
 using ::ansm_fast::dual_mask::Inputs;
 using ::ansm_fast::dual_mask::Sums;
 
-void dual_mask_forward(const Inputs& in, bool wide, int64_t begin, int64_t end, Sums* sums) {
-  wide ? dual_mask::forward_chunk<double>(in, begin, end, sums)
-       : dual_mask::forward_chunk<float>(in, begin, end, sums);
+void dual_mask_forward(const Inputs& in, bool in_double, int64_t begin, int64_t end, Sums* sums) {
+  in_double ? dual_mask::forward_chunk<double>(in, begin, end, sums)
+            : dual_mask::forward_chunk<float>(in, begin, end, sums);
 }
 
-void dual_mask_backward(const Inputs& in, bool wide, const Coefficients* coefficients,
+void dual_mask_backward(const Inputs& in, bool in_double, const Coefficients* coefficients,
                         const Field* gradient, int64_t begin, int64_t end) {
-  wide ? dual_mask::backward_chunk<double>(in, coefficients, gradient, begin, end)
-       : dual_mask::backward_chunk<float>(in, coefficients, gradient, begin, end);
+  in_double ? dual_mask::backward_chunk<double>(in, coefficients, gradient, begin, end)
+            : dual_mask::backward_chunk<float>(in, coefficients, gradient, begin, end);
 }
 
 }  // namespace ANSM_FAST_ISA

@@ -1,4 +1,4 @@
-// The entry points of csrc/dual_mask/host.cpp. `wide` accumulates in double.
+// The entry points of csrc/dual_mask/host.cpp. `in_double` accumulates in double.
 #pragma once
 
 #include "common/host_entry.h"
@@ -6,9 +6,9 @@
 
 // clang-format off
 ANSM_FAST_FOR_EACH_ISA(
-  void dual_mask_forward(const ::ansm_fast::dual_mask::Inputs& in, bool wide, int64_t begin,
+  void dual_mask_forward(const ::ansm_fast::dual_mask::Inputs& in, bool in_double, int64_t begin,
                          int64_t end, ::ansm_fast::dual_mask::Sums* sums);
-  void dual_mask_backward(const ::ansm_fast::dual_mask::Inputs& in, bool wide,
+  void dual_mask_backward(const ::ansm_fast::dual_mask::Inputs& in, bool in_double,
                           const ::ansm_fast::dual_mask::Coefficients* coefficients,
                           const ::ansm_fast::Field* gradient, int64_t begin, int64_t end);
 )

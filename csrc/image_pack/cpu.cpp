@@ -22,7 +22,7 @@ Tensor pack(const Tensor& given, bool bgr, bool channels_last, ScalarType dtype)
   if (channels_last) shape = {samples, images.size(1), images.size(2), kChannels};
   Tensor out = new_tensor(images, shape, dtype);
   check_floating(out, "the result");
-  double table[image_pack::kLevels];  // room for any type
+  double table[image_pack::kLevels];  // space for any type
   const Field to = field(out);
   ANSM_FAST_HOST(image_pack_table, to.type, table);
   const auto* bytes = static_cast<const uint8_t*>(images.data_ptr());
@@ -66,7 +66,7 @@ Tensor unpack(const Tensor& given_image, const OptionalTensor& given_noise, doub
   Tensor out = new_tensor(image, shape, ScalarType::Byte);
   auto* bytes = static_cast<uint8_t*>(out.data_ptr());
   const PerSample budget(eps, sample_eps, samples, "eps");
-  const bool wide = is_double(image);
+  const bool in_double = is_double(image);
   Pieces(samples, pixels).run([&](int64_t, const Piece& piece) {
     const int64_t origin = piece.sample * pixels, elements = pixels * kChannels;
     image_pack::Unpack io;
@@ -79,7 +79,7 @@ Tensor unpack(const Tensor& given_image, const OptionalTensor& given_noise, doub
     io.reverse = bgr;
     io.eps = budget[piece.sample];
     io.bounded = bounded;
-    ANSM_FAST_HOST(image_unpack_run, io, wide, piece.begin - origin, piece.end - origin);
+    ANSM_FAST_HOST(image_unpack_run, io, in_double, piece.begin - origin, piece.end - origin);
   });
   return out;
 }

@@ -12,10 +12,10 @@ void image_pack_run(const ::ansm_fast::image_pack::Pack& io, int64_t begin, int6
   image_pack::pack_chunk(io, begin, end);
 }
 
-void image_unpack_run(const ::ansm_fast::image_pack::Unpack& io, bool wide, int64_t begin,
+void image_unpack_run(const ::ansm_fast::image_pack::Unpack& io, bool in_double, int64_t begin,
                       int64_t end) {
-  wide ? image_pack::unpack_chunk<double>(io, begin, end)
-       : image_pack::unpack_chunk<float>(io, begin, end);
+  in_double ? image_pack::unpack_chunk<double>(io, begin, end)
+            : image_pack::unpack_chunk<float>(io, begin, end);
 }
 
 }  // namespace ANSM_FAST_ISA

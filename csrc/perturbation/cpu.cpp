@@ -48,12 +48,12 @@ std::vector<Sums> sums_of(const Pieces& pieces, const SumPiece& sum_piece) {
 // --- clamp_project ----------------------------------------------------------------------------
 
 // What an l2 projection multiplies each sample by; `squared` keeps the sums of squares.
-std::vector<ProjectionScale> shrink_all(const Field& noise, bool wide,
+std::vector<ProjectionScale> shrink_all(const Field& noise, bool in_double,
                                         const std::vector<Limits>& limits, const Pieces& pieces,
                                         std::vector<ProjectionSums>& squared) {
   std::vector<ProjectionScale> scales(limits.size());
   squared = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
-    ANSM_FAST_HOST(perturbation_squared_sum, noise, wide, p.begin, p.end, s);
+    ANSM_FAST_HOST(perturbation_squared_sum, noise, in_double, p.begin, p.end, s);
   });
   for (size_t i = 0; i < limits.size(); ++i)
     scales[i] = projection_scale(squared[i], limits[i].eps);
@@ -64,7 +64,7 @@ Tensor clamp_project(const Tensor& given_image, const Tensor& given_noise, doubl
                      const OptionalTensor& sample_eps, bool l2, double min, double max) {
   const ProjectionCall call(given_image, given_noise);
   Tensor out = place_for(call.image, call.order);
-  const bool wide = is_double(call.image);
+  const bool in_double = is_double(call.image);
   const int64_t samples = call.image.size(0);
   const Pieces pieces(samples, elements_of(call.image));
   const auto limits = limits_of(samples, PerSample(0, {}, samples, ""),
@@ -73,10 +73,10 @@ Tensor clamp_project(const Tensor& given_image, const Tensor& given_noise, doubl
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   std::vector<ProjectionSums> squared;
   std::vector<ProjectionScale> scales(limits.size());
-  if (l2) scales = shrink_all(io.perturbation, wide, limits, pieces, squared);
+  if (l2) scales = shrink_all(io.perturbation, in_double, limits, pieces, squared);
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_project, io, wide, norm, limits[sample], scales[sample],
+    ANSM_FAST_HOST(perturbation_project, io, in_double, norm, limits[sample], scales[sample],
                    piece.begin, piece.end);
   });
   return out;
@@ -89,7 +89,7 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
                                                   double min, double max, bool grad_image,
                                                   bool grad_noise) {
   const ProjectionBackwardCall call(given_grad, given_image, given_noise, grad_image, grad_noise);
-  const bool wide = is_double(call.image);
+  const bool in_double = is_double(call.image);
   const int64_t samples = call.image.size(0);
   const Pieces pieces(samples, elements_of(call.image));
   const auto limits = limits_of(samples, PerSample(0, {}, samples, ""),
@@ -97,11 +97,11 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   std::vector<ProjectionSums> squared;
   std::vector<ProjectionScale> scales(limits.size());
-  if (l2) scales = shrink_all(call.io.perturbation, wide, limits, pieces, squared);
+  if (l2) scales = shrink_all(call.io.perturbation, in_double, limits, pieces, squared);
   if (l2 && grad_noise) {
     const auto sums = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
       const size_t sample = size_t(p.sample);
-      ANSM_FAST_HOST(perturbation_project_backward_sums, call.io, wide, limits[sample],
+      ANSM_FAST_HOST(perturbation_project_backward_sums, call.io, in_double, limits[sample],
                      scales[sample], p.begin, p.end, s);
     });
     for (size_t i = 0; i < sums.size(); ++i)
@@ -109,7 +109,7 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
   }
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_project_backward, call.io, wide, norm, limits[sample],
+    ANSM_FAST_HOST(perturbation_project_backward, call.io, in_double, norm, limits[sample],
                    scales[sample], piece.begin, piece.end);
   });
   return {call.to_image, call.to_noise};
@@ -117,15 +117,15 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
 
 // --- attack steps -----------------------------------------------------------------------------
 
-void run_step(const Step& step, bool wide, bool l2, const std::vector<Limits>& limits,
+void run_step(const Step& step, bool in_double, bool l2, const std::vector<Limits>& limits,
               const Pieces& pieces) {
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   const bool momentum = step.momentum.data != nullptr;
   std::vector<StepScale> scales(limits.size());
   if (l2 || momentum) {
     const auto sums = sums_of<StepSums>(pieces, [&](const Piece& p, StepSums* s) {
-      l2 ? ANSM_FAST_HOST(perturbation_step_sums, step, wide, p.begin, p.end, s)
-         : ANSM_FAST_HOST(perturbation_absolute_sum, step.grad, wide, p.begin, p.end, s);
+      l2 ? ANSM_FAST_HOST(perturbation_step_sums, step, in_double, p.begin, p.end, s)
+         : ANSM_FAST_HOST(perturbation_absolute_sum, step.grad, in_double, p.begin, p.end, s);
     });
     for (size_t i = 0; i < limits.size(); ++i) {
       StepSums s = sums[i];
@@ -135,8 +135,8 @@ void run_step(const Step& step, bool wide, bool l2, const std::vector<Limits>& l
   }
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
-    ANSM_FAST_HOST(perturbation_step, step, wide, norm, limits[sample], scales[sample], piece.begin,
-                   piece.end);
+    ANSM_FAST_HOST(perturbation_step, step, in_double, norm, limits[sample], scales[sample],
+                   piece.begin, piece.end);
   });
 }
 

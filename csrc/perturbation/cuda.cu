@@ -30,9 +30,9 @@ Tensor cuda_clamp_project(const Tensor& given_image, const Tensor& given_noise, 
   Tensor out = place_for(call.image, call.order);
   Batch batch = batch_of(call.image, l2, min, max);
   batch.eps = sample_number(eps, sample_eps, batch.samples, call.image, "eps");
-  const Tensor room =
+  const Tensor workspace =
       workspace_for(call.image, gpu::perturbation::projection_workspace_size(batch));
-  batch.workspace = numbers_of(room);
+  batch.workspace = numbers_of(workspace);
   gpu::perturbation::launch_clamp_project({field(call.image), field(call.noise), field(out)}, batch,
                                           device.stream());
   check_launch();
@@ -51,9 +51,9 @@ std::tuple<Tensor, Tensor> cuda_clamp_project_backward(const Tensor& given_grad,
   const ProjectionBackwardCall call(given_grad, given_image, given_noise, grad_image, grad_noise);
   Batch batch = batch_of(call.image, l2, min, max);
   batch.eps = sample_number(eps, sample_eps, batch.samples, call.image, "eps");
-  const Tensor room =
+  const Tensor workspace =
       workspace_for(call.image, gpu::perturbation::projection_workspace_size(batch));
-  batch.workspace = numbers_of(room);
+  batch.workspace = numbers_of(workspace);
   gpu::perturbation::launch_clamp_project_backward(call.io, batch, device.stream());
   check_launch();
   return {call.to_image, call.to_noise};
@@ -70,9 +70,9 @@ void take_step(const Tensor& adv, const std::optional<Tensor>& momentum, const T
     Batch batch = batch_of(adv, l2, min, max);
     batch.alpha = sample_number(alpha, sample_alpha, batch.samples, adv, "alpha");
     batch.eps = sample_number(eps, sample_eps, batch.samples, adv, "eps");
-    const Tensor room =
+    const Tensor workspace =
         workspace_for(adv, gpu::perturbation::step_workspace_size(batch, momentum.has_value()));
-    batch.workspace = numbers_of(room);
+    batch.workspace = numbers_of(workspace);
     gpu::perturbation::launch_step(step, batch, device.stream());
     check_launch();
   });
