@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from ansm_fast.ops import discovery, library, slow, triton
 from ansm_fast.ops.checks import has_tangent
-from ansm_fast.ops.discovery import Kernels, bind, define_ops
+from ansm_fast.ops.discovery import Kernels, bind, define_ops, schemas
 
 OPS: tuple[str, ...] = ()  # the public functions of all op folders
 BACKENDS = ("cuda", "triton", "cpu", "reference")
@@ -50,7 +50,7 @@ def _cuda_why_not() -> str:
 
 def _found() -> dict[str, Backend]:
     define_ops("ansm_fast")
-    library.load()
+    library.load(schemas())
     compiled = bind("ansm_fast") if library.PATH or library.CUDA_PATH else None
     no_cuda, no_triton = _cuda_why_not(), triton.why_not() or ""
     if not no_triton:

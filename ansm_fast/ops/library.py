@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,23 @@ def has_code_for(architectures: list[str], capability: tuple[int, int]) -> str |
     return how
 
 
-def load() -> None:
-    """Load what there is, into a namespace whose ops are defined."""
+def _without_all(path: Path, operators: Iterable[str], key: str) -> str:
+    """Why a loaded library does not serve: it is older than one of the operators; "" if it does."""
+    for name in operators:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"ansm_fast::{name}", key):
+            return (
+                f"{path.name} was built before there was {name}; install ansm_fast again, or, in a "
+                "source tree, python setup.py build_ext --inplace"
+            )
+    return ""
+
+
+def load(operators: Collection[str]) -> None:
+    """Load what there is, into a namespace whose ``operators`` are defined."""
     global PATH, WHY_NOT, CUDA_PATH, CUDA_WHY_NOT
     PATH, WHY_NOT = _load()
     CUDA_PATH, CUDA_WHY_NOT = _load_cuda()
+    if PATH and (why_not := _without_all(PATH, operators, "CPU")):
+        PATH, WHY_NOT = None, why_not
+    if CUDA_PATH and (why_not := _without_all(CUDA_PATH, operators, "CUDA")):
+        CUDA_PATH, CUDA_WHY_NOT = None, why_not

@@ -122,6 +122,16 @@ def test_the_source_tree_and_broken_libraries_say_what_they_are(monkeypatch, tmp
     assert path is None and "_C.abi3.so could not be loaded: " in reason and "\n" not in reason
 
 
+def test_a_library_older_than_an_operator_says_so() -> None:
+    path = library.PATH or Path("_C.abi3.so")
+    if library.PATH:
+        assert library._without_all(path, ["channelwise_kl", "pgd_step_"], "CPU") == ""
+    with torch.library._scoped_library("ansm_fast", "FRAGMENT") as newer:
+        newer.define("of_tomorrow(Tensor x) -> Tensor")
+        reason = library._without_all(path, ["of_tomorrow"], "CPU")
+    assert reason.startswith(f"{path.name} was built before there was of_tomorrow; install")
+
+
 @pytest.mark.slow
 def test_a_process_without_its_library(tmp_path) -> None:
     """As a script in the repository's root meets it: the package from its source, as it is."""
