@@ -119,7 +119,7 @@ def rows(
 
     def compile_instead(launcher: Any, grid: tuple[int, ...]) -> Callable[..., None]:
         def compile_kernel(*arguments: Any, **options: Any) -> None:
-            for architecture in architectures:
+            for architecture in current["architectures"]:
                 device.architecture = architecture
                 compiled = launcher.kernel.warmup(*arguments, grid=grid, **options)
                 name, warps = launcher.kernel.fn.__name__, compiled.metadata.num_warps
@@ -127,7 +127,8 @@ def rows(
                 key = (architecture, name, compiled.hash)
                 if key in found:
                     continue
-                row = current | {"folder": folder, "kernel": name, "architecture": architecture}
+                row = {k: v for k, v in current.items() if k != "architectures"}
+                row |= {"folder": folder, "kernel": name, "architecture": architecture}
                 row |= {"warps": warps} | resources(compiled.asm["cubin"])
                 row["occupancy"] = occupancy(row["registers"], warps)
                 flags = {k: v for k, v in options.items() if k != "num_warps"}
@@ -145,6 +146,7 @@ def rows(
                     continue
                 current = {
                     "op": call.op, "dtype": dtype, "case": call.label, "aligned": call.aligned,
+                    "architectures": architectures[-1 if brief and dtype != dtypes[0] else 0 :],
                 }  # fmt: skip
                 getattr(getattr(torch.ops, NAMESPACE), call.op).default(*call.arguments)
     finally:
@@ -155,7 +157,8 @@ def rows(
 def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="two dtypes, fewer sizes")
+    quick = "fewer sizes, two dtypes, the second for the newest GPUs alone"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--architecture", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     commands.add_ops(parser)
