@@ -192,7 +192,8 @@ def benchmarks() -> Iterator[Benchmark]:
             inputs = partial(_inputs, op, shape, dtype)
             yield Benchmark(
                 op, shape, dtype, least, inputs, ours, plain, quick=shape == IMAGES,
-                cpu_targets={"copy": 2.0},
+                # Not momentum_step_: torch.compile fails on eager's (KeyError in Inductor, 2.13).
+                cpu_targets={} if op == MOMENTUM else {"copy": 2.0},
             )  # fmt: skip
 
 
