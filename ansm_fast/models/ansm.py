@@ -99,6 +99,8 @@ class ANSM(nn.Module):
         fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
         trained_for: fingerprint of the localizer that it was trained for, set when loaded from a
             file; "" if unknown. Behind another localizer an ANSM may do harm.
+        attack_threshold: ``attack_score`` from which an image is called attacked; what its training
+            measured, when loaded from a file that tells it, otherwise 0.5.
     """
 
     stride = UNet.stride
@@ -113,6 +115,7 @@ class ANSM(nn.Module):
         self.config = config or ANSMConfig()
         self.fingerprint = ""
         self.trained_for = ""
+        self.attack_threshold = 0.5
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
         detail, quality = self.config.detail, self.config.jpeg_quality
@@ -134,6 +137,11 @@ class ANSM(nn.Module):
     @property
     def receptive_field(self) -> int:
         return 112 + (2 * (_GATE_RADIUS + 1) if self.config.jpeg_quality else 0)
+
+    @property
+    def has_attack_score(self) -> bool:
+        """Whether this ANSM can tell that an image was attacked: one with a gate can."""
+        return self.jpeg is not None
 
     def features(self, image: Tensor) -> Tensor:
         """Return what the head sees, at half the size of the padded image: (B, C, H', W').
@@ -166,6 +174,40 @@ class ANSM(nn.Module):
             raise ValueError("this ANSM has no gate: its configuration has jpeg_quality 0")
         logits = self._gate_logits(self.head(self.detail(features)))
         return logits, self._full_size(features[:, -12:].clamp(-1, 1), size)
+
+    def attacked_map(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """How sure the ANSM is that the image was attacked, (B, 1, ceil(H / 2), ceil(W / 2)) in
+        [0, 1], from what ``features`` gave of an image of ``size``.
+
+        The gate's sigmoid, before what is nearly open is opened wholly: it tells images apart that
+        a gate cut at 1 does not.
+
+        Raises:
+            ValueError: the configuration has no ``jpeg_quality``, and so no gate.
+        """
+        if not self.has_attack_score:
+            raise ValueError(
+                "this ANSM has no gate (jpeg_quality 0), and so no attack score; use one that has"
+            )
+        gate = torch.sigmoid(self._gate_logits(self.head(self.detail(features))))
+        return gate[..., : -(-size[0] // 2), : -(-size[1] // 2)]
+
+    def attack_score(self, image: Tensor) -> Tensor:
+        """Return (B,), the mean of ``attacked_map``: near 0 if an image was left alone, near 1 if
+        it was attacked.
+
+        Args:
+            image: as of ``forward``.
+
+        Raises:
+            As ``forward`` and ``attacked_map``.
+        """
+        check_image(image, self)
+        if image.shape[0] == 0:
+            return image.new_zeros(0)
+        seen = image.to(self.head.weight.dtype)
+        size = (image.shape[2], image.shape[3])
+        return self.attacked_map(self.features(seen), size).mean((1, 2, 3))
 
     def _delta(self, features: Tensor) -> Tensor:
         found = self.head(self.detail(features))
