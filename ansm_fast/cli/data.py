@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ansm_fast.cli.options import check_apart
 from ansm_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from ansm_fast.data.synthesis.photographs import Side
 
 _REMOVED = {
     "pack": "a set is a folder: tar -cf SET.tar DIR packs it",
@@ -33,14 +37,31 @@ def command() -> None:
 @click.argument("photographs", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @click.option("-n", "--count", default=1000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--validation",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Make so many for validation too, of photographs of their own: OUTPUT/train and "
+    "OUTPUT/validation.",
+)
 @click.option("--size", default=256, show_default=True, type=click.IntRange(min=64))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--pristine", default=0.15, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
 def synthesize(
-    photographs: Path, output: Path, count: int, size: int, seed: int, pristine: float, workers: int
+    photographs: Path,
+    output: Path,
+    count: int,
+    validation: int | None,
+    size: int,
+    seed: int,
+    pristine: float,
+    workers: int,
 ) -> None:
     """Write COUNT splices, copy-moves, removals and pristine crops of PHOTOGRAPHS.
+
+    With --validation, a tenth of the photographs is kept for it, told by their content: training
+    and validation never share one.
 
     Interrupted? The same command goes on where it stopped.
     """
@@ -62,19 +83,27 @@ def synthesize(
         removal=default.removal * scale,
         pristine=pristine,
     )
-    with Progress("synthesize", count, unit="forgeries") as progress:
-        write(
-            photographs,
-            output,
-            count,
-            seed=seed,
-            size=size,
-            mix=mix,
-            workers=workers,
-            on_progress=progress.advance,
-            on_note=lambda line: click.echo(line, err=True),
-        )
-    click.echo(f"{count} forgeries in {output}")
+    parts: list[tuple[Path, int, int, Side | None]] = [(output, count, seed, None)]
+    if validation is not None:
+        parts = [
+            (output / "train", count, seed, "train"),
+            (output / "validation", validation, seed + 1, "validation"),
+        ]
+    for folder, pieces, its_seed, side in parts:
+        with Progress("synthesize", pieces, unit="forgeries") as progress:
+            write(
+                photographs,
+                folder,
+                pieces,
+                seed=its_seed,
+                size=size,
+                mix=mix,
+                workers=workers,
+                side=side,
+                on_progress=progress.advance,
+                on_note=lambda line: click.echo(line, err=True),
+            )
+        click.echo(f"{pieces} forgeries in {folder}")
 
 
 @command.command()

@@ -195,3 +195,12 @@ def test_sets_alike_in_names_and_sizes_of_files(forgeries, run, cache) -> None:
         figures.append(sorted(Path("e.csv").read_text().splitlines()[1:]))
     assert figures[0] == figures[1] and figures[2] == figures[0][1:]
     assert len({line.split(",", 1)[1] for line in figures[0]}) == 2
+
+
+def test_forgeries_for_training_and_validation(forgeries, run) -> None:
+    result = run("data synthesize set/images -n 2 --validation 1 --size 64 -o out")
+    assert result.code == 0
+    assert result.out == "2 forgeries in out/train\n1 forgeries in out/validation\n"
+    assert len(list(Path("out/train/images").iterdir())) == 2
+    result = run("data synthesize set/images -n 2 --size 64 --seed 3 -o out/train")
+    assert result.code == 2 and "holds forgeries made with other settings" in result.err[-1]

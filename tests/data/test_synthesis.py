@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 
 from ansm_fast.data.synthesis import ForgeryMix, make_forgery, synthesize
 from ansm_fast.data.synthesis.forgery import random_crop
+from ansm_fast.data.synthesis.photographs import split_sides
 from ansm_fast.errors import InputError
 
 ONLY = {
@@ -115,3 +117,52 @@ def test_other_files_are_neither_written_over_nor_taken(photographs, tmp_path, n
     assert mine.read_text() == "mine" and list(tmp_path.glob("out/*")) == [
         tmp_path / "out" / name.split("/")[0]
     ]
+
+
+def photographs_of(folder: Path) -> set[str]:
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    return {name for line in lines for name in json.loads(line)["photographs"]}
+
+
+def test_training_and_validation_share_no_photograph(tmp_path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    for index in range(24):
+        name = folder / ("more" if index % 2 else "") / f"{index}.png"
+        cv2.imwrite(str(name), photograph(np.random.default_rng(index)))
+        if index < 8:  # copies under other names
+            (folder / f"copy{index}.png").write_bytes(name.read_bytes())
+    command = partial(synthesize, folder, size=64)
+    command(tmp_path / "train", 40, side="train")
+    command(tmp_path / "validation", 20, seed=1, side="validation")
+    contents = [
+        {(folder / name).read_bytes() for name in photographs_of(tmp_path / part)}
+        for part in ("train", "validation")
+    ]
+    assert contents[0] and contents[1] and not contents[0] & contents[1]
+    with pytest.raises(InputError, match="other settings"):
+        command(tmp_path / "train", 40, side="validation")
+
+
+@pytest.mark.parametrize("first", [b"\x00", b"\x80"], ids=["all validation", "all training"])
+def test_two_photographs_give_two_sides(first) -> None:
+    assert sorted(split_sides([first + b"a", first + b"b", first + b"b"])) in (
+        ["train", "train", "validation"],
+        ["train", "validation", "validation"],
+    )
+
+
+def test_the_side_of_a_photograph_does_not_hang_on_the_others() -> None:
+    keys = [bytes([number]) + b"x" for number in range(256)]
+    assert dict(zip(keys, split_sides(keys), strict=True)) | dict(
+        zip(keys[::2], split_sides(keys[::2]), strict=True)
+    ) == dict(zip(keys, split_sides(keys), strict=True))
+
+
+def test_one_photograph_has_no_two_sides(tmp_path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in "ab":
+        cv2.imwrite(str(folder / f"{name}.png"), photograph(np.random.default_rng(0)))
+    with pytest.raises(InputError, match=r"holds one photograph or copies of one, .* more of them"):
+        synthesize(folder, tmp_path / "set", 2, size=64, side="train")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,13 @@ import cv2
 import numpy as np
 
 from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
+from ansm_fast.data.synthesis.photographs import Drawn, FolderSource, Side
 from ansm_fast.errors import InputError
 from ansm_fast.images.atomic import check_unused, write_bytes, write_text
-from ansm_fast.images.find import find_images, left_out_lines
-from ansm_fast.images.photograph import Image
-from ansm_fast.images.pixels import read_rgb
+from ansm_fast.images.find import left_out_lines
 
 _CHUNK = 32
 _PARTS = ("images", "masks", "metadata")
-
-
-@lru_cache(maxsize=256)
-def _photograph(path: str) -> Image:
-    return read_rgb(path)
-
-
-class FolderSource:
-    """Draws photographs, each first-level subfolder of ``root`` as likely as the next.
-
-    Without that, the largest collection in the folder would dominate the forgeries.
-    """
-
-    def __init__(self, root: str | Path) -> None:
-        root = Path(root)
-        groups: dict[str, list[str]] = {}
-        self.left_out: dict[str, list[Path]] = {}
-        for path in find_images(root, self.left_out):
-            relative = path.relative_to(root)
-            group = relative.parts[0] if len(relative.parts) > 1 else ""
-            groups.setdefault(group, []).append(str(path))
-        self._groups = [groups[name] for name in sorted(groups)]
-
-    def __call__(self, rng: np.random.Generator) -> Image:
-        group = self._groups[int(rng.integers(len(self._groups)))]
-        return _photograph(group[int(rng.integers(len(group)))])
 
 
 def _save_png(path: Path, image: np.ndarray) -> None:
@@ -57,7 +30,9 @@ def _save_png(path: Path, image: np.ndarray) -> None:
     write_bytes(path, encoded.tobytes())
 
 
-def _write_one(out: Path, name: str, forgery: Forgery, index: int, seed: int) -> None:
+def _write_one(
+    out: Path, name: str, forgery: Forgery, photographs: list[str], index: int, seed: int
+) -> None:
     # The mask is written first: an image whose mask is missing can then never be seen.
     _save_png(out / "masks" / f"{name}.png", forgery.mask.astype(np.uint8) * 255)
     record = {
@@ -65,6 +40,7 @@ def _write_one(out: Path, name: str, forgery: Forgery, index: int, seed: int) ->
         "index": index,
         "seed": seed,
         "kind": forgery.kind,
+        "photographs": photographs,
         "traces": forgery.traces,
         "final_quality": forgery.final_quality,
         "area": round(float(forgery.mask.mean()), 5),
@@ -82,7 +58,9 @@ def _make_chunk(
         if (out / "images" / f"{name}.png").exists():
             continue
         rng = np.random.default_rng([seed, index])
-        _write_one(out, name, make_forgery(rng, source, size, mix), index, seed)
+        drawn = Drawn(source)
+        forgery = make_forgery(rng, drawn, size, mix)
+        _write_one(out, name, forgery, drawn.names, index, seed)
     return len(indices)
 
 
@@ -104,6 +82,7 @@ def synthesize(
     size: int = 256,
     mix: ForgeryMix | None = None,
     workers: int = 1,
+    side: Side | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> None:
@@ -113,20 +92,26 @@ def synthesize(
     interrupted run goes on where it stopped and the number of workers does not matter.
 
     Writes ``out/images/*.png``, ``out/masks/*.png``, ``out/metadata.jsonl`` and
-    ``out/synthesis.json`` (the settings).
+    ``out/synthesis.json`` (the settings). Every line of the metadata names the photographs that
+    its forgery was made of.
 
     Args:
+        side: make them of this side of the photographs alone; what is made of the other one shares
+            none with them (see ``FolderSource``).
         on_note: called with a line about what was left out: pipes, folders, other formats.
 
     Raises:
-        InputError: no photographs, or ``out`` holds a set made with other settings.
+        InputError: no photographs, too few for two sides, or ``out`` holds a set made with other
+            settings.
     """
     out, mix = Path(out), mix or ForgeryMix()
-    source = FolderSource(photographs)
+    source = FolderSource(photographs, side)
     note = on_note or (lambda line: None)
     for line in left_out_lines(source.left_out):
         note(line)
-    settings = {"seed": seed, "size": size, "mix": asdict(mix)}
+    settings: dict[str, Any] = {"seed": seed, "size": size, "mix": asdict(mix)}
+    if side is not None:
+        settings["photographs"] = side
     settings = json.loads(json.dumps(settings))
     card = out / "synthesis.json"
     if card.exists() and _read_card(card) != settings:
