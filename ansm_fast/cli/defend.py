@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Report and skip larger images.",
 )
+@click.option(
+    "--attacked-threshold",
+    type=click.FloatRange(0, 1),
+    metavar="SCORE",
+    help="Attack score from which an image counts as attacked; by default the one that the ANSM's "
+    "training found for 1 % false alarms, or 0.5.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(
     files: tuple[Path, ...],
@@ -68,6 +75,7 @@ def command(
     threads: int | None,
     device: str,
     max_pixels: int,
+    attacked_threshold: float | None,
     as_json: bool,
 ) -> None:
     """Defend FILES, or every image below --batch DIR, against adversarial noise.
@@ -75,6 +83,7 @@ def command(
     Reads JPEG, PNG, TIFF, WebP and BMP; writes PNG of the same size, depth and name. Bad files are
     reported and skipped, and the exit code is then 1. A second run skips what is done. Where
     another file has an output's name, the output gets a further one (photo.jpg.png, photo-2.png).
+    manifest.jsonl also tells how much each image looks attacked, in [0, 1] (attack_score).
     """
     if (batch is None) == (not files):
         raise InputError("give either FILES or --batch DIR; see ansm-fast defend --help")
@@ -99,6 +108,11 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     ansm = load_ansm(ansm_path(weights, localizer))
+    if attacked_threshold is not None and not ansm.has_attack_score:
+        raise InputError(
+            f"--attacked-threshold {attacked_threshold:g}: this ANSM gives no attack score; leave "
+            "the option out, or give --weights of an ANSM that does, such as robust"
+        )
     network = load_localizer(localizer) if masks is not None else None
     if network is not None and ansm.trained_for not in ("", network.fingerprint):
         click.echo(
@@ -118,6 +132,9 @@ def command(
             fingerprint=ansm.fingerprint,
             masks=masks,
             localizer_fingerprint=network.fingerprint if network is not None else "",
+            attacked_threshold=ansm.attack_threshold
+            if attacked_threshold is None
+            else attacked_threshold,
             options=DefendOptions(batch_size=batch_size, max_pixels=max_pixels),
             on_start=report.start,
             on_progress=report.advance,
@@ -159,6 +176,11 @@ def _conclude(summary: Summary, as_json: bool) -> None:
             f"of {summary.total} in {summary.seconds:.1f} s "
             f"({summary.images_per_second:.1f} images/s); {summary.manifest}"
         )
+        if summary.attacked is not None:
+            click.echo(
+                f"{summary.attacked} of {summary.scored} look attacked "
+                f"(attack_score of {summary.attacked_threshold:g} or more)"
+            )
     if summary.interrupted:
         done = summary.defended + summary.skipped + summary.failed
         raise Interrupted(f"at defend: {done} of {summary.total} images")

@@ -148,7 +148,6 @@ def ansm_defence(ansm: ANSM, name: str = "ansm", device: torch.device | str = "c
     def apply(image: Image) -> Image:
         return engine.defend([Photograph(image)])[0].pixels
 
-    assert isinstance(network, ANSM)
     return Defence(name, apply, f"ansm {ansm_identity(ansm)}", network.defend)
 
 

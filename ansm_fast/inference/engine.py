@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,13 @@ MASK_HALO = 128
 class Defended:
     """Defended pixels, shaped and typed as the photograph's, and the localizer's masks.
 
-    ``mask_before`` and ``mask_after`` are (H, W) uint8, 255 times the probability of a forgery.
+    ``mask_before`` and ``mask_after`` are (H, W) uint8, 255 times the probability of a forgery;
+    ``attack_score`` is near 0 if the photograph was left alone, near 1 if it was attacked, None if
+    the ANSM can't tell.
     """
 
     pixels: Pixels
+    attack_score: float | None = None
     mask_before: Pixels | None = None
     mask_after: Pixels | None = None
 
@@ -36,6 +39,16 @@ def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
     if missing == (0, 0):
         return pixels
     return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+
+
+def _halved(part: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The same part of a map at half the size; parts begin at even pixels."""
+    rows, columns = (slice(side.start // 2, -(-side.stop // 2)) for side in part)
+    return rows, columns
+
+
+def _area(part: tuple[slice, slice]) -> int:
+    return (part[0].stop - part[0].start) * (part[1].stop - part[1].start)
 
 
 class Engine:
@@ -50,7 +63,8 @@ class Engine:
 
     A grey image is defended as three equal channels and gets the mean of their perturbations. The
     masks of a tiled image are made tile by tile: a localizer that looks at the whole image, as the
-    built-in one does, then sees a tile at a time.
+    built-in one does, then sees a tile at a time. Its attack score is the mean over all tiles' own
+    areas, and so that of the whole image.
     """
 
     def __init__(
@@ -107,43 +121,54 @@ class Engine:
                     "pixels must be (H, W, 3) or (H, W, 1), uint8 or uint16, got "
                     f"{image.pixels.dtype} {image.pixels.shape}; bring floats to 0..255 and round"
                 )
-        tiled = self.is_tiled(images[0]) or any(self.is_tiled(image) for image in images)
-        whole = self._tiled if tiled else self._whole
-        results = [Defended(pixels) for pixels in whole([i.pixels for i in images])]
+        batch = [image.pixels for image in images]
+        if any(self.is_tiled(image) for image in images):
+            results = [self._tiled(pixels) for pixels in batch]
+        else:
+            results = self._whole(batch)
         if self._localizer is not None:
             for image, result in zip(images, results, strict=True):
                 result.mask_before = self.mask(image.pixels)
                 result.mask_after = self.mask(result.pixels)
         return results
 
-    def _whole(self, batch: Sequence[Pixels]) -> list[Pixels]:
+    def _whole(
+        self, batch: Sequence[Pixels], inner: tuple[slice, slice] | None = None
+    ) -> list[Defended]:
+        """Defend in one pass; the attack score is taken over ``inner``, or over the image."""
         up = self.stride
         height, width = (-(-side // up) * up for side in batch[0].shape[:2])
         image = self._pack([_pad(pixels, height, width) for pixels in batch])
-        perturbation = self._ansm(image)
+        perturbation, attacked = self._ansm.perturbation_and_map(image)
         grey = [pixels.shape[2] == 1 for pixels in batch]
         for index, is_grey in enumerate(grey):
             if is_grey:
                 perturbation[index] = perturbation[index].mean(0, keepdim=True)
         defended = self._unpack(image, perturbation, batch[0].dtype == np.uint16)
-        return [
-            np.ascontiguousarray(whole[: pixels.shape[0], : pixels.shape[1], : pixels.shape[2]])
-            for whole, pixels in zip(defended, batch, strict=True)
-        ]
+        results: list[Defended] = []
+        for index, pixels in enumerate(batch):
+            rows, columns, channels = pixels.shape
+            own = defended[index][:rows, :columns, :channels]
+            score = None
+            if attacked is not None:
+                part = inner or (slice(0, rows), slice(0, columns))
+                score = float(attacked[index, 0][_halved(part)].mean())
+            results.append(Defended(np.ascontiguousarray(own), score))
+        return results
 
-    def _tiled(self, batch: Sequence[Pixels]) -> list[Pixels]:
-        def one(pixels: Pixels) -> Pixels:
-            return self._by_tiles(pixels, self.halo, pixels, lambda part: self._whole([part])[0])
-
-        return [one(pixels) for pixels in batch]
-
-    def _by_tiles(
-        self, pixels: Pixels, halo: int, like: Pixels, function: Callable[[Pixels], Pixels]
-    ) -> Pixels:
-        result, (height, width) = np.empty_like(like), pixels.shape[:2]
-        for part in tiles(height, width, self.tile, halo, self.stride):
-            result[part.core] = function(np.ascontiguousarray(pixels[part.window]))[part.inner]
-        return result
+    def _tiled(self, pixels: Pixels) -> Defended:
+        result, (height, width) = np.empty_like(pixels), pixels.shape[:2]
+        scores: list[float] = []
+        areas: list[int] = []
+        for part in tiles(height, width, self.tile, self.halo, self.stride):
+            window = np.ascontiguousarray(pixels[part.window])
+            (defended,) = self._whole([window], part.inner)
+            result[part.core] = defended.pixels[part.inner]
+            if defended.attack_score is not None:
+                scores.append(defended.attack_score)
+                areas.append(_area(_halved(part.inner)))
+        score = float(np.average(scores, weights=areas)) if scores else None
+        return Defended(result, score)
 
     @torch.inference_mode()
     def mask(self, pixels: Pixels) -> Pixels:
@@ -166,8 +191,10 @@ class Engine:
 
         if pixels.shape[0] * pixels.shape[1] <= self.tile**2:
             return one(pixels)
-        like = np.empty(pixels.shape[:2], np.uint8)
-        return self._by_tiles(pixels, MASK_HALO, like, one)
+        result, (height, width) = np.empty(pixels.shape[:2], np.uint8), pixels.shape[:2]
+        for tile in tiles(height, width, self.tile, MASK_HALO, self.stride):
+            result[tile.core] = one(np.ascontiguousarray(pixels[tile.window]))[tile.inner]
+        return result
 
     def _pack(self, batch: Sequence[Pixels]) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1], channels_last, of one depth."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ansm_fast.errors import InputError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def _fold(module: nn.Module) -> None:
@@ -23,7 +26,7 @@ def _fold(module: nn.Module) -> None:
             module[index + 1] = nn.Identity()
 
 
-def for_inference(module: nn.Module) -> nn.Module:
+def for_inference(module: Module) -> Module:
     """A frozen copy in eval mode: batch normalization folded into the convolutions before it,
     weights in channels_last order. ``module`` itself stays as it is."""
     try:

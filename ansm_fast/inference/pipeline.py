@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from PIL import Image
 
@@ -22,6 +21,7 @@ from ansm_fast.inference.files import Source
 from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record, identity
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
+from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
 
 Progress = Callable[[Source, str, str], None]
@@ -37,26 +37,6 @@ class DefendOptions:
     budget_pixels: int = 48_000_000
     readers: int = 2
     writers: int = 2
-
-
-@dataclass
-class Summary:
-    """What happened: counts, the reason for every failure, time and throughput."""
-
-    total: int = 0
-    defended: int = 0
-    skipped: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-    interrupted: bool = False
-    output: str = ""
-    manifest: str = ""
-    fingerprint: str = ""
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass
@@ -248,6 +228,7 @@ def defend_files(
     fingerprint: str,
     masks: Path | None = None,
     localizer_fingerprint: str = "",
+    attacked_threshold: float = 0.5,
     options: DefendOptions | None = None,
     on_start: Callable[[int, int], None] = lambda total, skipped: None,
     on_progress: Progress = lambda source, status, reason: None,
@@ -263,6 +244,7 @@ def defend_files(
         sources: from ``files.from_folder`` or ``files.from_files``.
         output: existing, writable folder.
         masks: folder for the masks before and after; needs an engine with a localizer.
+        attacked_threshold: attack score from which the summary counts an image as attacked.
         on_start: called once with the number of sources and of those that are skipped.
         on_progress: called for each source that is done or failed, one call at a time.
 
@@ -288,6 +270,7 @@ def defend_files(
         on_start(len(sources), summary.skipped)
         with _own_size_limit():
             _Run(plan, engine, output, masks, manifest, common, options, summary, on_progress).run()
+        summary.count_attacked(sources, manifest.records, attacked_threshold)
     finally:
         manifest.close()
     summary.seconds = round(time.perf_counter() - started, 3)

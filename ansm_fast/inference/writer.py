@@ -78,6 +78,8 @@ def write_result(
         "depth": image.depth,
         **perturbation_norms(image.pixels, result.pixels),
     }
+    if result.attack_score is not None:
+        record["attack_score"] = round(result.attack_score, 4)
     paths = dict(zip(PARTS, targets(folder, masks, output), strict=False))
     contents: dict[str, bytes] = {}
     if masks is not None:

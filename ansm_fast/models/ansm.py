@@ -160,7 +160,7 @@ class ANSM(nn.Module):
 
     def perturbation(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
-        return self._full_size(self._delta(features), size)
+        return self._full_size(self._delta(self.head(self.detail(features)), features), size)
 
     def gate_and_compression(
         self, features: Tensor, size: tuple[int, int]
@@ -189,8 +189,7 @@ class ANSM(nn.Module):
             raise ValueError(
                 "this ANSM has no gate (jpeg_quality 0), and so no attack score; use one that has"
             )
-        gate = torch.sigmoid(self._gate_logits(self.head(self.detail(features))))
-        return gate[..., : -(-size[0] // 2), : -(-size[1] // 2)]
+        return self._attacked(self.head(self.detail(features)), size)
 
     def attack_score(self, image: Tensor) -> Tensor:
         """Return (B,), the mean of ``attacked_map``: near 0 if an image was left alone, near 1 if
@@ -209,8 +208,21 @@ class ANSM(nn.Module):
         size = (image.shape[2], image.shape[3])
         return self.attacked_map(self.features(seen), size).mean((1, 2, 3))
 
-    def _delta(self, features: Tensor) -> Tensor:
+    def perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What ``forward`` gives and the ``attacked_map`` beside it, None if there is none, in one
+        pass; arguments and errors as of ``forward``."""
+        check_image(image, self)
+        size = (image.shape[2], image.shape[3])
+        features = self.features(image.to(self.head.weight.dtype))
         found = self.head(self.detail(features))
+        perturbation = self._full_size(self._delta(found, features), size)
+        return perturbation, self._attacked(found, size) if self.has_attack_score else None
+
+    def _attacked(self, found: Tensor, size: tuple[int, int]) -> Tensor:
+        gate = torch.sigmoid(self._gate_logits(found))
+        return gate[..., : -(-size[0] // 2), : -(-size[1] // 2)]
+
+    def _delta(self, found: Tensor, features: Tensor) -> Tensor:
         if self.jpeg is None:
             return torch.tanh(found)
         delta = self._gate(found) * features[:, -12:].clamp(-1, 1)

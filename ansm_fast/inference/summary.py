@@ -1,0 +1,50 @@
+"""What a run of ``defend`` did, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ansm_fast.inference.files import Source
+from ansm_fast.inference.manifest import DONE, Record
+
+
+@dataclass
+class Summary:
+    """What happened: counts, the reason for every failure, time and throughput.
+
+    ``attacked`` counts those of the ``scored`` images, done now or before, whose attack score is at
+    least ``attacked_threshold``; it is None where the ANSM gives no score.
+    """
+
+    total: int = 0
+    defended: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    interrupted: bool = False
+    output: str = ""
+    manifest: str = ""
+    fingerprint: str = ""
+    scored: int = 0
+    attacked: int | None = None
+    attacked_threshold: float | None = None
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def count_attacked(
+        self, sources: Sequence[Source], records: Mapping[str, Record], threshold: float
+    ) -> None:
+        """Fill in ``scored``, ``attacked`` and ``attacked_threshold`` from the manifest's records,
+        of this ANSM alone."""
+        wanted = (DONE, self.fingerprint)
+        found = (records.get(source.key, {}) for source in sources)
+        done = [one for one in found if (one.get("status"), one.get("fingerprint")) == wanted]
+        scores = [one["attack_score"] for one in done if isinstance(one.get("attack_score"), float)]
+        if scores:
+            self.scored, self.attacked_threshold = len(scores), threshold
+            self.attacked = sum(score >= threshold for score in scores)
