@@ -11,7 +11,7 @@ from ansm_fast.cli.options import check_apart
 from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from ansm_fast.data.synthesis.photographs import Side
+    from ansm_fast.data.split import Side
 
 _REMOVED = {
     "pack": "a set is a folder: tar -cf SET.tar DIR packs it",

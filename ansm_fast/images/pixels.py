@@ -22,7 +22,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.images.formats import ORIENTATION, file_format, is_deep_png
 from ansm_fast.images.photograph import BadImage, Image
 from ansm_fast.images.read import read_tiff
-from ansm_fast.images.regular_files import NotAFile, read_regular
+from ansm_fast.images.regular_files import NotAFile, check_regular, read_regular
 
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 # Where a file may carry an orientation; TIFF always may.
@@ -65,6 +65,23 @@ def orientation_of(data: bytes) -> int:
     except Exception:  # a damaged block names no orientation
         return 1
     return value if value in range(1, 9) else 1
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Read the height and width of an image as stored, where its format allows without its pixels.
+
+    Raises:
+        InputError: it cannot be read or decoded.
+    """
+    try:
+        check_regular(path)
+        with PillowImage.open(path) as image:
+            if image.format != "TIFF":  # of one that is turned Pillow gives the turned size
+                return image.height, image.width
+    except Exception:  # decoding says what is wrong
+        pass
+    height, width = read_rgb(path).shape[:2]
+    return height, width
 
 
 def decode(data: bytes, colour: bool) -> NDArray[Any]:

@@ -174,7 +174,10 @@ def _cache_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
         key: settings[key]
         for key in ("attacks", "attack_cache_size", "attack_cache_seed", "precision")
     }
-    return made_of | {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
+    made_of |= {"train": str(run.data.train), "victim": str(localizer.fingerprint)}
+    if selection := run.data.selection():
+        made_of["selection"] = selection
+    return made_of
 
 
 def _prepare_cache(
@@ -203,13 +206,13 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     check_batch_sizes(run.batch_sizes(), run.accumulate)
     check_same_run(out, run.settings())
     torch.manual_seed(run.seed)
-    accelerator = make_accelerator(run.accumulate)
+    accelerator = make_accelerator(run.accumulate, run.device)
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     localizer = localizer.to(accelerator.device)
     taps = find_taps(run, localizer)
     made_of = _cache_settings(run, localizer)
     check_attack_cache(run.attack_cache, made_of)
-    training_set = MemorySet(run.data.train)
+    training_set = MemorySet.training(run.data)
     ansm = ANSM(
         ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
     )

@@ -10,55 +10,133 @@ from numpy.typing import NDArray
 
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.folder import Contents
+from ansm_fast.data.split import Side, split_set
 from ansm_fast.errors import InputError
 from ansm_fast.images.find import left_out_lines
 from ansm_fast.images.photograph import Image
+from ansm_fast.images.pixels import size_of
 from ansm_fast.progress import Progress
+from ansm_fast.training.run_config import DataConfig
+from ansm_fast.training.windows import cut_windows, plan_windows, window_side
 
 
 class MemorySet:
     """Images and masks of one size, decoded once and kept as bytes.
 
+    Images of several sizes, and larger ones than ``window`` allows, give windows of one size; see
+    ``plan_windows`` and ``cut_windows``. They hang on the files and ``seed`` alone. Decoded are
+    four images at a time, so that memory holds the set, 4 bytes a pixel, and these.
+
     Args:
         root: folder with images/ and masks/.
-        limit: take the first ``limit`` only.
+        limit: take the first ``limit`` images only, and one window of each.
+        side: take one side of the set's split alone; see ``split_set``.
+        window: largest height and width that images keep.
+        memory: bound of the set, in GiB.
+        seed: of what is drawn.
 
     Attributes:
-        lines: what the masks say and what was left out, to be printed.
+        names: of the images; of a further window of one, with "~1" and so on.
+        lines: what the masks say, what was cut and what was left out, to be printed.
 
     Raises:
-        InputError: images of different sizes, or what FolderDataset raises.
+        InputError: nothing is left, or what FolderDataset and ``split_set`` raise.
     """
 
-    def __init__(self, root: Path, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limit: int | None = None,
+        *,
+        side: Side | None = None,
+        window: int | None = None,
+        memory: float | None = None,
+        seed: int = 0,
+    ) -> None:
         dataset = FolderDataset(root / "images", root / "masks")
-        count = len(dataset) if limit is None else min(limit, len(dataset))
-        first = dataset[0]["image"].shape
-        self.names = dataset.names[:count]
-        self.images: Image = np.empty((count, *first), np.uint8)
-        self.masks: NDArray[np.bool_] = np.empty((count, *first[:2]), bool)
+        self.lines: list[str] = []
+        taken = self._on_side(dataset, root, side)[:limit]
+        sizes = [size_of(dataset.pairs[index][0]) for index in taken]
+        length = window_side(sizes, window)
+        height, width = sizes[0] if length is None else (length, length)
+        most = None if memory is None else max(1, int(memory * 2**30 / (4 * height * width)))
+        if length is None:
+            # Whole images, as many as there is memory for.
+            plan = plan_windows(sizes, 1, most, several=False, seed=seed)
+            cut = [f"left out: {plan.left} images more than data.memory holds"] if plan.left else []
+        else:
+            plan = plan_windows(sizes, length, most, several=limit is None, seed=seed)
+            cut = plan.lines()
+        total = int(plan.counts.sum())
+        if not total:
+            raise InputError(f"{root}: nothing is left to train on; {'; '.join(cut)}")
+        self.images: Image = np.empty((total, height, width, 3), np.uint8)
+        self.masks: NDArray[np.bool_] = np.empty((total, height, width), bool)
+        starts = np.cumsum(plan.counts) - plan.counts
+        self.names = [
+            dataset.names[index] + (f"~{number}" if number else "")
+            for index, count in zip(taken, plan.counts, strict=True)
+            for number in range(count)
+        ]
 
-        def read(index: int) -> list[Path]:
+        def read(place: int) -> list[Path]:
+            index, count, start = taken[place], int(plan.counts[place]), int(starts[place])
+            if not count:
+                return []
             sample, turned = dataset.examine(index)
-            if sample["image"].shape != first:
-                raise InputError(
-                    f"{root}: image {sample['name']} is {sample['image'].shape[:2]}, the first one "
-                    f"{first[:2]}; training needs one size, crop the images first"
-                )
-            self.images[index], self.masks[index] = sample["image"], sample["mask"]
+            image, mask = sample["image"], sample["mask"]
+            if length is None:
+                pieces = [(image, mask)]
+            else:
+                rng = np.random.default_rng([seed, 4, index])
+                pieces = cut_windows(image, mask, length, count, rng)
+            for number, piece in enumerate(pieces, start):
+                self.images[number], self.masks[number] = piece
             return turned
 
         turned: list[Path] = []
-        # Decoders let other threads run.
-        with Progress(f"read {root}", count) as progress, ThreadPoolExecutor() as pool:
-            for found in pool.map(read, range(count)):
+        # Decoders let other threads run; few of them, since an image may be large.
+        with Progress(f"read {root}", len(taken)) as progress, ThreadPoolExecutor(4) as pool:
+            for found in pool.map(read, range(len(taken))):
                 turned += found
                 progress.advance()
-        forged = self.masks.reshape(count, -1)
+        forged = self.masks.reshape(total, -1)
         empty, full = int((~forged.any(axis=1)).sum()), int(forged.all(axis=1).sum())
-        contents = Contents(count, empty, full, tuple(turned))
-        lines = [*contents.lines(), *left_out_lines(dataset.left_out)]
+        contents = Contents(total, empty, full, tuple(turned))
+        lines = [*self.lines, *cut, *contents.lines(), *left_out_lines(dataset.left_out)]
         self.lines = [f"{root}: {line}" for line in lines]
+
+    @classmethod
+    def training(cls, data: DataConfig) -> MemorySet:
+        """Read the images that a configuration trains on."""
+        side: Side | None = "train" if data.validation is None else None
+        return cls(data.train, side=side, window=data.window, memory=data.memory)
+
+    @classmethod
+    def validation(cls, data: DataConfig) -> MemorySet:
+        """Read the images that it measures on, one window of each."""
+        if data.validation is not None:
+            return cls(data.validation, data.validation_count, window=data.window)
+        return cls(data.train, data.validation_count, side="validation", window=data.window)
+
+    def _on_side(self, dataset: FolderDataset, root: Path, side: Side | None) -> list[int]:
+        """Indices of the images on one side of the split; of the validation in random order, since
+        the first by name may be of one kind."""
+        if side is None:
+            return list(range(len(dataset)))
+        sides = split_set(dataset, root)
+        found = [index for index, one in enumerate(sides) if one == side]
+        self.lines.append(f"{len(found)} of {len(sides)} images are kept for the {side}")
+        if mixed := sides.count(None):
+            self.lines.append(f"left out: {mixed} images of photographs of training and validation")
+        if not found:
+            raise InputError(
+                f"{root}: no image is left for the {side}; give a folder with more photographs, or "
+                "one with train/ and validation/"
+            )
+        if side == "validation":
+            return np.random.default_rng([0, 5]).permutation(found).tolist()
+        return found
 
     def __len__(self) -> int:
         return len(self.images)

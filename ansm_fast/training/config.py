@@ -215,6 +215,16 @@ class ANSMRun(Run):
         return self
 
     @model_validator(mode="after")
+    def _stages_fit(self) -> ANSMRun:
+        needed = self.detect.steps + self.ffa.steps
+        if needed > self.steps and self.objective == "two_stage":
+            raise ValueError(
+                f"steps is {self.steps}, yet detect.steps and ffa.steps are {self.detect.steps} + "
+                f"{self.ffa.steps} of them; give steps > {needed}, or shorter stages"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _learns_something(self) -> ANSMRun:
         in_ffa = min(self.ffa.steps, self.steps - self.detect.steps)
         in_mgr = self.steps - self.detect.steps - in_ffa

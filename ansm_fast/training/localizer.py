@@ -114,7 +114,7 @@ def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
     check_batch_sizes(run.batch_sizes(), run.accumulate)
     check_same_run(out, run.settings())
     torch.manual_seed(run.seed)
-    training_set = MemorySet(run.data.train)
+    training_set = MemorySet.training(run.data)
     validation = LocalizerValidation(run)
     localizer = run.architecture.make()
     if run.initial is not None:
@@ -122,7 +122,7 @@ def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
     localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
-    accelerator = make_accelerator(run.accumulate)
+    accelerator = make_accelerator(run.accumulate, run.device)
     for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
 

@@ -51,13 +51,21 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(days=7)
 
 
-def make_accelerator(accumulate: int = 1) -> Accelerator:
-    """Return the accelerator of this process; ``accumulate``: parts that its share of a batch is
-    cut into.
+def make_accelerator(accumulate: int = 1, device: str = "auto") -> Accelerator:
+    """Return the accelerator of this process.
+
+    Args:
+        accumulate: parts that its share of a batch is cut into.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
 
     Raises:
-        InputError: Accelerate is not installed.
+        InputError: Accelerate is not installed, or there is no GPU where one was asked for.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device cuda: torch sees no GPU here (ansm-fast doctor tells why); give --device cpu "
+            "or auto"
+        )
     try:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -68,7 +76,7 @@ def make_accelerator(accumulate: int = 1) -> Accelerator:
         ) from error
     return Accelerator(
         # Without being told, Accelerate starts no process group on a machine without a GPU.
-        cpu=not torch.accelerator.is_available(),
+        cpu=device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="no",
         gradient_accumulation_steps=accumulate,
         kwargs_handlers=[

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ansm_fast.errors import InputError
 from ansm_fast.training.architecture_config import settings_of_today
-from ansm_fast.training.config import with_attack_cache
+from ansm_fast.training.config import MODELS, with_attack_cache
 from ansm_fast.training.state import read_metadata
 
 STATE = "state.safetensors"
 _CHECKPOINTS = ("ansm.safetensors", "localizer.safetensors")
 # When a run goes on: where it ends, and what it takes of the machine.
-_MAY_CHANGE = {"stop_after", "threads", "workers"}
+_MAY_CHANGE = {"stop_after", "threads", "workers", "device"}
 _MOST = 3
 
 
@@ -23,11 +26,13 @@ def _decisive(settings: str) -> dict[str, object]:
     """Of a run's settings those that decide what its next step does."""
     try:
         found = json.loads(settings)
-        # An earlier version's may be of another form.
+        # An earlier version's may be of another form, and lack the fields that it did not know.
         if found.get("kind") == "localizer":
             found = settings_of_today(found)
         elif found.get("kind") == "ansm":
             found = with_attack_cache(found)
+        with contextlib.suppress(KeyError, ValidationError):
+            found = MODELS[found["kind"]].model_validate(found).settings()
         return {k: v for k, v in found.items() if k not in _MAY_CHANGE}
     except (ValueError, AttributeError):  # a file that no training wrote
         return {}
@@ -49,7 +54,7 @@ def _fields(settings: object, path: str = "") -> dict[str, object]:
 
 def _differences(before: object, now: object) -> str:
     old, new = _fields(before), _fields(now)
-    changed = [path for path in old | new if old.get(path) != new.get(path)]
+    changed = sorted(path for path in old | new if old.get(path) != new.get(path))
     shown = [
         f"{path} {json.dumps(old.get(path))[:40]} there, {json.dumps(new.get(path))[:40]} here"
         for path in changed[:_MOST]

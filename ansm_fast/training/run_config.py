@@ -11,13 +11,35 @@ from ansm_fast.training.fields import Positive, Share, Strict, Weight
 
 
 class DataConfig(Strict):
-    """Folders with images/ and masks/, relative to the working directory."""
+    """Folders with images/ and masks/, relative to the working directory; images of any sizes."""
 
     train: Path = Field(description="folder with the images and masks that are trained on")
-    validation: Path = Field(description="folder with those that the validation measures on")
+    validation: Path | None = Field(
+        default=None,
+        description="folder with those that the validation measures on; null: a tenth of `train`, "
+        "which shares no photograph with the rest as far as its metadata.jsonl tells",
+    )
     validation_count: Positive = Field(
         default=64, description="the first so many of the validation set"
     )
+    window: Positive | None = Field(
+        default=None,
+        description="largest height and width that images keep; larger ones, and those of several "
+        "sizes, give windows of one size; null: images of one size stay whole, others are cut to "
+        "at most 512",
+    )
+    memory: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="most GiB that the images trained on may take; of a larger set a part is drawn",
+    )
+
+    def selection(self) -> dict[str, object]:
+        """Return what decides which images, and which parts of them, a training sees, where it is
+        not all of `train`."""
+        chosen: dict[str, object] = {"window": self.window, "memory": self.memory}
+        if self.validation is None:
+            chosen["side"] = "train"
+        return {key: value for key, value in chosen.items() if value is not None}
 
 
 class OptimizerConfig(Strict):
@@ -69,6 +91,9 @@ class Run(Strict):
         default=("csv",), description="formats of the metrics besides JSON lines"
     )
     threads: Positive | None = Field(default=None, description="CPU threads; null: all cores")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="what it runs on; auto: a GPU where there is one"
+    )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         default=0, description="processes that make batches ahead of time, to keep a GPU busy"
     )

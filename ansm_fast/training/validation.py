@@ -87,7 +87,7 @@ class LocalizerValidation:
     """Figures of a localizer, unattacked and under the config's attacks on itself."""
 
     def __init__(self, run: LocalizerRun) -> None:
-        self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.data = MemorySet.validation(run.data)
         self.lines = self.data.lines
         self.attacks: dict[str, ValidationAttack] = {}
         for config in run.validation_attacks:
@@ -116,7 +116,7 @@ class ANSMValidation:
         self.lines: list[str] = []
         if not accelerator.is_main_process:
             return
-        self.data = MemorySet(run.data.validation, run.data.validation_count)
+        self.data = MemorySet.validation(run.data)
         self.lines = self.data.lines
         self.sets["clean"] = self.data.images
         attacks = run.validation_attacks

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ansm_fast.data.split import split_sides
 from ansm_fast.data.synthesis import ForgeryMix, make_forgery, synthesize
 from ansm_fast.data.synthesis.forgery import random_crop
-from ansm_fast.data.synthesis.photographs import split_sides
 from ansm_fast.errors import InputError
 
 ONLY = {

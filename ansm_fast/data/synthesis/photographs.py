@@ -5,45 +5,19 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from ansm_fast.data.split import Side, split_sides
 from ansm_fast.errors import InputError
 from ansm_fast.images.find import find_images
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.pixels import read_content, read_rgb
 
-Side = Literal["train", "validation"]
-
-# Of 256 values of a digest's first byte those that go to the validation: a tenth.
-_VALIDATION = 26
-
 
 @lru_cache(maxsize=256)
 def _photograph(path: str) -> Image:
     return read_rgb(path)
-
-
-def split_sides(keys: list[bytes]) -> list[Side]:
-    """Say on which side of a split each thing stands, by a digest of what it must not share.
-
-    A tenth goes to the validation, on the digest's own account: what else there is does not move
-    it, and equal digests stand on one side. If that leaves a side empty, the least digest is the
-    validation, or the greatest the training.
-
-    Raises:
-        ValueError: fewer than two different digests.
-    """
-    least, greatest = min(keys, default=b""), max(keys, default=b"")
-    if least == greatest:
-        raise ValueError("a split needs two different things")
-    sides: list[Side] = ["validation" if key[0] < _VALIDATION else "train" for key in keys]
-    if "validation" not in sides:
-        return ["validation" if key == least else "train" for key in keys]
-    if "train" not in sides:
-        return ["train" if key == greatest else "validation" for key in keys]
-    return sides
 
 
 class FolderSource:

@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ansm_fast.data.split import Side
 from ansm_fast.data.synthesis.forgery import Forgery, ForgeryMix, make_forgery
-from ansm_fast.data.synthesis.photographs import Drawn, FolderSource, Side
+from ansm_fast.data.synthesis.photographs import Drawn, FolderSource
 from ansm_fast.errors import InputError
 from ansm_fast.images.atomic import check_unused, write_bytes, write_text
 from ansm_fast.images.find import left_out_lines
