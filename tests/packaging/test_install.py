@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,10 +60,15 @@ def sdist(tmp_path_factory) -> Path:
 
 
 def wheel_of(sdist: Path, folder: Path, **variables: str) -> tuple[Path, str]:
-    """Build a wheel with pip, unpack it, and return the folder and pip's output."""
+    """Build a wheel with pip, unpack it, and return the wheel and pip's output.
+
+    What the build leaves, its object files among it, stays in ``folder / "build"``.
+    """
+    (folder / "build").mkdir()
     done = run(
-        sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "-w", folder / "wheel", sdist,
-        env=os.environ | variables,
+        sys.executable, "-m", "pip", "wheel", "-v", "--no-clean", "--no-deps",
+        "-w", folder / "wheel", sdist,
+        env=os.environ | variables | {"TMPDIR": str(folder / "build")},
     )  # fmt: skip
     (wheel,) = (folder / "wheel").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -126,6 +132,42 @@ def test_wheel_of_an_environment_with_torch(built) -> None:
     report = doctor(folder)
     assert report["build"]["torch"] == report["runtime"]["torch"]
     assert all(states["cpu"] == "available" for states in report["backends"].values())
+
+
+def shared_or_run_at_load(objects: list[Path], instruction_set: str) -> list[str]:
+    """Name what a processor without ``instruction_set`` might run of these object files.
+
+    A symbol outside the namespace of the instruction set, an inline function of the standard
+    library say, which the linker may take for the other variants' as well; and what runs when the
+    library is loaded.
+    """
+    listed = run("nm", "-C", "--defined-only", *objects).stdout
+    symbols = re.findall(r"^[0-9a-f]+ ([A-Za-z]) (.+)$", listed, re.MULTILINE)
+    assert any(kind == "T" for kind, _ in symbols)
+    own = f"ansm_fast::{instruction_set}::"
+    return [
+        name
+        for kind, name in symbols
+        if "_GLOBAL__sub_I" in name or ((kind.isupper() or kind in "uvw") and own not in name)
+    ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads object files with nm")
+def test_instruction_sets_are_kept_apart(built, tmp_path) -> None:
+    folder, _ = built
+    for name in doctor(folder)["build"]["instruction_sets"]:
+        objects = [*(folder / "build").rglob(f"ansm_fast_{name}/**/host.o")]
+        assert len(objects) == len([*(ROOT / "csrc").glob("*/host.cpp")])
+        assert shared_or_run_at_load(objects, name) == []
+    source, compiled = tmp_path / "shared.cpp", tmp_path / "shared.o"
+    source.write_text(
+        "#include <vector>\n"
+        "static std::vector<int> at_load(3);\n"
+        "int* shared() { at_load.push_back(1); return at_load.data(); }\n"
+    )
+    run("c++", "-c", source, "-o", compiled)
+    found = " ".join(shared_or_run_at_load([compiled], "avx2"))
+    assert "std::vector" in found and "_GLOBAL__sub_I" in found
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
