@@ -6,11 +6,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ansm_fast.cli.failures import command_line
+from ansm_fast.cli.train_arguments import PRESETS, Arguments, document, parse
 from ansm_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from ansm_fast.training.config import ANSMRun, LocalizerRun
 
 
 @click.group()
@@ -23,50 +28,19 @@ def command() -> None:
     """
 
 
-_CONFIGS = Path(__file__).parent.parent / "training" / "configs"
+def _run(arguments: Arguments) -> None:
+    from ansm_fast.cli.recipe import conclude, look
+    from ansm_fast.training.config import LocalizerRun
+    from ansm_fast.training.resume import STATE, check_same_run
 
-
-def _read(
-    kind: str, config: Path | None, overrides: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration with what --set changes, and which of its fields that were."""
-    from ansm_fast.training.config import MODELS
-    from ansm_fast.training.overrides import apply_override
-    from ansm_fast.training.yaml_file import read_yaml
-
-    path = config or _CONFIGS / f"{kind}.yaml"
-    values = read_yaml(path, f"configs that work are in {_CONFIGS}")
-    found = values.get("kind") if isinstance(values, dict) else None
-    if not isinstance(values, dict) or found != kind:
-        other = f"; ansm-fast train {found} takes it" if str(found) in MODELS else ""
-        raise InputError(f"{path} is not a config of kind {kind!r}{other or '; give one that is'}")
-    given = {apply_override(values, text, MODELS[kind]): text for text in overrides}
-    if values["kind"] != kind:
-        raise InputError(f"--set {given['kind']}: kind must be {kind} here; leave it out")
-    return values, given
-
-
-def _launch(
-    kind: str, config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
-) -> None:
-    from ansm_fast.training.launch import train_in_processes
-
-    arguments = ["train", kind, "-o", str(output)]
-    if config is not None:
-        arguments += ["--config", str(config)]
-    for override in overrides:
-        arguments += ["--set", override]
-    sys.exit(train_in_processes(arguments, processes))
-
-
-def _run(
-    kind: str, config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
-) -> None:
-    from ansm_fast.training.config import LocalizerRun, parse_run
-
-    values, given = _read(kind, config, overrides)
-    run = parse_run(values, str(config or f"{kind}.yaml"), given)
-
+    run, filled = parse(arguments)
+    if arguments.print_config:
+        click.echo(document(run, filled), nl=False)
+        return
+    output = arguments.output
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'", click.get_current_context())
+    processes = arguments.processes
     if processes > 1:
         if "WORLD_SIZE" in os.environ:
             raise InputError(
@@ -74,20 +48,44 @@ def _run(
                 "torchrun or accelerate launch"
             )
         from ansm_fast.training.processes import check_batch_sizes
-        from ansm_fast.training.resume import check_same_run
 
         # Before they are started, and once.
         check_batch_sizes(run.batch_sizes(), run.accumulate, processes)
-        check_same_run(output, run.settings())
-        _launch(kind, config, output, overrides, processes)
+    check_same_run(output, run.settings())
 
     import torch
 
     if run.threads:
         torch.set_num_threads(run.threads)
-    output.mkdir(parents=True, exist_ok=True)  # an unusable one shows now, not after the data
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {output}; give another folder to -o")
+    reports = not isinstance(run, LocalizerRun) and run.report and _leads()
+    if processes == 1 or reports:
+        output.mkdir(parents=True, exist_ok=True)  # an unusable one shows now, not after the data
+        if not os.access(output, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {output}; give another folder to -o")
+    if reports and not (output / STATE).exists():
+        assert not isinstance(run, LocalizerRun)
+        look(run, output)
+    _train(run, output, arguments)
+    if reports:
+        assert not isinstance(run, LocalizerRun)
+        conclude(run, output, arguments.used_preset(), command_line())
+
+
+def _leads() -> bool:
+    """One of several processes speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _train(run: LocalizerRun | ANSMRun, output: Path, arguments: Arguments) -> None:
+    from ansm_fast.training.config import LocalizerRun
+
+    if arguments.processes > 1:
+        from ansm_fast.training.launch import train_in_processes
+
+        code = train_in_processes(arguments.of_a_process(), arguments.processes)
+        if code:
+            sys.exit(code)
+        return
     if isinstance(run, LocalizerRun):
         from ansm_fast.training.localizer import train_localizer
 
@@ -96,7 +94,7 @@ def _run(
         from ansm_fast.training.ansm import train_ansm
 
         path = train_ansm(run, output)
-    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+    if _leads():
         click.echo(f"checkpoint {path}\nmetrics    {output / 'metrics.jsonl'}")
 
 
@@ -112,22 +110,47 @@ def _print_fields(kind: str) -> Callable[[click.Context, click.Parameter, bool],
     return show
 
 
-def _training_command(kind: str, text: str) -> None:
-    @command.command(kind, help=text)
-    @click.option(
-        "--config",
+_SHARED = (
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run."),
+    click.option(
+        "--data",
         type=click.Path(path_type=Path),
-        help="YAML file; the one behind the bundled weights by default.",
-    )
-    @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-    @click.option(
+        metavar="DIR",
+        help="Forgeries: images/ and masks/, of which a tenth is kept for the validation, or "
+        "train/ and validation/ with these in each.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        help="By default auto: a GPU where there is one.",
+    ),
+    click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
         help="Override a field, e.g. optimizer.lr=1e-3 or attacks.0.name=pgd; repeatable.",
+    ),
+    click.option("--print-config", is_flag=True, help="Print the whole config, and exit."),
+    click.option(
+        "--processes",
+        default=1,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Processes on this machine that share every batch: one for each GPU.",
+    ),
+)
+
+
+def _options(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare the options of both trainings."""
+    names = ", ".join(f"`{name}`" for name in (*PRESETS, "ansm") if kind == "ansm") or "`localizer`"
+    config = click.option(
+        "--config",
+        metavar="NAME_OR_FILE",
+        help=f"YAML file, or one in the package: {names}.",
     )
-    @click.option(
+    fields = click.option(
         "--fields",
         is_flag=True,
         is_eager=True,
@@ -135,18 +158,43 @@ def _training_command(kind: str, text: str) -> None:
         callback=_print_fields(kind),
         help="Print the fields of a config, their range, default and meaning, and exit.",
     )
-    @click.option(
-        "--processes",
-        default=1,
-        show_default=True,
-        type=click.IntRange(min=1),
-        help="Processes on this machine that share every batch: one for each GPU.",
-    )
-    def subcommand(
-        config: Path | None, output: Path, overrides: tuple[str, ...], processes: int
-    ) -> None:
-        _run(kind, config, output, overrides, processes)
+
+    def declare(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed((config, *_SHARED, fields)):
+            function = option(function)
+        return function
+
+    return declare
 
 
-_training_command("localizer", "Train the built-in localizer on forgeries with masks.")
-_training_command("ansm", "Train an ANSM for a frozen localizer: FFA, then MgR.")
+@command.command("localizer")
+@_options("localizer")
+def localizer(**given: Any) -> None:
+    """Train a built-in localizer on forgeries with masks."""
+    _run(Arguments("localizer", **given))
+
+
+@command.command("ansm")
+@click.option(
+    "--localizer",
+    metavar="NAME_OR_FILE",
+    help="Localizer to defend: `robust`, `builtin`, a checkpoint or module:function.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="How long: each takes several times as long as the one before; by default standard.",
+)
+@_options("ansm")
+def ansm(**given: Any) -> None:
+    """Train an ANSM for a frozen localizer: detection, FFA, then MgR.
+
+    It looks at the localizer first and tells how long it will take, and ends with a table and a
+    verdict on the validation images.
+    """
+    if given["config"] is not None and given["preset"] is not None:
+        raise InputError(
+            f"--config {given['config']} and --preset {given['preset']} are both given; leave one "
+            "out"
+        )
+    _run(Arguments("ansm", **given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -49,7 +50,9 @@ class WrappedLocalizer(nn.Module):
             see ``logits_of_probabilities`` (a bare ``torch.logit`` gives infinite logits and NaN
             gradients where they are 0 or 1); "two_class", logits of which channel 1 is the forged
             class; "two_class_probabilities", the softmax of such. None: logits, unless the first
-            ones are all in [0, 1], which is an error.
+            ones are all in [0, 1], which is an error. Of another kind than logits the module runs
+            in float32, under autocast as well: half precision cannot tell probabilities apart near
+            0 and 1, nor the small difference of two large logits.
         size: (height, width) of the only images that the model takes: resized there (bilinear,
             antialiased), and the logits back.
         stride: the model takes multiples of it: the last row and column are repeated until height
@@ -144,6 +147,11 @@ class WrappedLocalizer(nn.Module):
         check_shape(output, image)
         return output
 
+    def _precision(self, image: Tensor) -> torch.autocast | nullcontext[None]:
+        if self.logits_from in (None, "logits"):
+            return nullcontext()
+        return torch.autocast(image.device.type, enabled=False)
+
     def _again(self, image: Tensor) -> Tensor:
         self.looks_again = True  # taps are those of the run before
         try:
@@ -159,8 +167,9 @@ class WrappedLocalizer(nn.Module):
 
     def _run(self, image: Tensor) -> Any:
         try:
-            output = self.module(self.preprocess(image) if self.preprocess else image)
-            return self.postprocess(output) if self.postprocess else output
+            with self._precision(image):
+                output = self.module(self.preprocess(image) if self.preprocess else image)
+                return self.postprocess(output) if self.postprocess else output
         except InputError:
             raise
         except Exception as error:

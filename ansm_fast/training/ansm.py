@@ -15,6 +15,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
+from ansm_fast.localizers.tap_candidates import candidate_taps
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import lineage
 from ansm_fast.training.attack_cache import (
@@ -148,7 +149,8 @@ class ANSMBatches:
 
 
 def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
-    """Find the submodules that FFA aligns: the config's, or the localizer's own.
+    """Find the submodules that FFA aligns: the config's, or the localizer's own, or, of one that
+    names none, those that ``candidate_taps`` chooses.
 
     Raises:
         InputError: the localizer has no such submodule, or FFA is on and there are none.
@@ -160,9 +162,12 @@ def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
         raise InputError(f"ffa.taps: the localizer has no submodules {', '.join(missing)}")
     aligns = run.ffa.weight_in_mgr > 0 or (run.ffa.steps > 0 and run.ffa.weight > 0)
     if aligns and not taps and run.objective == "two_stage":
+        device = next((parameter.device for parameter in localizer.parameters()), None)
+        taps = candidate_taps(localizer, torch.rand(1, 3, run.crop, run.crop, device=device))
+    if aligns and not taps and run.objective == "two_stage":
         raise InputError(
-            "ffa.taps: this localizer names no submodules to align; name some, or set ffa.steps "
-            "and ffa.weight_in_mgr to 0"
+            "ffa.taps: this localizer names no submodules to align, and none of them gives one map "
+            "(B, C, H, W) a forward; name some, or set ffa.steps and ffa.weight_in_mgr to 0"
         )
     return taps
 

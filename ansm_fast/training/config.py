@@ -145,7 +145,9 @@ class ANSMRun(Run):
     )
     batch_size: Positive = Field(default=6, description="crops in a step, over all processes")
     attack_cache: Path = Field(
-        description="folder of the attacked images that are made once; made if it isn't there"
+        default=Path("attack_cache"),
+        description="folder of the attacked images that are made once; made if it isn't there; "
+        "where a config names none, `ansm-fast train ansm` puts it into OUTPUT",
     )
     attack_cache_size: Positive = Field(default=2000, description="attacked images in the cache")
     attack_cache_seed: int = Field(
@@ -180,6 +182,11 @@ class ANSMRun(Run):
         description="normalize by the running statistics and leave them as they are: for a "
         "training that goes on (`initial`) with small batches",
     )
+    report: bool = Field(
+        default=False,
+        description="look at the localizer first, and end with a table and a verdict on the "
+        "validation images",
+    )
     detect: DetectConfig = DetectConfig()
     ffa: FFAConfig = FFAConfig()
     mgr: MgRConfig = MgRConfig()
@@ -188,6 +195,10 @@ class ANSMRun(Run):
     @classmethod
     def _of_earlier_versions(cls, values: Any) -> Any:
         return with_attack_cache(values)
+
+    def sides(self) -> dict[str, int]:
+        """Field to side of the crops that the localizer sees."""
+        return {"crop": self.crop}
 
     def batch_sizes(self) -> dict[str, int]:
         """Field to size of every batch that processes share."""
@@ -278,6 +289,8 @@ def _complaint(error: ValidationError, given: Mapping[str, str], origin: str, ki
         )
     others = f"; {len(found) - 1} more after it" if len(found) > 1 else ""
     wayout = f"`ansm-fast train {known} --fields` lists the fields"
+    if not path and first["type"] == "value_error":  # of several fields, which it names
+        return f"{origin}: {said}{others}; {wayout}"
     return f"{origin}: {field}: {message}{others}; {wayout}"
 
 

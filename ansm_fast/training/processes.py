@@ -51,6 +51,23 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(days=7)
 
 
+def chosen_device(device: str) -> torch.device:
+    """Return the device of this process that "cpu", "cuda" or "auto" means.
+
+    Raises:
+        InputError: there is no GPU where one was asked for.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device cuda: torch sees no GPU here (ansm-fast doctor tells why); give --device cpu "
+            "or auto"
+        )
+    if device == "auto" and torch.accelerator.is_available():
+        found = torch.accelerator.current_accelerator()
+        return torch.device("cpu") if found is None else found
+    return torch.device("cpu" if device == "auto" else device)
+
+
 def make_accelerator(accumulate: int = 1, device: str = "auto") -> Accelerator:
     """Return the accelerator of this process.
 
@@ -61,11 +78,7 @@ def make_accelerator(accumulate: int = 1, device: str = "auto") -> Accelerator:
     Raises:
         InputError: Accelerate is not installed, or there is no GPU where one was asked for.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device cuda: torch sees no GPU here (ansm-fast doctor tells why); give --device cpu "
-            "or auto"
-        )
+    chosen = chosen_device(device)
     try:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -76,7 +89,7 @@ def make_accelerator(accumulate: int = 1, device: str = "auto") -> Accelerator:
         ) from error
     return Accelerator(
         # Without being told, Accelerate starts no process group on a machine without a GPU.
-        cpu=device == "cpu" or not torch.accelerator.is_available(),
+        cpu=chosen.type == "cpu",
         mixed_precision="no",
         gradient_accumulation_steps=accumulate,
         kwargs_handlers=[

@@ -18,7 +18,7 @@ from ansm_fast.training.state import read_metadata
 STATE = "state.safetensors"
 _CHECKPOINTS = ("ansm.safetensors", "localizer.safetensors")
 # When a run goes on: where it ends, and what it takes of the machine.
-_MAY_CHANGE = {"stop_after", "threads", "workers", "device"}
+_MAY_CHANGE = {"stop_after", "threads", "workers", "device", "report"}
 _MOST = 3
 
 

@@ -57,7 +57,10 @@ PLAIN = "evaluate --images good/images --masks good/masks --steps 1"
 EVALUATE = f"{PLAIN} --weights ansm.safetensors"
 TRAIN = "--set data.train=good --set data.validation=good --set steps=1"
 LOCALIZER = f"train localizer -o o {TRAIN}"
-ANSM = f"train ansm -o o {TRAIN} --set attack_cache=attacks --set localizer=localizer.safetensors"
+ANSM = (
+    f"train ansm --config ansm -o o {TRAIN} --set attack_cache=attacks "
+    "--set localizer=localizer.safetensors --set detect.steps=0 --set ffa.steps=0"
+)
 
 CASES = [
     # No such folder, empty folder.

@@ -147,7 +147,8 @@ def test_a_full_disk_names_the_file(forgeries, run, monkeypatch) -> None:
 
 
 TRAIN = (
-    "train ansm -o run --set data.train=set --set data.validation=set --set attack_cache=attacks "
+    "train ansm --config ansm -o run --set data.train=set --set data.validation=set "
+    "--set attack_cache=attacks "
     "--set steps=1 --set attack_cache_size=2 --set crop=32 --set batch_size=2 --set detect.steps=0 "
     "--set ffa.steps=0 --set warm_start=false --set validation_attacks=[] --set localizer=builtin "
     "--set 'attacks=[{name: noise}]' --set 'logs=[csv]'"

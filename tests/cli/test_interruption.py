@@ -18,7 +18,8 @@ from ansm_fast.errors import Interrupted
 from ansm_fast.progress import Progress, duration
 
 TRAIN = (
-    "train ansm -o run --set data.train=set --set data.validation=set --set attack_cache=attacks "
+    "train ansm --config ansm -o run --set data.train=set --set data.validation=set "
+    "--set attack_cache=attacks "
     "--set steps=8 --set save_every=2 --set validate_every=8 --set attack_cache_size=8 "
     "--set crop=32 "
     "--set batch_size=2 --set detect.steps=0 --set ffa.steps=0 --set warm_start=false "
@@ -190,7 +191,7 @@ def test_train(forgeries, run, monkeypatch, how, code, word) -> None:
     assert result.code == code
     assert result.err[-1].startswith(
         f"{word} at train: 5 of 8 steps; the last checkpoint, of step 4 in run/state.safetensors, "
-        "is intact; go on with: ansm-fast train ansm -o run --set data.train=set"
+        "is intact; go on with: ansm-fast train ansm --config ansm -o run --set data.train=set"
     )
     monkeypatch.undo()
     monkeypatch.chdir(forgeries.parent)

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ansm_fast.cli import speaker
 
-TRAIN = "train ansm -o out --set data.train=set --set data.validation=set"
+TRAIN = "train ansm --config ansm -o out --set data.train=set --set data.validation=set"
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_the_processes_get_the_same_command(forgeries, run, launched) -> None:
     assert run(f"--debug {TRAIN} --processes 2 --set seed=4").code == 0
     assert launched.count == 2 and launched.command[0] == "-c"
     assert launched.command[2:] == (
-        "train", "ansm", "-o", "out", "--set", "data.train=set", "--set", "data.validation=set",
-        "--set", "seed=4",
+        "train", "ansm", "-o", "out", "--config", "ansm", "--set", "data.train=set",
+        "--set", "data.validation=set", "--set", "seed=4", "--set", "report=false",
     )  # fmt: skip
 
 

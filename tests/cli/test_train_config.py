@@ -48,7 +48,7 @@ SET = [
 
 @pytest.mark.parametrize(("given", "words"), SET, ids=[given for given, _ in SET])
 def test_a_bad_override_is_one_line(run, tmp_path, given, words) -> None:
-    result = run(f"train ansm -o {tmp_path / 'out'} --set '{given}'")
+    result = run(f"train ansm --config ansm -o {tmp_path / 'out'} --set '{given}'")
     assert result.code == 2 and len(result.err) == 1, result.err
     assert result.err[0].startswith("ansm-fast: error: ") and words in result.err[0]
     assert not (tmp_path / "out").exists()

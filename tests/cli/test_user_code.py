@@ -177,9 +177,10 @@ COMMANDS = [
     "evaluate set --steps 1 --attacks transfer --defences none --localizer mine:make "
     "--surrogate mine:Raises",
     "defend --batch set/images -o out --localizer mine:Raises --weights tiny",
-    "train ansm -o run --set data.train=set --set data.validation=set --set attack_cache=attacks "
+    "train ansm --config ansm -o run --set data.train=set --set data.validation=set "
+    "--set attack_cache=attacks "
     "--set steps=1 --set attack_cache_size=2 --set crop=32 --set batch_size=2 --set detect.crop=32 "
-    "--set warm_start=false --set ffa.steps=0 --set ffa.weight_in_mgr=0 "
+    "--set warm_start=false --set detect.steps=0 --set ffa.steps=0 --set ffa.weight_in_mgr=0 "
     "--set localizer=mine:Raises",
 ]
 

@@ -257,3 +257,35 @@ def test_options_that_are_no_functions_or_sizes_are_named() -> None:
         with pytest.raises(kind, match=words):
             WrappedLocalizer(Network(), **options)
     assert WrappedLocalizer(Network(), size=np.int64(8)).size == (8, 8)
+
+
+class Precision(nn.Module):
+    """Records the dtype that its convolution computes in."""
+
+    def __init__(self, channels: int, after: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.after = nn.Conv2d(3, channels, 1), after
+
+    def forward(self, image):
+        output = self.conv(image)
+        self.seen = output.dtype
+        return self.after(output)
+
+
+@pytest.mark.parametrize(
+    ("channels", "after", "kind", "dtype"),
+    [
+        (1, nn.Identity(), "logits", torch.bfloat16),
+        (1, nn.Sigmoid(), "probabilities", torch.float32),
+        (2, nn.Identity(), "two_class", torch.float32),
+        (2, nn.Softmax(1), "two_class_probabilities", torch.float32),
+    ],
+)
+def test_what_is_no_logits_is_computed_in_float32(channels, after, kind, dtype) -> None:
+    network = Precision(channels, after)
+    localizer, image = WrappedLocalizer(network, logits_from=kind), torch.rand(1, 3, 8, 8)
+    image.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = localizer(image)
+    logits.float().sum().backward()
+    assert network.seen == logits.dtype == dtype and bool(image.grad.isfinite().all())

@@ -1,0 +1,107 @@
+"""What stands around the training of an ANSM: a look first, and a verdict at the end."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ansm_fast.cli.train_arguments import PRESETS
+
+if TYPE_CHECKING:
+    from ansm_fast.training.batches import MemorySet
+    from ansm_fast.training.config import ANSMRun
+
+
+def look(run: ANSMRun, output: Path) -> None:
+    """Look at the localizer that ``run`` trains for, print what was found, and write it to
+    ``output/inspection.json``.
+
+    Raises:
+        InputError: no ANSM can be trained for it, or the images are unusable.
+    """
+    from ansm_fast.images.atomic import write_text
+    from ansm_fast.images.tensors import to_tensor
+    from ansm_fast.localizers import load_localizer
+    from ansm_fast.training.batches import MemorySet
+    from ansm_fast.training.inspection import check_sides, inspect_localizer
+    from ansm_fast.training.processes import chosen_device
+
+    device = chosen_device(run.device)
+    localizer = load_localizer(run.localizer).to(device)
+    click.echo(f"localizer {run.localizer or 'robust'} (fingerprint {localizer.fingerprint})")
+    data = MemorySet.validation(run.data)
+    check_sides(localizer, to_tensor(data.images[:1]).to(device), run.sides())
+    found = inspect_localizer(localizer, data.images, data.masks, run.ffa.taps, device)
+    for line in found.lines():
+        click.echo(f"  {line}")
+    for line in found.warnings():
+        click.echo(f"warning: {line}", err=True)
+    write_text(output / "inspection.json", json.dumps(found.document(), indent=2) + "\n")
+
+
+def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> None:
+    """Measure the trained ANSM on the validation images, print table and verdict, and write them to
+    ``output/verdict.json`` and ``output/verdict.md``.
+
+    The images and what was attacked of them stay in ``output/validation``: an interrupted command
+    goes on there, and a finished one says the same again.
+    """
+    from ansm_fast.data import FolderDataset
+    from ansm_fast.evaluation import Protocol, Systems, make_defences, make_rows, measure
+    from ansm_fast.evaluation import verdict as rules
+    from ansm_fast.evaluation.provenance import read_training
+    from ansm_fast.localizers import load_localizer
+    from ansm_fast.models import load_ansm
+    from ansm_fast.progress import Progress
+    from ansm_fast.training.batches import MemorySet
+    from ansm_fast.training.inspection import all_marked
+    from ansm_fast.training.processes import chosen_device
+
+    device = chosen_device(run.device)
+    weights, folder = output / "ansm.safetensors", output / "validation"
+    data = MemorySet.validation(run.data)
+    _write_set(folder, data)
+    dataset = FolderDataset(folder / "images", folder / "masks")
+    ansm = load_ansm(weights).to(device)
+    systems = Systems(
+        load_localizer(run.localizer).to(device),
+        make_defences(rules.DEFENCES, ansm, device),
+        device=device,
+    )
+    protocol = Protocol(rules.ATTACKS, [rules.EPS], rules.STEPS, rules.DEFENCES)
+    with Progress("evaluate", len(dataset)) as progress:
+        measured = measure(
+            dataset,
+            systems,
+            protocol,
+            folder / "attacked",
+            on_start=progress.start,
+            on_progress=progress.advance,
+        )
+    rows = make_rows(measured, {"ansm": read_training(weights)})
+    verdict = rules.judge(rows, all_marked(data.masks), _next(preset))
+    images = f"{len(data)} images of {run.data.validation or run.data.train}"
+    rules.write_verdict(output, verdict, rows, images, command)
+    click.echo(rules.markdown(verdict, rows, images), nl=False)
+
+
+def _next(preset: str | None) -> str | None:
+    return dict(pairwise(PRESETS)).get(preset or "")
+
+
+def _write_set(folder: Path, data: MemorySet) -> None:
+    """Write images and masks of a set; those that an earlier command has written stay."""
+    from ansm_fast.images.write import write_png
+
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for index, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
+        # The mask first: an image without its mask can then never be seen.
+        for part, pixels in (("masks", (mask * 255).astype("uint8")[..., None]), ("images", image)):
+            path = folder / part / f"{index:05d}.png"
+            if not path.exists():
+                write_png(path, pixels)

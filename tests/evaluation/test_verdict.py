@@ -1,0 +1,76 @@
+"""The rule by which a training's end is judged, and how it is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansm_fast.evaluation.verdict import FAILS, IN_PART, WORKS, judge, markdown, write_verdict
+
+ATTACKS = {"none": True, "pgd": False, "hide": True, "universal": True}
+AREAS = {"none": 0.01, "jpeg": 0.05}
+
+
+def rows(ansm, jpeg=(0.6, 0.5, 0.5, 0.5), none=(0.8, 0.1, 0.0, 0.1), area=0.02):
+    """F1 under no attack, PGD, hide and the universal one."""
+    columns = {"none": none, "jpeg": jpeg, "ansm": ansm}
+    return [
+        {
+            "attack": attack,
+            "defence": defence,
+            "f1": columns[defence][index],
+            "area_pristine": AREAS.get(defence, area),
+            "seen": None if defence != "ansm" or attack == "none" else attack != "universal",
+        }
+        for index, attack in enumerate(ATTACKS)
+        for defence in columns
+    ]
+
+
+CASES = [
+    ((0.8, 0.7, 0.72, 0.76), {}, WORKS, ""),
+    ((0.8, 0.0, 0.72, 0.76), {}, WORKS, ""),  # PGD is not mask-free
+    ((0.8, 0.7, 0.66, 0.66), {}, IN_PART, "less than 0.85 is restored"),
+    ((0.78, 0.7, 0.72, 0.76), {}, IN_PART, "less than 0.99 is kept"),
+    ((0.8, 0.7, 0.72, 0.76), {"area": 0.06}, IN_PART, "marks 0.05 more of pristine images"),
+    ((0.7, 0.7, 0.72, 0.76), {}, FAILS, "unattacked images lose too much"),
+    ((0.8, 0.7, 0.35, 0.35), {}, FAILS, "JPEG-75 is as good"),
+    ((0.8, 0.1, 0.0, 0.1), {"jpeg": (0.1, 0.1, 0.1, 0.1)}, FAILS, "no defence is as good"),
+    ((0.3, 0.3, 0.3, 0.3), {"none": (0.26, 0, 0, 0)}, FAILS, "finds hardly more than marking"),
+]
+
+
+@pytest.mark.parametrize(("ansm", "others", "word", "reason"), CASES)
+def test_the_rule(ansm, others, word, reason) -> None:
+    verdict = judge(rows(ansm, **others), 0.24, "standard")
+    assert verdict.word == word and reason in verdict.reason
+    assert verdict.sentence().startswith(f"verdict: {word}")
+    assert ("--preset standard" in verdict.advice) == (word != WORKS and "hardly" not in reason)
+
+
+def test_figures() -> None:
+    verdict = judge(rows((0.8, 0.7, 0.72, 0.76)), 0.24)
+    assert (verdict.kept, verdict.restored, verdict.marked) == (1.0, 0.925, 0.01)
+    assert verdict.ansm == pytest.approx((0.8 + 0.72 + 0.76) / 3, abs=1e-4)
+    assert "--preset" not in verdict.advice
+
+
+def test_without_pristine_images_nothing_is_said_of_them() -> None:
+    found = [row | {"area_pristine": None} for row in rows((0.8, 0.7, 0.72, 0.76))]
+    verdict = judge(found, 0.24)
+    assert verdict.word == WORKS and verdict.marked is None
+    assert "(" not in markdown(verdict, found, "8 images").split("| no attack ")[1].split("\n")[0]
+
+
+def test_it_is_written(tmp_path) -> None:
+    found = rows((0.8, 0.7, 0.72, 0.76))
+    verdict = judge(found, 0.24)
+    write_verdict(tmp_path, verdict, found, "8 images of set", "ansm-fast train ansm")
+    document = json.loads((tmp_path / "verdict.json").read_text())
+    assert document["verdict"]["word"] == WORKS and len(document["rows"]) == 12
+    assert document["command"] == "ansm-fast train ansm"
+    text = (tmp_path / "verdict.md").read_text()
+    assert "| no attack | – | 0.800 (1.0 %) | 0.600 (5.0 %) | 0.800 (2.0 %) | 0.240 |" in text
+    assert "| PGD, hide ‡ | yes | 0.000 (1.0 %) |" in text and "| universal ‡ | no |" in text
+    assert text.endswith(f"{verdict.sentence()}\n")
