@@ -16,6 +16,7 @@ from ansm_fast.models.unet import (
     UNet,
     check_image,
     conv_block,
+    mean_about,
     pad_to_stride,
 )
 from ansm_fast.ops import clamp_project
@@ -35,13 +36,6 @@ _GATE_GAIN = 4.0
 # The twentieth part of an attack that a gate open to 0.95 lets through can cost as much as all of
 # it: from 1 / 1.2 on the gate is wholly open.
 _GATE_OPEN = 1.2
-
-
-def _mean_about(values: Tensor) -> Tensor:
-    """Mean of what is within ``_GATE_RADIUS`` and inside, rows first, then columns."""
-    size, radius = 2 * _GATE_RADIUS + 1, _GATE_RADIUS
-    rows = F.avg_pool2d(values, (size, 1), 1, (radius, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, size), 1, (0, radius), count_include_pad=False)
 
 
 @dataclass(frozen=True)
@@ -237,7 +231,7 @@ class ANSM(nn.Module):
 
     @staticmethod
     def _gate_logits(found: Tensor) -> Tensor:
-        return _GATE_GAIN * _mean_about(found[:, :1]) + _GATE_START
+        return _GATE_GAIN * mean_about(found[:, :1], _GATE_RADIUS) + _GATE_START
 
     def _full_size(self, delta: Tensor, size: tuple[int, int]) -> Tensor:
         return F.pixel_shuffle(delta, 2)[..., : size[0], : size[1]] * self.eps_d

@@ -65,9 +65,12 @@ class NoiseResidualFrontEnd(nn.Module):
         with without_autocast(image.device):
             padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
             residual = F.conv2d(padded, self.kernels.to(image.dtype), groups=3)
-        # 3 grey levels to 1, cut at 3: strong edges say nothing about the noise.
-        residual = residual.mul(255 / 3).clamp(-3, 3)
+        # 3 grey levels to 1: strong edges say nothing about the noise.
+        residual = self.bounded(residual.mul(255 / 3))
         return F.pixel_unshuffle(torch.cat([image * 2 - 1, residual], 1), 2)
+
+    def bounded(self, residual: Tensor) -> Tensor:
+        return residual.clamp(-3, 3)
 
 
 def conv_block(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Module:
@@ -77,6 +80,13 @@ def conv_block(in_channels: int, out_channels: int, kernel: int = 3, stride: int
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def mean_about(values: Tensor, radius: int) -> Tensor:
+    """Mean of what is within ``radius`` and inside the image, rows first, then columns."""
+    size = 2 * radius + 1
+    rows = F.avg_pool2d(values, (size, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, size), 1, (0, radius), count_include_pad=False)
 
 
 def _upsample(features: Tensor) -> Tensor:
@@ -91,6 +101,8 @@ class UNet(nn.Module):
         out_channels: channels of the output at stride 2.
         global_context: add a learned projection of the mean feature to the deepest level, so that
             each region can be compared with the whole image. Rules out tiling.
+        context_radius: the mean is that of so many positions of the deepest level about each, 16
+            pixels apart, instead of the whole image's; 0: the whole.
     """
 
     stride = 16
@@ -100,6 +112,7 @@ class UNet(nn.Module):
         widths: tuple[int, int, int, int] = (24, 40, 72, 112),
         out_channels: int = BODY_CHANNELS,
         global_context: bool = False,
+        context_radius: int = 0,
     ) -> None:
         super().__init__()
         w1, w2, w3, w4 = widths
@@ -112,6 +125,7 @@ class UNet(nn.Module):
             conv_block(w3, w4, stride=2), conv_block(w4, w4), conv_block(w4, w4)
         )
         self.context = nn.Linear(w4, w4) if global_context else None
+        self.context_radius = context_radius
         self.lateral3 = conv_block(w4, w3, kernel=1)
         self.up3 = conv_block(w3, w3)
         self.lateral2 = conv_block(w3, w2, kernel=1)
@@ -126,10 +140,16 @@ class UNet(nn.Module):
         level3 = self.down3(level2)
         level4 = self.down4(level3)
         if self.context is not None:
-            level4 = level4 + self.context(level4.mean((2, 3)))[:, :, None, None]
+            level4 = level4 + self._context(self.context, level4)
         level3 = self.up3(_upsample(self.lateral3(level4)) + level3)
         level2 = self.up2(_upsample(self.lateral2(level3)) + level2)
         return self.up1(_upsample(self.lateral1(level2)) + self.skip1(level1))
+
+    def _context(self, project: nn.Linear, level4: Tensor) -> Tensor:
+        if not self.context_radius:
+            return project(level4.mean((2, 3)))[:, :, None, None]
+        about = mean_about(level4, self.context_radius)
+        return F.conv2d(about, project.weight[:, :, None, None], project.bias)
 
 
 def pad_to_stride(image: Tensor, stride: int) -> Tensor:

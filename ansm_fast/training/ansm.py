@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,17 @@ from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
 from ansm_fast.localizers.tap_candidates import candidate_taps
-from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
+from ansm_fast.models import (
+    ANSM,
+    ANSM_TYPES,
+    ANSMConfig,
+    TwoViewANSM,
+    ansm_path,
+    load_ansm,
+    save_ansm,
+)
 from ansm_fast.models.checkpoint import lineage
+from ansm_fast.models.two_view import TwoViewConfig
 from ansm_fast.training.attack_cache import (
     AttackCache,
     build_attack_cache,
@@ -29,11 +39,15 @@ from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import spread
 from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
+from ansm_fast.training.renewal import Renewal
 from ansm_fast.training.resume import check_same_run
 from ansm_fast.training.sampling import AttackSampler
-from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss, stage_rate
+from ansm_fast.training.stages import AuxiliaryMaskHead, FrozenLocalizer, TwoStageLoss, stage_rate
 from ansm_fast.training.state import disk_errors
-from ansm_fast.training.validation import ANSMValidation
+from ansm_fast.training.transplant import transplant
+from ansm_fast.training.two_view_batches import TwoViewBatches
+from ansm_fast.training.two_view_loss import TwoViewLoss
+from ansm_fast.training.validation import ANSMValidation, restored_score
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,47 +71,54 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: nn.Module) -> Non
         head.classifier.load_state_dict(localizer.classifier.state_dict())
 
 
-def _described(config: ANSMConfig) -> str:
-    """In the words and units of a training configuration."""
-    return (
-        f"variant {config.variant}, eps_d {config.eps_d * 255:g}, detail {config.detail}, "
-        f"jpeg_quality {config.jpeg_quality}, jpeg_blur {config.jpeg_blur:g}"
-    )
+def warm_start_two_views(ansm: TwoViewANSM) -> None:
+    """Begin both bodies as that of the bundled localizer `robust`, which finds traces in images as
+    they are and behind compression; in a size of other widths, from nothing."""
+    found = load_localizer("robust")
+    assert isinstance(found, BuiltinLocalizer)
+    detector = ansm.detector
+    pairs = [(detector.body, detector.classifier)]
+    if detector.has_second_view:
+        pairs.append((detector.compressed_body, detector.compressed_classifier))
+    for body, classifier in pairs:
+        own, other = body.state_dict(), found.body.state_dict()
+        if all(own[name].shape == value.shape for name, value in other.items()):
+            body.load_state_dict(other)
+            classifier.load_state_dict(found.classifier.state_dict())
 
 
-def begin_from(ansm: ANSM, path: Path) -> None:
+def initial_path(initial: Path) -> Path:
+    """Find the checkpoint that `initial` names."""
+    return ansm_path(None) if str(initial) == "bundled" else initial
+
+
+def begin_from(ansm: ANSM | TwoViewANSM, path: Path, localizer: str = "") -> None:
     """Go on from a trained ANSM.
 
-    The auxiliary head, which no checkpoint holds, begins anew.
+    The auxiliary head, which no checkpoint holds, begins anew; of two views the writer too, where
+    it was trained for another localizer than the one of this fingerprint.
 
     Raises:
         InputError: no such checkpoint, or one of another configuration.
     """
     initial = load_ansm(path)
+    if isinstance(ansm, TwoViewANSM) and isinstance(initial, TwoViewANSM):
+        found, wanted = (
+            replace(one.config, eps_d=1.0, attacked_map=True) for one in (initial, ansm)
+        )
+        if found != wanted:
+            raise InputError(
+                f"initial: {path} has {initial.config}, the config says {ansm.config}; change one"
+            )
+        ansm.detector.load_state_dict(initial.detector.state_dict())
+        if initial.trained_for == localizer:
+            ansm.writer.load_state_dict(initial.writer.state_dict())
+        return
     if initial.config != ansm.config:
         raise InputError(
-            f"initial: {path} has {_described(initial.config)}, the config says "
-            f"{_described(ansm.config)}; change one"
+            f"initial: {path} has {initial.config}, the config says {ansm.config}; change one"
         )
     ansm.load_state_dict(initial.state_dict())
-
-
-def transplant(rng: np.random.Generator, attacked: Image, original: Image, share: float) -> Image:
-    """Give a share of the batch the noise of another image, mirrored and scaled by 0.5 to 1.5.
-
-    Noise that was made for another image says nothing about this one's mask: what is found under
-    it was found by the traces of the forgery. It also multiplies the cache.
-    """
-    if share <= 0 or len(attacked) < 2:
-        return attacked
-    noise = attacked.astype(np.int16) - original
-    result = attacked.copy()
-    for index in np.flatnonzero(rng.random(len(attacked)) < share):
-        donor = noise[(index + int(rng.integers(1, len(attacked)))) % len(attacked)]
-        donor = donor[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))] * rng.uniform(0.5, 1.5)
-        moved = original[index] + np.rint(donor)
-        result[index] = np.clip(moved, 0, 255).astype(np.uint8)
-    return result
 
 
 class ANSMBatches:
@@ -204,6 +225,82 @@ def _prepare_cache(
     return load_attack_cache(run.attack_cache, run.attack_cache_size)
 
 
+def _single_view_task(
+    run: ANSMRun,
+    localizer: nn.Module,
+    taps: tuple[str, ...],
+    training_set: MemorySet,
+    cache: AttackCache,
+    validation: ANSMValidation,
+    out: Path,
+    accelerator: Accelerator,
+) -> Task:
+    ansm = ANSM(
+        ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
+    )
+    head = AuxiliaryMaskHead()
+    if run.warm_start:
+        warm_start(ansm, head, localizer)
+    if run.initial is not None:
+        begin_from(ansm, initial_path(run.initial))
+    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = TwoStageLoss(run, ansm, head, localizer, taps)
+    return Task(
+        ansm,
+        ANSMBatches(run, training_set, cache),
+        loss,
+        validation,
+        extra=head,
+        rate=lambda step: stage_rate(run, step),
+        score=_score(run),
+        spent=loss.online.spent,
+    )
+
+
+def _two_view_task(
+    run: ANSMRun,
+    localizer: nn.Module,
+    taps: tuple[str, ...],
+    training_set: MemorySet,
+    cache: AttackCache,
+    validation: ANSMValidation,
+    out: Path,
+    accelerator: Accelerator,
+) -> Task:
+    ansm = TwoViewANSM(
+        TwoViewConfig(
+            run.variant, run.eps_d / 255, run.jpeg_quality, run.jpeg_blur, run.attacked_map
+        )
+    )
+    if run.initial is not None:
+        begin_from(ansm, initial_path(run.initial), str(localizer.fingerprint))
+    elif run.warm_start:
+        warm_start_two_views(ansm)
+    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = TwoViewLoss(run, ansm, localizer, taps)
+    victim = FrozenLocalizer(localizer, run.precision)
+    renewal = Renewal(run, cache, training_set, victim, out / "renewed", accelerator.device)
+    return Task(
+        ansm,
+        TwoViewBatches(run, training_set, cache, renewal),
+        loss,
+        validation,
+        rate=lambda step: stage_rate(run, step),
+        score=_score(run),
+        spent=lambda: loss.online.spent() | renewal.spent(),
+    )
+
+
+def _score(run: ANSMRun) -> Callable[[int, Mapping[str, float]], float | None]:
+    """Return the score of a validation: before MgR there is no defence that could be the best."""
+    first = run.detect.steps + run.ffa.steps
+
+    def score(step: int, figures: Mapping[str, float]) -> float | None:
+        return restored_score(figures) if step > first or first >= run.steps else None
+
+    return score
+
+
 def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     """Train, resuming what ``out`` holds; returns the checkpoint ``out/ansm.safetensors``."""
     out = Path(out)
@@ -218,33 +315,16 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     made_of = _cache_settings(run, localizer)
     check_attack_cache(run.attack_cache, made_of)
     training_set = MemorySet.training(run.data)
-    ansm = ANSM(
-        ANSMConfig(run.variant, run.eps_d / 255, run.detail, run.jpeg_quality, run.jpeg_blur)
-    )
-    head = AuxiliaryMaskHead()
-    if run.warm_start:
-        warm_start(ansm, head, localizer)
-    if run.initial is not None:
-        begin_from(ansm, run.initial)
-    ansm = ansm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = ANSMValidation(run, localizer, accelerator)
     for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
     cache = _prepare_cache(run, made_of, localizer, training_set, accelerator)
-    loss = TwoStageLoss(run, ansm, head, localizer, taps)
-    task = Task(
-        ansm,
-        ANSMBatches(run, training_set, cache),
-        loss,
-        validation,
-        extra=head,
-        rate=lambda step: stage_rate(run, step),
-        spent=loss.online.spent,
-    )
+    make = _two_view_task if run.architecture == "two_view" else _single_view_task
+    task = make(run, localizer, taps, training_set, cache, validation, out, accelerator)
     loop = Loop(run, task, out, accelerator)
     trained = loop.run()
-    assert isinstance(trained, ANSM)
+    assert isinstance(trained, ANSM_TYPES)
     path = out / "ansm.safetensors"
     provenance: dict[str, object] = {
         "config": run.settings(),
@@ -253,8 +333,11 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
         "attack_share": round(loop.shares().get("attack", 0.0), 4),
         "attack_cache_seconds": round(cache.seconds),
     }
+    if loop.best_step >= 0:
+        provenance["best_step"] = loop.best_step
+        provenance["attack_threshold"] = loop.best_figures.get("attack_threshold", 0.5)
     if run.initial is not None:
-        provenance["initial"] = lineage(run.initial, "ansm")
+        provenance["initial"] = lineage(initial_path(run.initial), "ansm")
     if accelerator.is_main_process:
         accelerator.print(
             f"attacks took {100 * loop.shares().get('attack', 0.0):.1f} % of {loop.seconds:.0f} s "

@@ -9,6 +9,8 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
 from ansm_fast.training.config import ANSMRun, with_attack_cache
 from ansm_fast.training.state import disk_errors, write_tensors
 
-_BATCH = 8
+BATCH = 8
 
 
 class AttackCache:
@@ -36,6 +38,7 @@ class AttackCache:
     Attributes:
         eps: budget of each entry's attack, in grey levels.
         attacks: its name and objective, e.g. "pgd_hide".
+        names: its name, e.g. "pgd".
         seconds: what making the cache took, all sessions together.
     """
 
@@ -48,6 +51,7 @@ class AttackCache:
         seconds: float = 0.0,
     ) -> None:
         self.attacked, self.indices, self.eps, self.attacks = attacked, indices, eps, attacks
+        self.names = np.array([name.split("_")[0] for name in attacks], dtype="U32")
         self.seconds = seconds
 
     def __len__(self) -> int:
@@ -121,9 +125,12 @@ def build_attack_cache(
         run.attack_cache.mkdir(parents=True, exist_ok=True)
         write_text(card, json.dumps(wanted, indent=2) + "\n")
     # One for the whole cache: what the first part has shown of the localizer holds for the rest.
-    parts, counted = _parts(run.attack_cache, run.attack_cache_size), CountedLocalizer(localizer)
+    parts, counted = (
+        cache_parts(run.attack_cache, run.attack_cache_size),
+        CountedLocalizer(localizer),
+    )
     done = sum(path.exists() for path in parts)
-    with Progress("attack cache", len(parts), unit=f"batches of {_BATCH}", done=done) as progress:
+    with Progress("attack cache", len(parts), unit=f"batches of {BATCH}", done=done) as progress:
         for batch, path in enumerate(parts):
             if not path.exists():
                 _build_part(run, path, batch, counted, training_set, device)
@@ -137,20 +144,14 @@ def load_attack_cache(folder: Path, size: int) -> AttackCache:
         InputError: a file is damaged.
     """
     attacked, indices, eps, attacks, seconds = [], [], [], [], 0.0
-    for path in _parts(folder, size):
-        try:
-            with safe_open(path, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                attack = json.loads(metadata["attack"])
-                seconds += float(metadata["seconds"])
-                attacked.append(opened.get_tensor("attacked").numpy())
-                indices.append(opened.get_tensor("indices").numpy())
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); remove it, and it is made again"
-            ) from error
+    for path in cache_parts(folder, size):
+        part, metadata = read_part(path)
+        seconds += float(metadata["seconds"])
+        attack = json.loads(metadata["attack"])
+        attacked.append(part["attacked"])
+        indices.append(part["indices"])
         eps.append(np.full(len(indices[-1]), 255 * attack["eps"]))
-        attacks.append(np.full(len(indices[-1]), f"{attack['name']}_{attack['objective']}"))
+        attacks.append(np.full(len(indices[-1]), attack_label(attack)))
     return AttackCache(
         np.concatenate(attacked),
         np.concatenate(indices),
@@ -160,8 +161,33 @@ def load_attack_cache(folder: Path, size: int) -> AttackCache:
     )
 
 
-def _parts(folder: Path, size: int) -> list[Path]:
-    return [folder / f"{batch:05d}.safetensors" for batch in range((size + _BATCH - 1) // _BATCH)]
+def attack_label(attack: Mapping[str, Any]) -> str:
+    """Name and objective of an attack's settings."""
+    return f"{attack['name']}_{attack['objective']}"
+
+
+def read_part(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read eight images of an attack cache: arrays "attacked" and "indices", and the metadata.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            json.loads(metadata["attack"])
+            float(metadata["seconds"])
+            return {
+                name: opened.get_tensor(name).numpy() for name in ("attacked", "indices")
+            }, metadata
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); remove it, and it is made again"
+        ) from error
+
+
+def cache_parts(folder: Path, size: int) -> list[Path]:
+    return [folder / f"{batch:05d}.safetensors" for batch in range((size + BATCH - 1) // BATCH)]
 
 
 def _build_part(
@@ -172,10 +198,31 @@ def _build_part(
     training_set: MemorySet,
     device: torch.device | str,
 ) -> None:
-    started, seed = time.monotonic(), run.attack_cache_seed
-    indices = epoch_indices(seed, batch * _BATCH, _BATCH, len(training_set))
-    rng = step_rng(seed, batch, purpose=2)
-    attack = _draw(run.attacks, rng, seed)
+    seed = run.attack_cache_seed
+    indices = epoch_indices(seed, batch * BATCH, BATCH, len(training_set))
+    attack = _draw(run.attacks, step_rng(seed, batch, purpose=2), seed)
+    attack_part(path, attack, indices, localizer, training_set, device)
+
+
+def renewed_attack(run: ANSMRun, part: int, generation: int) -> Attack:
+    """Return the attack of a part of the cache when it is made for the ``generation``-th time
+    anew."""
+    rng = step_rng(run.seed, part, purpose=1000 + generation)
+    return _draw(run.attacks, rng, int(rng.integers(2**31)))
+
+
+def attack_part(
+    path: Path,
+    attack: Attack,
+    indices: NDArray[np.int64],
+    localizer: Callable[[Tensor], Tensor],
+    training_set: MemorySet,
+    device: torch.device | str,
+    note: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Attack images of the training set and write them to a file of the cache, with ``note`` in
+    its metadata."""
+    started = time.monotonic()
     image, mask = to_tensor(training_set.images[indices]), training_set.masks[indices]
     # The next image's mask in the batch is as good a wrong mask as any.
     wrong = mask_to_tensor(np.roll(mask, 1, axis=0))
@@ -185,6 +232,7 @@ def _build_part(
     metadata = {
         "attack": json.dumps(attack.settings()),
         "seconds": f"{time.monotonic() - started:.3f}",
+        **note,
     }
     tensors = {"attacked": pixels, "indices": torch.from_numpy(indices)}
     write_tensors(path, tensors, metadata, "what was attacked before is intact")

@@ -115,7 +115,14 @@ class ANSMRun(Run):
         default=None,
         description="`robust`, `builtin`, a checkpoint or module:function; null: the default one",
     )
-    variant: Literal["tiny"] = Field(default="tiny", description="size of the network")
+    architecture: Literal["single_view", "two_view"] = Field(
+        default="single_view",
+        description="two_view: detects on the image and on what JPEG leaves of it, and writes what "
+        "it finds; single_view: one body, whose features are the perturbation, or a gate",
+    )
+    variant: Literal["tiny", "base"] = Field(
+        default="tiny", description="size of the network; single_view: tiny"
+    )
     eps_d: Annotated[float, Field(gt=0, le=255)] = Field(
         default=8.0, description="bound of the defensive perturbation, in grey levels"
     )
@@ -125,17 +132,25 @@ class ANSMRun(Run):
     )
     jpeg_quality: Annotated[int, Field(ge=0, le=100)] = Field(
         default=0,
-        description="quality of the compression that the network is a gate on; 0: no gate",
+        description="quality of the compression that the network is a gate on, or of the second "
+        "view; 0: neither",
     )
     jpeg_blur: Annotated[float, Field(ge=0, le=1 / 3)] = Field(
         default=0.0, description="weight of each neighbour in a blur before that compression"
     )
+    attacked_map: bool = Field(
+        default=True,
+        description="two views: multiply the perturbation by the map of what was attacked",
+    )
     warm_start: bool = Field(
         default=True,
-        description="begin with the body of the localizer, where it is the built-in network",
+        description="begin with the body of the localizer, where it is the built-in network; two "
+        "views: with that of the bundled localizer `robust`, in size base",
     )
     initial: Path | None = Field(
-        default=None, description="ANSM checkpoint to go on from, of the same network"
+        default=None,
+        description="ANSM checkpoint to go on from, of the same network; two views: `bundled` is "
+        "the one in the package, and of one for another localizer the detector alone is taken",
     )
     crop: Positive = Field(default=192, description="height and width of the crops in pixels")
     mirror: bool = Field(
@@ -155,6 +170,11 @@ class ANSMRun(Run):
     )
     attacks: Annotated[list[AttackShare], Field(min_length=1)] = Field(
         description="what the attack cache is made of"
+    )
+    renew_every: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="two views: steps after which eight images of the attack cache are attacked "
+        "anew, one after the other; 0: never",
     )
     transplant_share: Share = Field(
         default=0.0, description="share of attacked images that get another image's noise instead"
@@ -209,6 +229,24 @@ class ANSMRun(Run):
     def _attacks(self) -> ANSMRun:
         if not sum(attack.weight for attack in self.attacks) > 0:
             raise ValueError("`attacks` needs an entry of weight > 0")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_architecture(self) -> ANSMRun:
+        if self.architecture == "single_view":
+            if self.variant != "tiny":
+                raise ValueError("variant must be tiny for architecture single_view")
+            if self.renew_every:
+                raise ValueError("renew_every is for architecture two_view")
+            return self
+        if self.objective != "two_stage":
+            raise ValueError("objective must be two_stage for architecture two_view")
+        if self.detail:
+            raise ValueError("detail is for architecture single_view")
+        if self.renew_every and self.workers:
+            raise ValueError("renew_every attacks in the process that trains: give workers 0")
+        if any(attack.adaptive for attack in self.online.attacks):
+            raise ValueError("adaptive online attacks are for architecture single_view")
         return self
 
     @model_validator(mode="after")

@@ -64,6 +64,9 @@ class Task:
             one) in eval mode; named figures.
         extra: further learning modules that are needed for training only.
         rate: learning rate of a step; by default ``learning_rate`` over all steps.
+        score: of a validation's figures, the larger the better; the averaged weights of the best
+            validation are what the training leaves. None: such figures do not count. By default
+            the last weights are left.
         spent: seconds that ``loss`` has spent so far on named parts of its work (e.g. "attack");
             their share of the step time is logged.
     """
@@ -74,6 +77,7 @@ class Task:
     validate: Callable[..., Mapping[str, float]]
     extra: nn.Module | None = None
     rate: Callable[[int], float] | None = None
+    score: Callable[[int, Mapping[str, float]], float | None] | None = None
     spent: Callable[[], Mapping[str, float]] = dict
 
     def learning(self) -> nn.ModuleList:
@@ -117,6 +121,9 @@ class Loop:
         )
         fill_optimizer_state(self.optimizer.optimizer)
         self.settings = json.dumps(run.settings(), sort_keys=True)
+        self.best: dict[str, Tensor] = {}  # averaged weights of the best validation
+        self.best_step, self.best_score = -1, -math.inf
+        self.best_figures: dict[str, float] = {}
         self.step, self.saved_step = 0, -1
         self.seconds, self.smooth_loss = 0.0, math.nan
         self.parts: dict[str, float] = {}  # seconds of each part that the task names
@@ -141,6 +148,11 @@ class Loop:
             tensors, metadata = read_state(self._state_file)
             scatter_state(tensors, self.model, self.optimizer.optimizer)
             self.ema.module.load_state_dict(part(tensors, "ema/"))
+            self.best = part(tensors, "best/")
+            if self.best:
+                self.best_step = int(metadata["best_step"])
+                self.best_score = float(metadata["best_score"])
+                self.best_figures = json.loads(metadata["best_figures"])
             self.step = self.saved_step = int(metadata["step"])
             self.seconds, self.smooth_loss = map(float, (metadata["seconds"], metadata["loss"]))
             self.parts = json.loads(metadata["parts"])
@@ -153,7 +165,11 @@ class Loop:
         tensors = gather_state(self.model, self.optimizer.optimizer)
         if self._leads:
             tensors |= {f"ema/{k}": v for k, v in self.ema.module.state_dict().items()}
+            tensors |= {f"best/{k}": v for k, v in self.best.items()}
             metadata = {
+                "best_step": str(self.best_step),
+                "best_score": str(self.best_score),
+                "best_figures": json.dumps(self.best_figures),
                 "step": str(self.step),
                 "seconds": str(self.seconds),
                 "loss": str(self.smooth_loss),
@@ -232,9 +248,18 @@ class Loop:
             assert isinstance(self.ema.module, nn.ModuleList)
             with torch.no_grad():
                 found = self.task.validate(*self.ema.module)
+            self._compare(found)
             figures = {f"val_{key}": value for key, value in found.items()}
         self.accelerator.wait_for_everyone()
         return figures
+
+    def _compare(self, figures: Mapping[str, float]) -> None:
+        """Keep the averaged weights if these figures are the best so far."""
+        score = self.task.score(self.step, figures) if self.task.score else None
+        if score is not None and score > self.best_score:
+            self.best_step, self.best_score = self.step, score
+            self.best_figures = dict(figures)
+            self.best = {k: v.detach().clone() for k, v in self.ema.module.state_dict().items()}
 
     def shares(self) -> dict[str, float]:
         """Share of the whole step time that each part of the task's work has taken."""
@@ -244,7 +269,8 @@ class Loop:
         """Train to the end of the run, or to its ``stop_after``.
 
         Returns:
-            The module with averaged weights; only in the main process are they averaged.
+            The module with averaged weights, those of the best validation where the task scores
+            them; only in the main process are they averaged.
 
         Raises:
             Interrupted: by Ctrl-C; it says at which step, and of which one the state is saved.
@@ -259,6 +285,8 @@ class Loop:
         except Interrupted as error:
             raise Interrupted(f"{error}; {self._kept()}") from error
         self.log.close()
+        if self.best:
+            self.ema.module.load_state_dict(self.best)
         assert isinstance(self.ema.module, nn.ModuleList)
         return self.ema.module[0]
 

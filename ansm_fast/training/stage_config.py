@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ansm_fast.training.fields import Positive, Share, Strict, Weight
+from ansm_fast.training.run_config import AugmentationConfig
 
 
 class DetectConfig(Strict):
@@ -26,6 +27,17 @@ class DetectConfig(Strict):
     )
     lr: Annotated[float, Field(gt=0)] = Field(
         default=2e-3, description="learning rate of this stage"
+    )
+    second_view: bool = Field(
+        default=True,
+        description="two views: train the body that sees the compressed image as well",
+    )
+    attacked_weight: Weight = Field(
+        default=0.5, description="two views: of the answer whether an image was attacked"
+    )
+    harmless: AugmentationConfig = Field(
+        default=AugmentationConfig(noise_share=0.0),
+        description="two views: what happens to images that are shown unattacked, and is no attack",
     )
 
 
@@ -71,6 +83,14 @@ class MgRConfig(Strict):
     own_mask_share_orig: Share = Field(
         default=0.8,
         description="share of the localizer's own mask in the target of original images",
+    )
+    detected_share: Share = Field(
+        default=1.0,
+        description="two views: share of the detected mask, the rest of the truth, in the target "
+        "of attacked images",
+    )
+    strength_weight: Weight = Field(
+        default=0.1, description="two views: of the mean size of the perturbation, over `eps_d`"
     )
     auxiliary_weight: Weight = Field(
         default=1.0, description="of the auxiliary head's loss; also in FFA"

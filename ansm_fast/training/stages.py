@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -75,6 +77,47 @@ def refinement(mgr: MgRConfig, logits: Tensor, own_mask: Tensor, mask: Tensor) -
     return torch.where(forged, losses, mgr.pristine_weight * losses).mean()
 
 
+class FrozenLocalizer:
+    """Gives logits as float32, in eval mode and in the run's precision."""
+
+    def __init__(self, module: nn.Module, precision: str) -> None:
+        self.module, self.precision = module, precision
+        self._has_localized = False
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Logits of an image.
+
+        Raises:
+            LocalizerError: what the localizer gives for the first images is of a wrong kind.
+        """
+        with network_autocast(self.precision, image.device), evaluating(self.module):
+            logits = self.module(image)
+            if not self._has_localized:
+                self._has_localized = True
+                check_logits(logits, image, self.module)
+        return logits.float()
+
+
+def align_taps(
+    names: Sequence[str], defended: list[Tensor], original: list[Tensor], alpha: float
+) -> Tensor:
+    """Compute the alignment of FFA, mean over channels and sum over pixels: the paper's 1/N is left
+    to ``ffa.weight``.
+
+    Raises:
+        LocalizerError: a tap gives another shape for the defended images than for the original.
+    """
+    for name, one, other in zip(names, defended, original, strict=True):
+        if one.shape != other.shape:
+            raise LocalizerError(
+                f"the tap {name} gives {tuple(one.shape)} for the defended images and "
+                f"{tuple(other.shape)} for the original ones; tap a submodule whose output "
+                "depends on the image's size alone"
+            )
+    alignment = FeatureAlignment(alpha=alpha, reduction="channelmean")
+    return alignment([tap.float() for tap in defended], [tap.float() for tap in original])
+
+
 class TwoStageLoss:
     """Losses of one step: detection under noise, then FFA, then MgR with the auxiliary head.
 
@@ -108,22 +151,8 @@ class TwoStageLoss:
         taps: tuple[str, ...],
     ) -> None:
         self.run, self.ansm, self.head = run, ansm, head
-        self.localizer, self.taps = localizer, taps
-        self._has_localized = False
-        self.online = OnlineAttacks(run, self.localize, self.defend, ansm)
-
-    def localize(self, image: Tensor) -> Tensor:
-        """Logits of an image in the run's precision, as float32.
-
-        Raises:
-            LocalizerError: what the localizer gives for the first images is of a wrong kind.
-        """
-        with network_autocast(self.run.precision, image.device), evaluating(self.localizer):
-            logits = self.localizer(image)
-            if not self._has_localized:
-                self._has_localized = True
-                check_logits(logits, image, self.localizer)
-        return logits.float()
+        self.localizer, self.taps = FrozenLocalizer(localizer, run.precision), taps
+        self.online = OnlineAttacks(run, self.localizer, self.defend, ansm)
 
     def defend(self, image: Tensor) -> Tensor:
         return self._defended(image)[0]
@@ -145,18 +174,6 @@ class TwoStageLoss:
         size = (image.shape[2], image.shape[3])
         perturbation = self.ansm.perturbation(features.float(), size)
         return clamp_project(image, perturbation, self.ansm.eps_d), perturbation, features
-
-    def _align(self, defended: list[Tensor], original: list[Tensor]) -> Tensor:
-        for name, one, other in zip(self.taps, defended, original, strict=True):
-            if one.shape != other.shape:
-                raise LocalizerError(
-                    f"the tap {name} gives {tuple(one.shape)} for the defended images and "
-                    f"{tuple(other.shape)} for the original ones; tap a submodule whose output "
-                    "depends on the image's size alone"
-                )
-        # Mean over channels, sum over pixels: the paper's 1/N is left to `ffa.weight`.
-        alignment = FeatureAlignment(alpha=self.run.ffa.alpha, reduction="channelmean")
-        return alignment([tap.float() for tap in defended], [tap.float() for tap in original])
 
     def _detect(self, seen: Tensor, mask: Tensor) -> Losses:
         guess = self._guess(self._features(seen), (mask.shape[2], mask.shape[3]))
@@ -189,8 +206,8 @@ class TwoStageLoss:
         logits, compression = self.ansm.gate_and_compression(self._features(seen).float(), size)
         with torch.no_grad():
             compressed = clamp_project(seen, compression, self.ansm.eps_d)
-            gain = bce_dice_loss(self.localize(seen), mask, reduction="none")
-            gain = gain - bce_dice_loss(self.localize(compressed), mask, reduction="none")
+            gain = bce_dice_loss(self.localizer(seen), mask, reduction="none")
+            gain = gain - bce_dice_loss(self.localizer(compressed), mask, reduction="none")
             wanted = (gain > 0).float()[:, None, None, None].expand_as(logits)
         error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         chosen = (logits.detach() > 0) == (wanted > 0)
@@ -210,7 +227,9 @@ class TwoStageLoss:
         if weight_ffa > 0 or not in_ffa:
             logits, own_mask, seen, wanted = self._localized(defended, original)
             if weight_ffa > 0:
-                losses["ffa"] = self._align([tap[: len(original)] for tap in seen], wanted)
+                losses["ffa"] = align_taps(
+                    self.taps, [tap[: len(original)] for tap in seen], wanted, ffa.alpha
+                )
                 terms.append(weight_ffa * losses["ffa"])
             if not in_ffa:
                 losses["mgr"] = refinement(mgr, logits, own_mask, mask)
@@ -225,9 +244,9 @@ class TwoStageLoss:
         self, defended: Tensor, original: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Logits of the defended images, own mask of the original ones, tapped features of both."""
-        with FeatureTaps(self.localizer, self.taps) as taps:
+        with FeatureTaps(self.localizer.module, self.taps) as taps:
             with torch.no_grad():
-                own_mask = torch.sigmoid(self.localize(original))
+                own_mask = torch.sigmoid(self.localizer(original))
                 wanted = list(taps.features)
-            logits = self.localize(defended)
+            logits = self.localizer(defended)
             return logits, own_mask, list(taps.features), wanted

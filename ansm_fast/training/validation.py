@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ansm_fast.attacks import Attack, CountedLocalizer
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
-from ansm_fast.models import ANSM
+from ansm_fast.models import ANSM_TYPES, TwoViewANSM
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
@@ -129,14 +129,28 @@ class ANSMValidation:
                     self.sets[name] = attacked_images(config, localizer, self.data, self.device)
                 progress.advance()
 
-    def __call__(self, module: nn.Module, head: nn.Module) -> dict[str, float]:
-        assert isinstance(module, ANSM)
+    def __call__(self, module: nn.Module, head: nn.Module | None = None) -> dict[str, float]:
+        """Return F1 and false alarms of the localizer behind the ANSM ("clean_f1"), and of what the
+        ANSM itself finds ("clean_detected_f1"; through ``head``, "clean_auxiliary_f1"); of two
+        views also the AUC of the answer whether an image was attacked ("pgd_hide_attacked_auc").
+        """
+        assert isinstance(module, ANSM_TYPES)
+        name_of_guess = "detected" if isinstance(module, TwoViewANSM) else "auxiliary"
+        scores: dict[str, list[float]] = {}
 
         def protected(image: Tensor) -> Tensor:
             return self.localizer(module.defend(image))
 
         def guess(image: Tensor) -> Tensor:
-            return head(module.features(image), (image.shape[2], image.shape[3]))
+            size = (image.shape[2], image.shape[3])
+            if isinstance(module, TwoViewANSM):
+                found = module.look(image)
+                scores.setdefault(name, []).extend(
+                    torch.sigmoid(found.attacked).mean((1, 2, 3)).tolist()
+                )
+                return module.mask_logits(found, size)
+            assert head is not None
+            return head(module.features(image), size)
 
         made = {
             name: attacked_images(config, protected, self.data, self.device)
@@ -147,5 +161,33 @@ class ANSMValidation:
             found = mask_figures(protected, images, self.data.masks, self.device)
             figures |= {f"{name}_{key}": value for key, value in found.items()}
             found = mask_figures(guess, images, self.data.masks, self.device)
-            figures[f"{name}_auxiliary_f1"] = found["f1"]
+            figures[f"{name}_{name_of_guess}_f1"] = found["f1"]
+        for name, values in scores.items():
+            if name != "clean":
+                figures[f"{name}_attacked_auc"] = rank_auc(values, scores["clean"])
+        if scores:
+            # What one in a hundred unattacked images exceeds.
+            figures["attack_threshold"] = float(np.quantile(scores["clean"], 0.99))
         return figures
+
+
+def rank_auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Probability that a positive score exceeds a negative one; ties count half."""
+    above = np.subtract.outer(np.asarray(positive), np.asarray(negative))
+    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+
+
+def restored_score(figures: Mapping[str, float]) -> float:
+    """How good a defence is by the figures of ``ANSMValidation``: half of it is F1 on unattacked
+    images, half the mean of F1 and the worst F1 under attack; what is marked on pristine images,
+    in the worst case, is subtracted."""
+    attacked = [
+        value
+        for key, value in figures.items()
+        if key.endswith("_f1")
+        and not key.endswith(("_detected_f1", "_auxiliary_f1"))
+        and key != "clean_f1"
+    ]
+    alarms = [value for key, value in figures.items() if key.endswith("_false_alarm")]
+    under_attack = (float(np.mean(attacked)) + min(attacked)) / 2 if attacked else 0.0
+    return (figures["clean_f1"] + under_attack) / 2 - max(alarms, default=0.0)

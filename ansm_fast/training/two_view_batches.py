@@ -1,0 +1,95 @@
+"""Batches of a two-view ANSM's training: what it looks at, and whether that was attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
+from ansm_fast.training.attack_cache import AttackCache
+from ansm_fast.training.augmentation import augmented_crop
+from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
+from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.online import spread
+from ansm_fast.training.sampling import AttackSampler
+from ansm_fast.training.transplant import transplant
+from ansm_fast.training.two_view_loss import ATTACKED, UNATTACKED, UNDECIDED
+
+# Attacks that ask nothing of the localizer: a camera's noise looks like them.
+_HARMLESS_ATTACKS = ("noise",)
+
+
+class TwoViewBatches:
+    """Crops of the attack cache and of its originals; they depend on (seed, step) alone.
+
+    Args:
+        renew: called with the step before its batch is made; see ``Renewal``.
+    """
+
+    def __init__(
+        self,
+        run: ANSMRun,
+        training_set: MemorySet,
+        cache: AttackCache,
+        renew: Callable[[int], None],
+    ) -> None:
+        self.run, self.set, self.cache, self.renew = run, training_set, cache, renew
+        self.forged = np.any(training_set.masks, axis=(1, 2))[cache.indices]
+        self.sampler = AttackSampler(
+            run.seed, cache.eps, self.forged, run.pristine_share, run.curriculum, run.steps
+        )
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """Detection: what is seen, mask, whether it was attacked. Else attacked and original
+        images, mask, wrong mask (another image's), numbers for random starts, and which images are
+        attacked online."""
+        self.renew(step)
+        if step < self.run.detect.steps:
+            return self._to_detect(step)
+        size = self.run.batch_size
+        attacked, original, mask, _ = self._images(step, size, self.run.crop)
+        return (
+            to_tensor(attacked),
+            to_tensor(original),
+            mask_to_tensor(mask),
+            mask_to_tensor(np.roll(mask, 1, axis=0)),
+            torch.arange(step * size, (step + 1) * size),
+            torch.from_numpy(spread(self.run.online.share, size)),
+        )
+
+    def _images(
+        self, step: int, size: int, crop: int
+    ) -> tuple[Image, Image, NDArray[np.bool_], NDArray[np.int64]]:
+        chosen = self.sampler(step, size)
+        rng = step_rng(self.run.seed, step)
+        rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
+        originals = self.cache.indices[chosen]
+        attacked = self.cache.attacked[chosen][:, rows, columns]
+        original = self.set.images[originals][:, rows, columns]
+        mask = self.set.masks[originals][:, rows, columns]
+        if self.run.mirror:
+            attacked, original, mask = flip(rng, attacked, original, mask)
+        attacked = transplant(rng, attacked, original, self.run.transplant_share)
+        return attacked, original, mask, chosen
+
+    def _to_detect(self, step: int) -> tuple[Tensor, ...]:
+        detect = self.run.detect
+        attacked, original, mask, chosen = self._images(step, detect.batch_size, detect.crop)
+        rng = step_rng(self.run.seed, step, purpose=3)
+        unattacked = rng.random(len(original)) < detect.original_share
+        seen, mask = np.array(attacked), np.array(mask)
+        answers = np.full(len(seen), ATTACKED, np.float32)
+        answers[np.isin(self.cache.names[chosen], _HARMLESS_ATTACKS)] = UNDECIDED
+        # Less than a level and a half is nothing to be sure of.
+        answers[self.cache.eps[chosen] < 1.5] = UNDECIDED
+        for index in np.flatnonzero(unattacked):
+            seen[index], mask[index] = augmented_crop(
+                rng, original[index], mask[index], seen.shape[1], detect.harmless
+            )
+            answers[index] = UNATTACKED
+        return to_tensor(seen), mask_to_tensor(mask), torch.from_numpy(answers)
