@@ -16,7 +16,7 @@ from ansm_fast.evaluation.differentiable import TensorFunction, gaussian_blur, s
 from ansm_fast.images.photograph import Image, Photograph
 from ansm_fast.inference import Engine
 from ansm_fast.inference.optimize import for_inference
-from ansm_fast.models import ANSM
+from ansm_fast.models import BaseANSM
 from ansm_fast.models.checkpoint import fingerprint
 
 JPEG_QUALITY = 75
@@ -133,13 +133,13 @@ def total_variation(image: Image) -> Image:
     return np.clip(np.rint(smoothed * 255), 0, 255).astype(np.uint8)
 
 
-def ansm_identity(ansm: ANSM) -> str:
+def ansm_identity(ansm: BaseANSM) -> str:
     """Return the fingerprint of configuration and weights, made if the ANSM never was in a file."""
     mark = ansm.fingerprint
     return mark or fingerprint("ansm", {"eps_d": ansm.eps_d}, ansm.state_dict())
 
 
-def ansm_defence(ansm: ANSM, name: str = "ansm", device: torch.device | str = "cpu") -> Defence:
+def ansm_defence(ansm: BaseANSM, name: str = "ansm", device: torch.device | str = "cpu") -> Defence:
     """Make a defence of an ANSM, as ``ansm-fast defend`` runs it; attacks go through it end to
     end."""
     engine = Engine(ansm, device=device)
@@ -168,7 +168,7 @@ _PLAIN = {
 
 
 def make_defence(
-    name: str, ansm: ANSM | None = None, device: torch.device | str = "cpu"
+    name: str, ansm: BaseANSM | None = None, device: torch.device | str = "cpu"
 ) -> Defence:
     """Make a defence by name; "ansm" needs one, and runs on ``device``.
 
@@ -188,7 +188,7 @@ def make_defence(
 
 def make_defences(
     names: Sequence[str],
-    ansm: ANSM | Mapping[str, ANSM] | None = None,
+    ansm: BaseANSM | Mapping[str, BaseANSM] | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Defence]:
     """Make defences by name, in order; "ansm" stands for every ANSM.

@@ -13,7 +13,7 @@ from ansm_fast.attacks.checks import check_logits
 from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.tiling import tiles
-from ansm_fast.models import ANSM
+from ansm_fast.models import BaseANSM
 from ansm_fast.ops import clamp_project, image_pack, image_unpack
 
 MASK_HALO = 128
@@ -69,13 +69,13 @@ class Engine:
 
     def __init__(
         self,
-        ansm: ANSM,
+        ansm: BaseANSM,
         localizer: nn.Module | None = None,
         *,
         device: str | torch.device = "cpu",
         tile: int = 1536,
     ) -> None:
-        if not isinstance(ansm, ANSM):
+        if not isinstance(ansm, BaseANSM):
             raise TypeError(f"ansm must be an ANSM, got {type(ansm).__name__}; see load_ansm")
         if tile <= 0 or tile % ansm.stride:
             raise ValueError(f"tile must be a positive multiple of {ansm.stride}, got {tile}")

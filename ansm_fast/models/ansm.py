@@ -8,18 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ansm_fast.models.base import BaseANSM
 from ansm_fast.models.bounds import LARGEST_WIDTH, check_blur, check_sizes
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.models.unet import (
     BODY_CHANNELS,
     NoiseResidualFrontEnd,
     UNet,
-    check_image,
     conv_block,
     mean_about,
     pad_to_stride,
 )
-from ansm_fast.ops import clamp_project
 from ansm_fast.ops.checks import check_number
 
 VARIANTS: dict[str, tuple[int, int, int, int]] = {
@@ -73,7 +72,7 @@ class ANSMConfig:
         check_blur("jpeg_blur", self.jpeg_blur)
 
 
-class ANSM(nn.Module):
+class ANSM(BaseANSM):
     """Residual U-shaped network; fully convolutional, so any height and width will do.
 
     ``forward`` gives the perturbation ``eps_d * tanh(head(body(image)))`` and ``defend`` the
@@ -87,17 +86,8 @@ class ANSM(nn.Module):
     meets a flat part. In eval mode it is the true one. An untrained module compresses, a known
     defence; what it learns first is where there is nothing to defend against.
 
-    Attributes:
-        stride: tiles of an image must start at multiples of it to equal the whole.
-        receptive_field: radius in pixels beyond which the input does not matter.
-        fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
-        trained_for: fingerprint of the localizer that it was trained for, set when loaded from a
-            file; "" if unknown. Behind another localizer an ANSM may do harm.
-        attack_threshold: ``attack_score`` from which an image is called attacked; what its training
-            measured, when loaded from a file that tells it, otherwise 0.5.
+    Attributes as of ``BaseANSM``.
     """
-
-    stride = UNet.stride
 
     def __init__(self, config: ANSMConfig | None = None) -> None:
         super().__init__()
@@ -107,9 +97,6 @@ class ANSM(nn.Module):
                 'ANSM(ANSMConfig(variant="tiny"))'
             )
         self.config = config or ANSMConfig()
-        self.fingerprint = ""
-        self.trained_for = ""
-        self.attack_threshold = 0.5
         self.front_end = NoiseResidualFrontEnd()
         self.body = UNet(VARIANTS[self.config.variant])
         detail, quality = self.config.detail, self.config.jpeg_quality
@@ -133,8 +120,12 @@ class ANSM(nn.Module):
         return 112 + (2 * (_GATE_RADIUS + 1) if self.config.jpeg_quality else 0)
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self.head.weight.dtype
+
+    @property
     def has_attack_score(self) -> bool:
-        """Whether this ANSM can tell that an image was attacked: one with a gate can."""
+        """Whether it has a gate."""
         return self.jpeg is not None
 
     def features(self, image: Tensor) -> Tensor:
@@ -185,33 +176,6 @@ class ANSM(nn.Module):
             )
         return self._attacked(self.head(self.detail(features)), size)
 
-    def attack_score(self, image: Tensor) -> Tensor:
-        """Return (B,), the mean of ``attacked_map``: near 0 if an image was left alone, near 1 if
-        it was attacked.
-
-        Args:
-            image: as of ``forward``.
-
-        Raises:
-            As ``forward`` and ``attacked_map``.
-        """
-        check_image(image, self)
-        if image.shape[0] == 0:
-            return image.new_zeros(0)
-        seen = image.to(self.head.weight.dtype)
-        size = (image.shape[2], image.shape[3])
-        return self.attacked_map(self.features(seen), size).mean((1, 2, 3))
-
-    def perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What ``forward`` gives and the ``attacked_map`` beside it, None if there is none, in one
-        pass; arguments and errors as of ``forward``."""
-        check_image(image, self)
-        size = (image.shape[2], image.shape[3])
-        features = self.features(image.to(self.head.weight.dtype))
-        found = self.head(self.detail(features))
-        perturbation = self._full_size(self._delta(found, features), size)
-        return perturbation, self._attacked(found, size) if self.has_attack_score else None
-
     def _attacked(self, found: Tensor, size: tuple[int, int]) -> Tensor:
         gate = torch.sigmoid(self._gate_logits(found))
         return gate[..., : -(-size[0] // 2), : -(-size[1] // 2)]
@@ -235,36 +199,3 @@ class ANSM(nn.Module):
 
     def _full_size(self, delta: Tensor, size: tuple[int, int]) -> Tensor:
         return F.pixel_shuffle(delta, 2)[..., : size[0], : size[1]] * self.eps_d
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].
-
-        Args:
-            image: (B, 3, H, W) floating, RGB in [0, 1]. One of another dtype than the weights' is
-                converted.
-
-        Raises:
-            ValueError: wrong shape, or values outside [0, 1] by more than a few ulps, or NaN. Their
-            range is looked at on a CPU always, elsewhere in the first image of this module alone,
-            since every look waits for the device; never while a graph is compiled or captured.
-            TypeError: no floating-point tensor.
-        """
-        check_image(image, self)
-        if image.shape[0] == 0:
-            return torch.zeros_like(image)
-        seen = image.to(self.head.weight.dtype)
-        return self.perturbation(self.features(seen), (image.shape[2], image.shape[3]))
-
-    def defend(self, image: Tensor) -> Tensor:
-        """Return ``clamp(image + project(self(image), eps_d), 0, 1)``, shaped and typed as
-        ``image``.
-
-        Raises:
-            As ``forward``: what is outside [0, 1] is an error where it can be seen, and clamped
-            where it cannot. Images of different sizes are defended one by one, or in a folder by
-            ``inference.Engine``.
-        """
-        perturbation = self(image)
-        if image.dtype != self.head.weight.dtype:
-            perturbation = perturbation.to(image.dtype)
-        return clamp_project(image, perturbation, self.eps_d)

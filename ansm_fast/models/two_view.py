@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from ansm_fast.models.base import BaseANSM
 from ansm_fast.models.bounds import check_blur, check_sizes
 from ansm_fast.models.detector import TwoViewDetector, Views
-from ansm_fast.models.unet import UNet, check_image, pad_to_stride
+from ansm_fast.models.unet import pad_to_stride
 from ansm_fast.models.writer import MaskWriter
-from ansm_fast.ops import clamp_project
 from ansm_fast.ops.checks import check_number
 
 
@@ -69,7 +69,7 @@ class TwoViewConfig:
             raise TypeError(f"attacked_map must be a bool, got {self.attacked_map!r}")
 
 
-class TwoViewANSM(nn.Module):
+class TwoViewANSM(BaseANSM):
     """Detects a forgery and an attack, and writes the forgery into what was attacked.
 
     With x the image, m(x) the mask that the detector finds on x and on what JPEG leaves of it,
@@ -78,17 +78,8 @@ class TwoViewANSM(nn.Module):
         perturbation = eps_d * a(x) * w(x, m(x), jpeg(x) - x)
         defend(x) = clamp(x + perturbation, 0, 1)
 
-    Fully convolutional, any height and width.
-
-    Attributes:
-        stride: tiles of an image must start at multiples of it to equal the whole.
-        receptive_field: radius in pixels beyond which the input does not matter.
-        fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
-        trained_for: fingerprint of the localizer that it was trained for, set when loaded from a
-            file; "" if unknown. Behind another localizer an ANSM may do harm.
+    Attributes as of ``BaseANSM``.
     """
-
-    stride = UNet.stride
 
     def __init__(self, config: TwoViewConfig | None = None) -> None:
         super().__init__()
@@ -98,8 +89,6 @@ class TwoViewANSM(nn.Module):
                 'TwoViewANSM(TwoViewConfig(variant="base"))'
             )
         self.config = config or TwoViewConfig()
-        self.fingerprint = ""
-        self.trained_for = ""
         size = SIZES[self.config.variant]
         quality = self.config.jpeg_quality
         self.detector = TwoViewDetector(size.body, size.fusion, quality, self.config.jpeg_blur)
@@ -113,58 +102,49 @@ class TwoViewANSM(nn.Module):
     def receptive_field(self) -> int:
         return self.detector.receptive_field + self.writer.receptive_field
 
-    def look(self, image: Tensor) -> Views:
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.writer.head.weight.dtype
+
+    @property
+    def has_attack_score(self) -> bool:
+        return True
+
+    def features(self, image: Tensor) -> Views:
         """Run the detector on an image of any size; see ``Views``."""
         return self.detector(pad_to_stride(image, self.stride))
 
-    def write(self, found: Views, size: tuple[int, int], attacked: Tensor | None = None) -> Tensor:
-        """Perturbation (B, 3, *size) in [-eps_d, eps_d] of what ``look`` found.
+    def perturbation(
+        self, features: Views, size: tuple[int, int], attacked: Tensor | None = None
+    ) -> Tensor:
+        """Perturbation (B, 3, *size) in [-eps_d, eps_d] of what ``features`` found.
 
         Args:
             attacked: takes the place of the map, (B, 1, H', W') or (B, 1, 1, 1).
         """
-        change = None if found.change is None else found.change / self.eps_d
-        delta = self.writer(found.pixels, torch.sigmoid(found.mask), change)
+        change = None if features.change is None else features.change / self.eps_d
+        delta = self.writer(features.pixels, torch.sigmoid(features.mask), change)
         if attacked is None:
-            attacked = self.applied_map(found)
+            attacked = self.applied_map(features)
         delta = F.pixel_shuffle(attacked * delta, 2)
         return delta[..., : size[0], : size[1]] * self.eps_d
 
-    def applied_map(self, found: Views) -> Tensor:
+    def applied_map(self, features: Views) -> Tensor:
         """What the perturbation is multiplied by: (B, 1, H', W') in [0, 1]."""
         if not self.config.attacked_map:
-            return torch.ones_like(found.attacked)
-        probability = torch.sigmoid(found.attacked)
+            return torch.ones_like(features.attacked)
+        probability = torch.sigmoid(features.attacked)
         return (_OPEN_GAIN * probability - _SHUT).clamp(0, 1)
 
-    def mask_logits(self, found: Views, size: tuple[int, int]) -> Tensor:
+    def detected(self, features: Views, size: tuple[int, int]) -> Tensor:
         """Logits of the mask that the detector found, (B, 1, *size)."""
-        logits = F.interpolate(found.mask, scale_factor=2.0, mode="bilinear", align_corners=False)
+        logits = F.interpolate(
+            features.mask, scale_factor=2.0, mode="bilinear", align_corners=False
+        )
         return logits[..., : size[0], : size[1]]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].
-
-        Args:
-            image: (B, 3, H, W) floating, RGB in [0, 1]. One of another dtype than the weights' is
-                converted.
-
-        Raises:
-            ValueError: wrong shape, or values outside [0, 1] by more than a few ulps, or NaN. Their
-            range is looked at on a CPU always, elsewhere in the first image of this module alone,
-            since every look waits for the device; never while a graph is compiled or captured.
-            TypeError: no floating-point tensor.
-        """
-        check_image(image, self)
-        if image.shape[0] == 0:
-            return torch.zeros_like(image)
-        seen = image.to(self.writer.head.weight.dtype)
-        return self.write(self.look(seen), (image.shape[2], image.shape[3]))
-
-    def defend(self, image: Tensor) -> Tensor:
-        """Return ``clamp(image + project(self(image), eps_d), 0, 1)``, shaped and typed as
-        ``image``; errors as ``forward``."""
-        perturbation = self(image)
-        if image.dtype != perturbation.dtype:
-            perturbation = perturbation.to(image.dtype)
-        return clamp_project(image, perturbation, self.eps_d)
+    def attacked_map(self, features: Views, size: tuple[int, int]) -> Tensor:
+        """How sure the ANSM is that the image was attacked, (B, 1, ceil(H / 2), ceil(W / 2)) in
+        [0, 1], from what ``features`` gave of an image of ``size``."""
+        probability = torch.sigmoid(features.attacked)
+        return probability[..., : -(-size[0] // 2), : -(-size[1] // 2)]

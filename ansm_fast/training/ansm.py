@@ -19,8 +19,8 @@ from ansm_fast.localizers import BuiltinLocalizer, load_localizer
 from ansm_fast.localizers.tap_candidates import candidate_taps
 from ansm_fast.models import (
     ANSM,
-    ANSM_TYPES,
     ANSMConfig,
+    BaseANSM,
     TwoViewANSM,
     ansm_path,
     load_ansm,
@@ -324,7 +324,7 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     task = make(run, localizer, taps, training_set, cache, validation, out, accelerator)
     loop = Loop(run, task, out, accelerator)
     trained = loop.run()
-    assert isinstance(trained, ANSM_TYPES)
+    assert isinstance(trained, BaseANSM)
     path = out / "ansm.safetensors"
     provenance: dict[str, object] = {
         "config": run.settings(),

@@ -64,7 +64,7 @@ class TwoViewLoss:
 
     def _look(self, image: Tensor) -> Views:
         with network_autocast(self.run.precision, image.device):
-            found = self.ansm.look(image)
+            found = self.ansm.features(image)
         change = None if found.change is None else found.change.float()
         return Views(found.mask.float(), found.attacked.float(), found.pixels.float(), change)
 
@@ -72,7 +72,7 @@ class TwoViewLoss:
         if not self.run.detect.second_view:
             self.ansm.detector.hold_second_view()
         found = self._look(seen)
-        logits = self.ansm.mask_logits(found, (mask.shape[2], mask.shape[3]))
+        logits = self.ansm.detected(found, (mask.shape[2], mask.shape[3]))
         masks = bce_dice_loss(logits, mask)
         answers = attacked_loss(found.attacked, attacked)
         loss = masks + self.run.detect.attacked_weight * answers
@@ -100,8 +100,8 @@ class TwoViewLoss:
             found = self._look(both)
             applied = self.ansm.applied_map(found)
             applied[:count] = 1
-            detected = torch.sigmoid(self.ansm.mask_logits(found, size)[:count])
-        perturbation = self.ansm.write(found, size, applied)
+            detected = torch.sigmoid(self.ansm.detected(found, size)[:count])
+        perturbation = self.ansm.perturbation(found, size, applied)
         defended = clamp_project(both, perturbation, self.ansm.eps_d)
         strength = perturbation[:count].abs().mean() / self.ansm.eps_d
         saturated = (perturbation[:count].detach().abs() > 0.98 * self.ansm.eps_d).float().mean()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ansm_fast.attacks import Attack, CountedLocalizer
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
-from ansm_fast.models import ANSM_TYPES, TwoViewANSM
+from ansm_fast.models import BaseANSM, TwoViewANSM
 from ansm_fast.progress import Progress
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
@@ -134,7 +134,7 @@ class ANSMValidation:
         ANSM itself finds ("clean_detected_f1"; through ``head``, "clean_auxiliary_f1"); of two
         views also the AUC of the answer whether an image was attacked ("pgd_hide_attacked_auc").
         """
-        assert isinstance(module, ANSM_TYPES)
+        assert isinstance(module, BaseANSM)
         name_of_guess = "detected" if isinstance(module, TwoViewANSM) else "auxiliary"
         scores: dict[str, list[float]] = {}
 
@@ -144,11 +144,11 @@ class ANSMValidation:
         def guess(image: Tensor) -> Tensor:
             size = (image.shape[2], image.shape[3])
             if isinstance(module, TwoViewANSM):
-                found = module.look(image)
+                found = module.features(image)
                 scores.setdefault(name, []).extend(
-                    torch.sigmoid(found.attacked).mean((1, 2, 3)).tolist()
+                    module.attacked_map(found, size).mean((1, 2, 3)).tolist()
                 )
-                return module.mask_logits(found, size)
+                return module.detected(found, size)
             assert head is not None
             return head(module.features(image), size)
 
