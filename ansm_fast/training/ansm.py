@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,17 @@ def initial_path(initial: Path) -> Path:
     return ansm_path(None) if str(initial) == "bundled" else initial
 
 
+def _described(config: ANSMConfig | TwoViewConfig) -> str:
+    """In the words and units of a training configuration."""
+    fields = asdict(config) | {"eps_d": config.eps_d * 255}
+    architecture = "two_view" if isinstance(config, TwoViewConfig) else "single_view"
+    shown = (
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in fields.items()
+    )
+    return f"architecture {architecture}, {', '.join(shown)}"
+
+
 def begin_from(ansm: ANSM | TwoViewANSM, path: Path, localizer: str = "") -> None:
     """Go on from a trained ANSM.
 
@@ -108,7 +119,8 @@ def begin_from(ansm: ANSM | TwoViewANSM, path: Path, localizer: str = "") -> Non
         )
         if found != wanted:
             raise InputError(
-                f"initial: {path} has {initial.config}, the config says {ansm.config}; change one"
+                f"initial: {path} has {_described(initial.config)}, the config says "
+                f"{_described(ansm.config)}; change one"
             )
         ansm.detector.load_state_dict(initial.detector.state_dict())
         if initial.trained_for == localizer:
@@ -116,7 +128,8 @@ def begin_from(ansm: ANSM | TwoViewANSM, path: Path, localizer: str = "") -> Non
         return
     if initial.config != ansm.config:
         raise InputError(
-            f"initial: {path} has {initial.config}, the config says {ansm.config}; change one"
+            f"initial: {path} has {_described(initial.config)}, the config says "
+            f"{_described(ansm.config)}; change one"
         )
     ansm.load_state_dict(initial.state_dict())
 

@@ -109,7 +109,7 @@ def test_adaptive_attack_goes_through_the_ansm_and_leaves_its_statistics(workspa
     _, path, values = workspace
     online = {"share": 0.5, "attacks": [ADAPTIVE]}
     loss, (image, _, mask, wrong, ids, _) = make_loss(path, values | {"online": online})
-    loss.localizer.classifier.weight.mul_(50)  # four steps of training have made it timid
+    loss.localizer.module.classifier.weight.mul_(50)  # four steps of training have made it timid
     before = {key: value.clone() for key, value in loss.ansm.state_dict().items()}
     attacked = loss.online(3, image, mask, wrong, ids)
     for key, value in loss.ansm.state_dict().items():

@@ -10,7 +10,7 @@ from ansm_fast.errors import LocalizerError
 from ansm_fast.localizers import WrappedLocalizer
 from ansm_fast.models import ANSM
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss
+from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss, align_taps
 
 VALUES = {
     "kind": "ansm", "steps": 4, "data": {"train": "a", "validation": "b"}, "attack_cache": "p",
@@ -79,8 +79,7 @@ def test_a_victim_of_a_wrong_kind_ends_the_first_step(batch) -> None:
 
 
 def test_features_of_two_sizes_name_their_tap() -> None:
-    loss = two_stages(Network(), ("conv",))
     with pytest.raises(
         LocalizerError, match=r"the tap conv gives \(2, 4, 8, 8\) for .*\(2, 4, 4, 4"
     ):
-        loss._align([torch.rand(2, 4, 8, 8)], [torch.rand(2, 4, 4, 4)])
+        align_taps(("conv",), [torch.rand(2, 4, 8, 8)], [torch.rand(2, 4, 4, 4)], 0.0)
