@@ -28,6 +28,7 @@ class BaseANSM(nn.Module):
     """
 
     stride = UNet.stride
+    config: Any  # a dataclass, of each subclass its own
 
     def __init__(self) -> None:
         super().__init__()
