@@ -173,8 +173,8 @@ class ANSMRun(Run):
     )
     renew_every: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="two views: steps after which eight images of the attack cache are attacked "
-        "anew, one after the other; 0: never",
+        description="two views: steps after which eight images of the attack cache give way to the "
+        "next of the training set, one eight after the other; 0: never",
     )
     transplant_share: Share = Field(
         default=0.0, description="share of attacked images that get another image's noise instead"

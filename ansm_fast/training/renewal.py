@@ -21,13 +21,14 @@ from ansm_fast.training.attack_cache import (
     read_part,
     renewed_attack,
 )
-from ansm_fast.training.batches import MemorySet
+from ansm_fast.training.batches import MemorySet, epoch_indices
 from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.state import disk_errors
 
 
 class Renewal:
-    """Attacks eight images of the cache anew every ``run.renew_every`` steps.
+    """Replaces eight images of the cache by the next of the training set every ``run.renew_every``
+    steps.
 
     A fixed set of attacked images is learned by heart. Which images, by what attack and from which
     start depends on the seed and the step alone; what was made lies in ``folder``, so that a
@@ -75,11 +76,12 @@ class Renewal:
         if not self._is_made(path, generation):
             attack = renewed_attack(self.run, part, generation)
             note = {"generation": str(generation)}
-            indices = self.cache.indices[rows]
+            position = (generation * len(self.files) + part) * BATCH
+            indices = epoch_indices(self.run.attack_cache_seed, position, BATCH, len(self.set))
             attack_part(path, attack, indices, self.localizer, self.set, self.device, note)
         made, metadata = read_part(path)
         settings = json.loads(metadata["attack"])
-        self.cache.attacked[rows] = made["attacked"]
+        self.cache.attacked[rows], self.cache.indices[rows] = made["attacked"], made["indices"]
         self.cache.eps[rows] = 255 * settings["eps"]
         self.cache.attacks[rows] = attack_label(settings)
         self.cache.names[rows] = settings["name"]

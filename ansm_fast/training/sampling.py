@@ -28,7 +28,8 @@ class AttackSampler:
     bound come at random (those of the least noise while nothing is within it).
 
     Args:
-        eps: noise of each entry in grey levels. forged: whether its image holds a forgery.
+        eps: noise of each entry in grey levels. forged: whether its image holds a forgery. Both are
+            read at every step: what they tell may change.
         pristine_share: of the entries in a batch, exact over many batches; None: as cached.
         curriculum, steps: bound of the noise; see ``curriculum_eps``.
     """
@@ -43,14 +44,19 @@ class AttackSampler:
         steps: int,
     ) -> None:
         self.seed, self.eps, self.curriculum, self.steps = seed, eps, curriculum, steps
-        everything = np.arange(len(eps))
-        kinds = (np.flatnonzero(~forged), np.flatnonzero(forged))
-        self.pristine_share = pristine_share if all(map(len, kinds)) else None
-        self.groups = (everything,) if self.pristine_share is None else kinds
+        self.forged = forged
+        self.pristine_share = pristine_share
 
-    def _counts(self, step: int, size: int) -> list[tuple[int, int]]:
+    def _groups(self) -> tuple[Indices, ...]:
+        """Pristine and forged entries where a share of them is asked for and there are both."""
+        kinds = (np.flatnonzero(~self.forged), np.flatnonzero(self.forged))
+        if self.pristine_share is None or not all(map(len, kinds)):
+            return (np.arange(len(self.eps)),)
+        return kinds
+
+    def _counts(self, step: int, size: int, groups: int) -> list[tuple[int, int]]:
         """Position and number of the entries that the step takes of each group."""
-        if self.pristine_share is None:
+        if self.pristine_share is None or groups == 1:
             return [(step * size, size)]
         start, end = (math.floor(k * size * self.pristine_share + 1e-9) for k in (step, step + 1))
         return [(start, end - start), (step * size - start, size - (end - start))]
@@ -58,8 +64,9 @@ class AttackSampler:
     def __call__(self, step: int, size: int) -> Indices:
         bound = curriculum_eps(self.curriculum, step, self.steps, float(self.eps.max()))
         rng = step_rng(self.seed, step, purpose=4)
-        taken = []
-        for members, (position, count) in zip(self.groups, self._counts(step, size), strict=True):
+        taken, groups = [], self._groups()
+        counts = self._counts(step, size, len(groups))
+        for members, (position, count) in zip(groups, counts, strict=True):
             if math.isinf(bound):
                 taken.append(members[epoch_indices(self.seed, position, count, len(members))])
                 continue

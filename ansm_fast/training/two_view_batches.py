@@ -39,9 +39,9 @@ class TwoViewBatches:
         renew: Callable[[int], None],
     ) -> None:
         self.run, self.set, self.cache, self.renew = run, training_set, cache, renew
-        self.forged = np.any(training_set.masks, axis=(1, 2))[cache.indices]
+        self.forged = np.any(training_set.masks, axis=(1, 2))
         self.sampler = AttackSampler(
-            run.seed, cache.eps, self.forged, run.pristine_share, run.curriculum, run.steps
+            run.seed, cache.eps, self.forged[cache.indices], run.pristine_share, run.curriculum, run.steps
         )
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
@@ -49,6 +49,7 @@ class TwoViewBatches:
         images, mask, wrong mask (another image's), numbers for random starts, and which images are
         attacked online."""
         self.renew(step)
+        self.sampler.forged = self.forged[self.cache.indices]
         if step < self.run.detect.steps:
             return self._to_detect(step)
         size = self.run.batch_size
