@@ -41,7 +41,12 @@ class TwoViewBatches:
         self.run, self.set, self.cache, self.renew = run, training_set, cache, renew
         self.forged = np.any(training_set.masks, axis=(1, 2))
         self.sampler = AttackSampler(
-            run.seed, cache.eps, self.forged[cache.indices], run.pristine_share, run.curriculum, run.steps
+            run.seed,
+            cache.eps,
+            self.forged[cache.indices],
+            run.pristine_share,
+            run.curriculum,
+            run.steps,
         )
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
