@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,23 @@ if TYPE_CHECKING:
     from ansm_fast.training.config import ANSMRun
 
 
-def look(run: ANSMRun, output: Path) -> None:
-    """Look at the localizer that ``run`` trains for, print what was found, and write it to
-    ``output/inspection.json``.
+def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:
+    """Look at the localizer that ``run`` trains for, print what was found and how long it will
+    take, and write both to ``output/inspection.json``.
+
+    Args:
+        presets: the same training by the presets, whose times are told too.
 
     Raises:
         InputError: no ANSM can be trained for it, or the images are unusable.
     """
+    from ansm_fast.evaluation.catalogue import catalogue_entry
+    from ansm_fast.evaluation.verdict import ATTACKS, STEPS
     from ansm_fast.images.atomic import write_text
     from ansm_fast.images.tensors import to_tensor
     from ansm_fast.localizers import load_localizer
     from ansm_fast.training.batches import MemorySet
+    from ansm_fast.training.estimate import Estimator
     from ansm_fast.training.inspection import check_sides, inspect_localizer
     from ansm_fast.training.processes import chosen_device
 
@@ -40,7 +47,20 @@ def look(run: ANSMRun, output: Path) -> None:
         click.echo(f"  {line}")
     for line in found.warnings():
         click.echo(f"warning: {line}", err=True)
-    write_text(output / "inspection.json", json.dumps(found.document(), indent=2) + "\n")
+    estimator = Estimator(localizer, found, data, device)
+    entries = [catalogue_entry(name) for name in ATTACKS]
+    judged = [(one.attack, one.effort * STEPS) for one in entries if one.attack is not None]
+    runs = {f"--preset {name}": preset for name, preset in presets.items()}
+    if run not in runs.values():
+        runs = {"this run": run} | runs
+    times = {name: estimator(one, judged) for name, one in runs.items()}
+    click.echo("times here, from steps that were timed:")
+    for name, time in times.items():
+        click.echo(f"  {name}: {time.line()}")
+    document = found.document() | {
+        "seconds": {name: round(one.total, 1) for name, one in times.items()}
+    }
+    write_text(output / "inspection.json", json.dumps(document, indent=2) + "\n")
 
 
 def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ansm_fast.cli.failures import command_line
-from ansm_fast.cli.train_arguments import PRESETS, Arguments, document, parse
+from ansm_fast.cli.train_arguments import PRESETS, Arguments, document, parse, presets
 from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _run(arguments: Arguments) -> None:
             raise InputError(f"cannot write to {output}; give another folder to -o")
     if reports and not (output / STATE).exists():
         assert not isinstance(run, LocalizerRun)
-        look(run, output)
+        look(run, output, presets(arguments))
     _train(run, output, arguments)
     if reports:
         assert not isinstance(run, LocalizerRun)

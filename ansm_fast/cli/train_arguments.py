@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,18 @@ def parse(arguments: Arguments) -> tuple[LocalizerRun | ANSMRun, set[str]]:
         filled.add("attack_cache")
     name = arguments.config or f"{arguments.config_file().stem}.yaml"
     return parse_run(values, name, given), filled
+
+
+def presets(arguments: Arguments) -> dict[str, ANSMRun]:
+    """The presets, by name, for the same localizer, data and device."""
+    from ansm_fast.training.config import ANSMRun
+
+    found: dict[str, ANSMRun] = {}
+    for name in PRESETS:
+        run, _ = parse(replace(arguments, config=None, preset=name, overrides=()))
+        assert isinstance(run, ANSMRun)
+        found[name] = run
+    return found
 
 
 def document(run: LocalizerRun | ANSMRun, filled: set[str]) -> str:

@@ -86,7 +86,12 @@ def test_a_new_user_gets_a_verdict(photographs, run) -> None:
     assert document["verdict"]["word"] in ("works", "works in part", "does not work")
     assert document["command"].startswith("ansm-fast train ansm --localizer mine:make")
     assert document["verdict"]["advice"] in Path("run/verdict.md").read_text()
-    assert json.loads(Path("run/inspection.json").read_text())["taps"] == ["module.body"]
+    looked = json.loads(Path("run/inspection.json").read_text())
+    assert looked["taps"] == ["module.body"]
+    assert list(looked["seconds"]) == ["this run", *(f"--preset {name}" for name in PRESETS)]
+    assert 0 < looked["seconds"]["this run"] < looked["seconds"]["--preset quick"]
+    assert looked["seconds"]["--preset quick"] < looked["seconds"]["--preset standard"]
+    assert "  --preset thorough: about " in told
     assert Path("run/attack_cache/attack_cache.json").exists()
     # The same command says the same again, and looks at nothing.
     again = run(TRAIN)

@@ -14,17 +14,14 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 from ansm_fast.models.checkpoint import load_checkpoint
-from ansm_fast.training.ansm import (
-    ANSMBatches,
-    begin_from,
-    train_ansm,
-    transplant,
-    warm_start,
-)
+from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache, load_attack_cache
 from ansm_fast.training.batches import MemorySet, epoch_indices
 from ansm_fast.training.config import parse_run
+from ansm_fast.training.networks import begin_from, warm_start
+from ansm_fast.training.single_view_batches import ANSMBatches
 from ansm_fast.training.stages import AuxiliaryMaskHead
+from ansm_fast.training.transplant import transplant
 
 
 def test_chain_trains_saves_and_loads(workspace):

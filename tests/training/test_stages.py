@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import WrappedLocalizer, load_localizer
 from ansm_fast.models import ANSM
-from ansm_fast.training.ansm import find_taps, train_ansm, warm_start
+from ansm_fast.training.ansm import find_taps, train_ansm
 from ansm_fast.training.attack_config import CurriculumConfig
 from ansm_fast.training.config import parse_run
+from ansm_fast.training.networks import warm_start
 from ansm_fast.training.online import spread
 from ansm_fast.training.sampling import AttackSampler, curriculum_eps
 from ansm_fast.training.stages import AuxiliaryMaskHead, TwoStageLoss
@@ -220,8 +221,10 @@ def test_victim_of_another_kind():
         "photographs": "none", "attacks": [{"name": "pgd"}],
     }  # fmt: skip
     assert find_taps(parse_run(values, "test"), victim) == ()
-    with pytest.raises(InputError, match="names no submodules"):
-        find_taps(parse_run(values | {"ffa": {"steps": 1}}, "test"), victim)
+    aligned = parse_run(values | {"ffa": {"steps": 1}}, "test")
+    assert find_taps(aligned, victim) == ("module.0",)  # chosen: the only features
+    with pytest.raises(InputError, match="names no submodules to align, and none of them gives"):
+        find_taps(aligned, WrappedLocalizer(nn.Conv2d(3, 1, 1)))
     with pytest.raises(InputError, match=r"no submodules module\.9"):
         find_taps(parse_run(values | {"ffa": {"taps": ["module.9"]}}, "test"), victim)
     named = parse_run(values | {"ffa": {"steps": 1, "taps": ["module.0"]}}, "test")

@@ -1,0 +1,65 @@
+"""Batches of a single-view ANSM's training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ansm_fast.images.photograph import Image
+from ansm_fast.images.tensors import mask_to_tensor, to_tensor
+from ansm_fast.training.attack_cache import AttackCache
+from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
+from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.online import spread
+from ansm_fast.training.sampling import AttackSampler
+from ansm_fast.training.transplant import transplant
+
+
+class ANSMBatches:
+    """Crops of the attack cache and of its originals; they depend on (seed, step) alone."""
+
+    def __init__(self, run: ANSMRun, training_set: MemorySet, cache: AttackCache) -> None:
+        self.run, self.set, self.cache = run, training_set, cache
+        forged = np.any(training_set.masks, axis=(1, 2))[cache.indices]
+        self.sampler = AttackSampler(
+            run.seed, cache.eps, forged, run.pristine_share, run.curriculum, run.steps
+        )
+
+    def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, NDArray[np.bool_]]:
+        chosen = self.sampler(step, size)
+        rng = step_rng(self.run.seed, step)
+        rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
+        originals = self.cache.indices[chosen]
+        attacked = self.cache.attacked[chosen][:, rows, columns]
+        original = self.set.images[originals][:, rows, columns]
+        mask = self.set.masks[originals][:, rows, columns]
+        if self.run.mirror:
+            attacked, original, mask = flip(rng, attacked, original, mask)
+        attacked = transplant(rng, attacked, original, self.run.transplant_share)
+        return attacked, original, mask
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """Detection: what is seen, mask. Else attacked and original images, mask, wrong mask
+        (another image's), numbers for random starts, and which images are attacked online."""
+        detect, size = self.run.detect, self.run.batch_size
+        if step < detect.steps:
+            attacked, original, mask = self._images(step, detect.batch_size, detect.crop)
+            return to_tensor(
+                self._left_alone(step, attacked, original, detect.original_share)
+            ), mask_to_tensor(mask)
+        attacked, original, mask = self._images(step, size, self.run.crop)
+        attacked = self._left_alone(step, attacked, original, self.run.unattacked_share)
+        return (
+            to_tensor(attacked),
+            to_tensor(original),
+            mask_to_tensor(mask),
+            mask_to_tensor(np.roll(mask, 1, axis=0)),
+            torch.arange(step * size, (step + 1) * size),
+            torch.from_numpy(spread(self.run.online.share, size)),
+        )
+
+    def _left_alone(self, step: int, attacked: Image, original: Image, share: float) -> Image:
+        clean = step_rng(self.run.seed, step, purpose=3).random(len(original)) < share
+        return np.where(clean[:, None, None, None], original, attacked)
