@@ -15,6 +15,7 @@ from ansm_fast.attacks.base import ConfiguredAttack
 from ansm_fast.attacks.budget import NORMS, AttackResult, Norm, finish, radius
 from ansm_fast.attacks.checks import LocalizerFunction, check_image, check_mask, widened
 from ansm_fast.attacks.counted import CountedLocalizer
+from ansm_fast.attacks.gradient import KEEP, Keep
 from ansm_fast.attacks.objectives import OBJECTIVES, Objective
 from ansm_fast.attacks.randomness import uniform_start
 from ansm_fast.attacks.registry import attack_kind
@@ -45,6 +46,9 @@ class Attack(ConfiguredAttack):
         eot: evaluations whose gradient (or score) is averaged, for victims that answer at random.
         tile: of "universal", fitted before with ``universal_noise``; without it ``run`` fits one to
             the batch that it is given.
+        restarts: of "pgd": ascents from as many random starts, of which every image gets the one
+            that ends with the highest loss.
+        keep: of "pgd": "last", the end of an ascent, or "best", its iterate of the highest loss.
     """
 
     name: str
@@ -56,12 +60,15 @@ class Attack(ConfiguredAttack):
     seed: int = 0
     eot: int = 1
     tile: Tensor | None = field(default=None, compare=False, repr=False)
+    restarts: int = 1
+    keep: Keep = "last"
 
     def __post_init__(self) -> None:
         kind = attack_kind(self.name)
         for key, value, known in (
             ("objective", self.objective, OBJECTIVES),
             ("norm", self.norm, NORMS),
+            ("keep", self.keep, KEEP),
         ):
             if value not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {value!r}")
@@ -72,7 +79,8 @@ class Attack(ConfiguredAttack):
                 )
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must be in [0, 1], got {self.eps}; four grey levels are 4/255")
-        for key, count in (("steps", self.steps), ("eot", self.eot), ("seed", self.seed)):
+        counts = {key: getattr(self, key) for key in ("steps", "eot", "seed", "restarts")}
+        for key, count in counts.items():
             if not isinstance(count, numbers.Integral):
                 raise TypeError(f"{key} must be a whole number, got {count!r}")
             if count < 1 and key != "seed":
@@ -84,6 +92,11 @@ class Attack(ConfiguredAttack):
                 f"norm must be {' or '.join(map(repr, kind.norms))} for the attack {self.name!r}, "
                 f"got {self.norm!r}"
             )
+        if (self.restarts > 1 or self.keep != "last") and "keep" not in kind.options:
+            raise ValueError(
+                f"restarts must be 1 and keep 'last' for the attack {self.name!r}, got "
+                f"{self.restarts} and {self.keep!r}; 'pgd' knows more"
+            )
         if self.tile is not None and "tile" not in kind.options:
             raise ValueError(f"tile must be None for the attack {self.name!r}, which uses none")
 
@@ -91,10 +104,23 @@ class Attack(ConfiguredAttack):
     def step_size(self) -> float:
         return self.alpha if self.alpha is not None else max(self.eps / 4, self.eps / self.steps)
 
+    @property
+    def cost(self) -> float:
+        """Of one image in gradient steps, without those of ``eot``; see ``AttackKind.cost``."""
+        chosen = self.restarts > 1 or self.keep != "last"
+        return self.restarts * (attack_kind(self.name).cost(self.steps) + chosen / 3)
+
     def settings(self) -> dict[str, Any]:
-        """Return all attributes but the tile; ``alpha`` is the step size in use."""
+        """Return all attributes but the tile; ``alpha`` is the step size in use.
+
+        ``restarts`` and ``keep`` are left out at their defaults, so that a set that was made before
+        there were such can be completed.
+        """
         named = {item.name: getattr(self, item.name) for item in fields(self)}
         del named["tile"]
+        for key, default in (("restarts", 1), ("keep", "last")):
+            if named[key] == default:
+                del named[key]
         return named | {"alpha": self.step_size}
 
     @leaves_victim_as_found
@@ -150,6 +176,13 @@ class Attack(ConfiguredAttack):
             options["seeds"] = seeds
         if "start" in kind.options:
             options["start"] = uniform_start(image, bound, seeds, self.norm)
+        if "keep" in kind.options:
+            # The first start is that of an attack without restarts.
+            more = [
+                uniform_start(image, bound, [(*seed, turn) for seed in seeds], self.norm)
+                for turn in range(1, self.restarts)
+            ]
+            options |= {"start": [options["start"], *more], "keep": self.keep}
         return kind.function(localizer, image, mask, **options)
 
     def fit(

@@ -26,7 +26,8 @@ An attack by transfer is one of these on another localizer; an adaptive one is o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -37,8 +38,33 @@ from ansm_fast.attacks.query import prepare
 from ansm_fast.attacks.randomness import uniform_start
 from ansm_fast.attacks.victim import leaves_victim_as_found
 from ansm_fast.ops import momentum_step_, pgd_step_
+from ansm_fast.ops.checks import check_choice
 
-__all__ = ["Budget", "LocalizerFunction", "fgsm", "mifgsm", "pgd", "uniform_start"]
+__all__ = ["KEEP", "Budget", "Keep", "LocalizerFunction", "fgsm", "mifgsm", "pgd", "uniform_start"]
+
+Keep = Literal["last", "best"]
+KEEP: tuple[str, ...] = get_args(Keep)
+
+
+class _Best:
+    """Of every sample the image of the highest loss among those that were offered."""
+
+    def __init__(self) -> None:
+        self._image: Tensor | None = None
+        self._losses: Tensor | None = None
+
+    def offer(self, image: Tensor, losses: Tensor) -> None:
+        if self._image is None or self._losses is None:
+            self._image, self._losses = image.clone(), losses.clone()
+            return
+        better = losses > self._losses
+        self._losses = torch.where(better, losses, self._losses)
+        self._image = torch.where(better.view(-1, 1, 1, 1), image, self._image)
+
+    @property
+    def image(self) -> Tensor:
+        assert self._image is not None
+        return self._image
 
 
 @leaves_victim_as_found
@@ -74,21 +100,43 @@ def pgd(
     steps: int,
     objective: Objective = "untargeted",
     wrong_mask: Tensor | None = None,
-    start: Tensor | None = None,
+    start: Tensor | Sequence[Tensor] | None = None,
     norm: str = "linf",
     eot: int = 1,
+    keep: Keep = "last",
 ) -> Tensor:
-    """Ascend by projected gradients (arXiv 1706.06083); ``start=None``: from the image (BIM)."""
+    """Ascend by projected gradients (arXiv 1706.06083).
+
+    Args:
+        start: where to begin; None: at the image (BIM). Several are ascended from one after the
+            other, and every sample gets the result of the highest loss (restarts).
+        keep: "last", the end of an ascent, or "best", the iterate of the highest loss, its start
+            included: a step may overshoot, and the last one need not be the best.
+
+    The loss is the objective's own, before anything is rounded. Choosing costs one forward for each
+    start and the memory of one more image.
+    """
     victim, image, goal = prepare(
         localizer, image, mask, eps=eps, steps=steps, eot=eot, norm=norm, objective=objective,
         wrong_mask=wrong_mask,
     )  # fmt: skip
-    attacked = check_start(start, image)
-    for _ in range(steps):
-        gradient, _ = victim.gradient(attacked, goal.losses)
-        attacked = pgd_step_(attacked, gradient, image, alpha, eps, norm=norm)
+    check_choice("keep", keep, KEEP)
+    starts = list(start) if isinstance(start, Sequence) else [start]
+    if not starts:
+        raise ValueError("start must hold an image at least; None begins at the image itself")
+    attacked, best = image, _Best()
+    choose = keep == "best" or len(starts) > 1
+    for one in starts:
+        attacked = check_start(one, image)
+        for _ in range(steps):
+            gradient, losses = victim.gradient(attacked, goal.losses)
+            if keep == "best":
+                best.offer(attacked, losses)
+            attacked = pgd_step_(attacked, gradient, image, alpha, eps, norm=norm)
+        if choose:
+            best.offer(attacked, victim.scores(attacked, goal.losses))
     victim.finish()
-    return attacked
+    return best.image if choose else attacked
 
 
 @leaves_victim_as_found

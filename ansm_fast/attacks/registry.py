@@ -43,9 +43,9 @@ class AttackKind:
         function: takes localizer, image, mask and its ``options`` as keywords; gives the attacked
             image, unrounded.
         options: of "steps", "alpha" (a distance, which the norm scales), "learning_rate" (passed as
-            ``alpha``), "norm", "objective" (with ``wrong_mask`` and ``eot``), "seeds" and "start"
-            (a random one). With "tile" it takes image and tile alone, and the others are what the
-            tile is fitted with.
+            ``alpha``), "norm", "objective" (with ``wrong_mask`` and ``eot``), "seeds", "start" (a
+            random one; several with "keep", which says what iterate is kept). With "tile" it takes
+            image and tile alone, and the others are what the tile is fitted with.
         forwards, backwards: passes through the localizer for a number of steps; the objective
             "own-prediction" takes one forward more.
         norms: that it knows.
@@ -88,7 +88,7 @@ _STEPS = frozenset({"steps", "alpha", "norm", "objective"})
 
 KINDS: dict[str, AttackKind] = {
     "fgsm": AttackKind("FGSM", fgsm, frozenset({"norm", "objective"}), _once, _once),
-    "pgd": AttackKind("PGD", pgd, _STEPS | {"start"}, _each, _each),
+    "pgd": AttackKind("PGD", pgd, _STEPS | {"start", "keep"}, _each, _each),
     "mifgsm": AttackKind("MI-FGSM", mifgsm, _STEPS, _each, _each),
     "difgsm": AttackKind("DI-FGSM", difgsm, _STEPS | {"seeds"}, _each, _each),
     "tifgsm": AttackKind("TI-FGSM", tifgsm, _STEPS, _each, _each),

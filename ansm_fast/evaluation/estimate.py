@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansm_fast.attacks import CountedLocalizer, as_found, attack_kind
+from ansm_fast.attacks import CountedLocalizer, as_found
 from ansm_fast.attacks.objectives import make_goal
 from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
@@ -62,7 +62,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
                 continue
             if target.identity not in known:
                 known[target.identity] = _seconds(partial(step, target))
-            cost = attack_kind(attack.name).cost(attack.steps)
+            cost = attack.cost
             folder = cache_folder(cache, target.label, attack, dataset, target.identity)
             if folder not in made:
                 made.add(folder)

@@ -18,6 +18,7 @@ KEYWORDS = {
     "objective": {"objective", "wrong_mask", "eot"},
     "seeds": {"seeds"},
     "start": {"start"},
+    "keep": {"keep"},
 }
 
 
