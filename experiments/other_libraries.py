@@ -24,7 +24,7 @@ from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.evaluation.bootstrap import mean_interval
 from ansm_fast.evaluation.defences import make_defence
-from ansm_fast.evaluation.protocol import score_image
+from ansm_fast.evaluation.scoring import score_image
 from ansm_fast.images.atomic import write_text
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import load_ansm

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansm_fast.evaluation import FLOORS
 from ansm_fast.evaluation.tables import markdown, write_markdown
 from benchmarks.table import full_table, grid, short_table, where
 from tools.gpu import results as gpu_results
@@ -32,6 +33,7 @@ ATTACKS = {
     "noise": "random noise",
     "tifgsm": "TI-FGSM",
     "adaptive": "PGD through the defence itself",
+    "adaptive-worst": "the worst of three attacks through the defence itself",
 }
 WORK = {
     "channelwise_kl forward+backward": "channel-wise KL, forward + backward, 8×256×64×64",
@@ -65,17 +67,21 @@ def _read(path: Path) -> dict[str, Any]:
 def full_evaluation(name: str) -> str:
     """All tables of an evaluation, as `ansm-fast evaluate --markdown` writes them."""
     document = _read(RESULTS / "evaluation" / f"{name}.json")
-    return markdown(document["rows"], document["command"])
+    return markdown(document["rows"], document["command"], document.get("attacked", ()))
 
 
 def short_evaluation() -> str:
-    """F1 of a few attacks, and what the defence marks in pristine images."""
+    """F1 of a few attacks, and what the defence marks in pristine images; then the floors. A result
+    file of an earlier version has no floors, and one adaptive attack in place of the worst."""
     rows = {
         (row["attack"], row["defence"]): row
         for row in _read(RESULTS / "evaluation" / "robust.json")["rows"]
     }
+    left_out = "adaptive" if ("adaptive-worst", "ansm") in rows else "adaptive-worst"
     lines = []
     for attack, title in ATTACKS.items():
+        if attack == left_out:
+            continue
         found = [rows.get((attack, defence)) for defence in ("none", "jpeg", "ansm")]
         best = max(row["f1"] for row in found if row)
         shown = ["–" if row is None else f"{row['f1']:.3f}" for row in found]
@@ -84,6 +90,12 @@ def short_evaluation() -> str:
             for row, text in zip(found, shown, strict=True)
         ]
         lines.append([title, *cells, f"{100 * rows[attack, 'ansm']['area_pristine']:.0f} %"])
+    for floor, title in FLOORS.items():
+        row = rows.get(("none", floor))
+        if row is not None:
+            lines.append(
+                [f"*{title}*", *[f"{row['f1']:.3f}"] * 3, f"{100 * row['area_pristine']:.0f} %"]
+            )
     head = ["attack", "no defence", "JPEG-75", "ANSM", "ANSM: pristine area marked"]
     return grid(head, lines)
 

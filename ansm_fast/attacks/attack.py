@@ -106,9 +106,9 @@ class Attack(ConfiguredAttack):
 
     @property
     def cost(self) -> float:
-        """Of one image in gradient steps, without those of ``eot``; see ``AttackKind.cost``."""
+        """Of one image in gradient steps; see ``AttackKind.cost``."""
         chosen = self.restarts > 1 or self.keep != "last"
-        return self.restarts * (attack_kind(self.name).cost(self.steps) + chosen / 3)
+        return self.eot * self.restarts * (attack_kind(self.name).cost(self.steps) + chosen / 3)
 
     def settings(self) -> dict[str, Any]:
         """Return all attributes but the tile; ``alpha`` is the step size in use.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 import sys
 import tempfile
@@ -22,42 +21,11 @@ from ansm_fast.cli.options import (
 from ansm_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from ansm_fast.evaluation import Defence, Measurement
-    from ansm_fast.evaluation.provenance import Training
+    from ansm_fast.evaluation import Measurement
 
 QUICK_EPS = "4/255"
 DEFAULT_EPS = "2/255,4/255,8/255"
 PATH = click.Path(path_type=Path)
-
-
-def _defence_names(given: list[str] | None) -> tuple[list[str], list[str]]:
-    """Names of the defences, and a note if one was left out."""
-    from ansm_fast.evaluation import DEFENCES
-
-    if given is not None:
-        return given, []
-    if importlib.util.find_spec("skimage") is not None:
-        return list(DEFENCES), []
-    note = "tv left out: it needs scikit-image; pip install 'ansm-fast[evaluate]'"
-    return [name for name in DEFENCES if name != "tv"], [note]
-
-
-def _columns(
-    names: list[str], weights: tuple[str, ...], localizer: str | None, device: str
-) -> tuple[list[Defence], dict[str, Training]]:
-    """The defences, and what the training of each ANSM among them saw."""
-    from ansm_fast.evaluation import make_defences
-    from ansm_fast.evaluation.inputs import named_weights
-    from ansm_fast.evaluation.provenance import read_training
-    from ansm_fast.models import load_ansm
-
-    files = named_weights(weights, localizer) if "ansm" in names else {}
-    ansms = {name: load_ansm(file) for name, file in files.items()}
-    defences = make_defences(names, ansms, device)
-    trained = {
-        f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
-    }
-    return defences, trained
 
 
 @click.command()
@@ -77,16 +45,31 @@ def _columns(
     help="Masks with the images' names: of two levels the brighter is forged; black is pristine.",
 )
 @click.option("--name", "names", multiple=True, help="Name of an image set, in their order.")
+@click.option(
+    "--permuted",
+    is_flag=True,
+    help="Also tables of permuted F1, of the better of each mask and its inverse.",
+)
 @click.option("--pool", "pooled", is_flag=True, help="Report all sets together as well.")
 @click.option("--quick", is_flag=True, help="Few attacks, eps 4/255, unless given otherwise.")
 @click.option(
     "--attacks",
     cls=ListOption,
     type=EVALUATED_ATTACKS,
-    help="All by default; with --quick none, pgd, hide, wrong-mask and adaptive.",
+    help="All by default; with --quick none, pgd, hide, wrong-mask and adaptive-worst.",
 )
 @click.option("--eps", metavar="LIST", help=f"Budgets; by default {DEFAULT_EPS}.")
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--adaptive-steps",
+    type=click.IntRange(min=1),
+    help="Of attacks through the defence that is scored; 100, with --quick as --steps.",
+)
+@click.option(
+    "--adaptive-restarts",
+    type=click.IntRange(min=1),
+    help="Random starts of these, of which every image gets the worst; 3, with --quick 1.",
+)
 @click.option(
     "--defences",
     cls=ListOption,
@@ -116,10 +99,10 @@ def _columns(
 )
 @click.option(
     "--adaptive-through",
-    default="all",
+    default="ansm",
     show_default=True,
     type=click.Choice(["all", "ansm"]),
-    help="Defences that get adaptive attacks of their own; `ansm` alone takes less time.",
+    help="Defences that get adaptive attacks of their own; `all` takes several times as long.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many of each set.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))
@@ -147,11 +130,14 @@ def command(
     images: tuple[Path, ...],
     masks: tuple[Path, ...],
     names: tuple[str, ...],
+    permuted: bool,
     pooled: bool,
     quick: bool,
     attacks: list[str] | None,
     eps: str | None,
     steps: int,
+    adaptive_steps: int | None,
+    adaptive_restarts: int | None,
     defences: list[str] | None,
     localizer: str | None,
     weights: tuple[str, ...],
@@ -170,9 +156,10 @@ def command(
 ) -> None:
     """Attack a localizer and measure it with each defence, on every DIR (images/ and masks/).
 
-    F1 and IoU (threshold 0.5), F1 at each image's best threshold and AUC are means over forged
+    F1, MCC and IoU (threshold 0.5), F1 at each image's best threshold and AUC are means over forged
     images with 95 % bootstrap intervals; pristine images give the mean area that is marked all
-    the same. Image sets are reported apart.
+    the same. Beside them stands what masks reach that mark everything or nothing, and how well an
+    ANSM tells attacked images from others. Image sets are reported apart.
     """
     from rich.console import Console
 
@@ -182,6 +169,7 @@ def command(
         QUICK_ATTACKS,
         Protocol,
         Systems,
+        attacked_rows,
         make_rows,
         measure,
         pool,
@@ -189,7 +177,7 @@ def command(
     from ansm_fast.evaluation.cache import folders_of_sets
     from ansm_fast.evaluation.defences import ansm_defence
     from ansm_fast.evaluation.estimate import estimate, readable
-    from ansm_fast.evaluation.inputs import image_sets
+    from ansm_fast.evaluation.inputs import defence_columns, defence_names, image_sets
     from ansm_fast.evaluation.report import Files, document, print_tables
     from ansm_fast.evaluation.targets import fingerprint
     from ansm_fast.images.find import left_out_lines
@@ -198,12 +186,14 @@ def command(
     from ansm_fast.models import load_ansm
     from ansm_fast.progress import Progress
 
-    columns, notes = _defence_names(defences)
+    columns, notes = defence_names(defences)
     budgets = eps if eps is not None else (QUICK_EPS if quick else DEFAULT_EPS)
     protocol = Protocol(
         attacks=attacks or (QUICK_ATTACKS if quick else ATTACKS),
         eps=[EPS.convert(part.strip(), None, None) for part in budgets.split(",")],
         steps=steps,
+        adaptive_steps=adaptive_steps or (steps if quick else Protocol.adaptive_steps),
+        adaptive_restarts=adaptive_restarts or (1 if quick else Protocol.adaptive_restarts),
         defences=columns,
         seed=seed,
         limit=limit,
@@ -222,7 +212,7 @@ def command(
         if folder is not None:
             check_apart(folder, option, *(place for _, *places in given for place in places))
     victim = load_localizer(localizer).to(device)
-    made, trained = _columns(columns, weights, localizer, device)
+    made, trained = defence_columns(columns, weights, localizer, device)
     systems = Systems(
         victim,
         made,
@@ -257,8 +247,9 @@ def command(
         seconds = sum(estimate(datasets[one], systems, protocol, at) for one, at in work.items())
         images_count = sum(min(len(one), limit or len(one)) for one in datasets.values())
         console.print(
-            f"{images_count} images, {len(protocol.runs())} attacks, {steps} steps, "
-            f"{len(made)} defences: {readable(seconds)}"
+            f"{images_count} images, {len(protocol.runs())} attacks, {steps} steps (adaptive "
+            f"{protocol.adaptive_restarts} × {protocol.adaptive_steps}), {len(made)} defences: "
+            f"{readable(seconds)}"
         )
         advice = None if cache else "nothing is kept without --cache DIR; give it to go on from it"
         with Progress("evaluate", images_count, advice=advice) as progress:
@@ -284,11 +275,15 @@ def command(
     if pooled and len(measured) > 1:
         measured.append(pool(measured))
     rows = [row for one in measured for row in make_rows(one, trained, seed)]
+    attacked = [row for one in measured for row in attacked_rows(one, made, seed)]
     typed = shlex.join(["ansm-fast", *sys.argv[1:]])
     try:
-        files.write(rows, document(systems, trained, protocol, notes, typed), typed)
+        about = document(systems, trained, protocol, notes, typed)
+        files.write(rows, about, typed, attacked, permuted)
     except InputError:
-        print_tables(rows)  # what hours of work have found is not lost with a full disk
+        print_tables(
+            rows, attacked, permuted
+        )  # what hours of work have found is not lost with a full disk
         raise
     if plots is not None:
         from ansm_fast.evaluation.plots import robustness
@@ -297,4 +292,4 @@ def command(
         console.print(f"{len(pictures)} pictures in {plots}")
     for note in notes[told:]:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    print_tables(rows)
+    print_tables(rows, attacked, permuted)

@@ -6,6 +6,8 @@ two means is a paired one. The seed is fixed: the same images give the same inte
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,6 +16,17 @@ LEVEL = 0.95
 _BLOCK = 4_000_000  # numbers of resampled counts held at a time
 
 Samples = NDArray[np.float64]
+
+
+def resampled_counts(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Samples]:
+    """How often each of ``n`` images is drawn, (rows, n) a time, ``resamples`` rows in all: drawing
+    an image several times is weighting it."""
+    rng, step = np.random.default_rng(seed), max(1, _BLOCK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        yield counts.astype(np.float64)
 
 
 def resampled_means(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Samples:
@@ -32,18 +45,12 @@ def resampled_means(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
         raise ValueError(f"values must have shape (n, k) with n >= 1, got {table.shape}")
     there = np.isfinite(table)
     filled, counted = np.where(there, table, 0.0), there.astype(np.float64)
-    n, rng = len(table), np.random.default_rng(seed)
-    means = np.empty((resamples, table.shape[1]))
-    # Drawing a row several times is weighting it: one matrix product serves every column.
-    step = max(1, _BLOCK // n)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
-        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        weights = counts.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[start : start + rows] = (weights @ filled) / (weights @ counted)
-    return means
+    with np.errstate(invalid="ignore"):
+        means = [
+            (weights @ filled) / (weights @ counted)
+            for weights in resampled_counts(len(table), resamples, seed)
+        ]
+    return np.concatenate(means) if means else np.empty((0, table.shape[1]))
 
 
 def interval(samples: ArrayLike, level: float = LEVEL) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ansm_fast.attacks import Attack, attack_kind
+from ansm_fast.attacks.gradient import Keep
 from ansm_fast.attacks.registry import REMOVED
 from ansm_fast.errors import InputError
 
@@ -33,6 +34,7 @@ class Entry:
         effort: times the protocol's steps; a query tells an attacker far less than a gradient.
         undefended: for "defence", the attack that the undefended localizer gets in its place.
         named: title in tables; by default that of the attack, with its norm and objective.
+        worst_of: no attack of its own: of every image the worst that these have done to it.
     """
 
     attack: str | None
@@ -42,6 +44,7 @@ class Entry:
     effort: int = 1
     undefended: str = ""
     named: str = ""
+    worst_of: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -62,7 +65,9 @@ class Entry:
     def adaptive(self) -> bool:
         return self.made_on in ("defence", "stand-in")
 
-    def make(self, eps: float, steps: int, seed: int) -> Attack | None:
+    def make(
+        self, eps: float, steps: int, seed: int, restarts: int = 1, keep: Keep = "last"
+    ) -> Attack | None:
         """Make the configured attack; None for the unattacked image.
 
         Raises:
@@ -78,6 +83,8 @@ class Entry:
                 objective=self.objective,  # type: ignore[arg-type]
                 norm=self.norm,  # type: ignore[arg-type]
                 seed=seed,
+                restarts=restarts,
+                keep=keep,
             )
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -106,10 +113,23 @@ CATALOGUE: dict[str, Entry] = {
     "adaptive-hide": Entry(
         "pgd", "hide", made_on="defence", undefended="hide", named="adaptive, hide"
     ),
+    "adaptive-wrong-mask": Entry(
+        "pgd",
+        "wrong-mask",
+        made_on="defence",
+        undefended="wrong-mask",
+        named="adaptive, wrong mask",
+    ),
+    "adaptive-worst": Entry(
+        "pgd",
+        made_on="defence",
+        named="adaptive, worst of three",
+        worst_of=("adaptive", "adaptive-hide", "adaptive-wrong-mask"),
+    ),
     "adaptive-transfer": Entry("pgd", made_on="stand-in", named="adaptive, transferred"),
 }
 ATTACKS = tuple(CATALOGUE)
-QUICK_ATTACKS = ("none", "pgd", "hide", "wrong-mask", "adaptive")
+QUICK_ATTACKS = ("none", "pgd", "hide", "wrong-mask", "adaptive-worst")
 
 
 def catalogue_entry(name: str, where: str = "attacks") -> Entry:

@@ -61,6 +61,9 @@ class Defence:
         near: a differentiable function of (B, 3, H, W) near to the defence; by default the
             identity.
         randomized: two calls differ. Adaptive attacks then average over draws.
+        detects: what ``apply`` gives, and how much the image looks attacked, in one pass; None if
+            this defence cannot tell.
+        attack_threshold: score from which it calls an image attacked.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Defence:
     through: TensorFunction | None = None
     near: TensorFunction | None = None
     randomized: bool = False
+    detects: Callable[[Image], tuple[Image, float]] | None = None
+    attack_threshold: float = 0.5
 
     def __call__(self, image: Image) -> Image:
         """What ``apply`` gives, once it is known to be an 8-bit image of the same shape.
@@ -76,7 +81,15 @@ class Defence:
         Raises:
             InputError: it is not.
         """
-        defended = self.apply(image)
+        return self.defend(image)[0]
+
+    def defend(self, image: Image) -> tuple[Image, float | None]:
+        """The defended image, as of a call, and how much ``image`` looks attacked, if known."""
+        attack_score: float | None = None
+        if self.detects is not None:
+            defended, attack_score = self.detects(image)
+        else:
+            defended = self.apply(image)
         if not isinstance(defended, np.ndarray) or defended.dtype != np.uint8:
             found = getattr(defended, "dtype", type(defended).__name__)
             raise InputError(
@@ -87,7 +100,7 @@ class Defence:
             raise InputError(
                 f"the defence {self.title} must keep the shape {image.shape}, got {defended.shape}"
             )
-        return defended
+        return defended, attack_score
 
     @property
     def title(self) -> str:
@@ -148,7 +161,19 @@ def ansm_defence(ansm: BaseANSM, name: str = "ansm", device: torch.device | str 
     def apply(image: Image) -> Image:
         return engine.defend([Photograph(image)])[0].pixels
 
-    return Defence(name, apply, f"ansm {ansm_identity(ansm)}", network.defend)
+    def detects(image: Image) -> tuple[Image, float]:
+        (found,) = engine.defend([Photograph(image)])
+        assert found.attack_score is not None
+        return found.pixels, found.attack_score
+
+    return Defence(
+        name,
+        apply,
+        f"ansm {ansm_identity(ansm)}",
+        network.defend,
+        detects=detects if ansm.has_attack_score else None,
+        attack_threshold=ansm.attack_threshold,
+    )
 
 
 def _blurred(sigma: float) -> TensorFunction:

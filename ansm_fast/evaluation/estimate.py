@@ -13,7 +13,9 @@ from ansm_fast.attacks.query import Victim
 from ansm_fast.data import FolderDataset
 from ansm_fast.evaluation.cache import cache_folder, still_to_make
 from ansm_fast.evaluation.defences import Defence, make_defence
-from ansm_fast.evaluation.protocol import Protocol, score_image
+from ansm_fast.evaluation.harmless import VERSIONS
+from ansm_fast.evaluation.protocol import Protocol
+from ansm_fast.evaluation.scoring import score_image
 from ansm_fast.evaluation.targets import Systems, Target
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 
@@ -28,7 +30,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache: Path) -> float:
     """Estimate seconds: one gradient step on each target and one score behind each defence are
-    timed on the first image, and taken times pixels, steps and the images still to be attacked.
+    timed on the first image, and taken times pixels, steps, restarts and the images still to be
+    attacked.
 
     Figures that the cache holds are not taken off: a repeated run is faster than this says.
     """
@@ -62,11 +65,14 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
                 continue
             if target.identity not in known:
                 known[target.identity] = _seconds(partial(step, target))
-            cost = attack.cost
-            folder = cache_folder(cache, target.label, attack, dataset, target.identity)
+            made_so = protocol.attack_on(target, attack.eps)
+            folder = cache_folder(cache, target.label, made_so, dataset, target.identity)
             if folder not in made:
                 made.add(folder)
-                total += known[target.identity] * cost * still_to_make(folder, count)
+                total += known[target.identity] * made_so.cost * still_to_make(folder, count)
+    for defence in systems.defences:
+        if defence.detects is not None:
+            total += _seconds(partial(defence, first["image"])) * len(VERSIONS) * count
     return total * share
 
 

@@ -1,14 +1,17 @@
-"""What a user hands to an evaluation: image sets, several ANSMs by name."""
+"""What a user hands to an evaluation: image sets, defences, several ANSMs by name."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ansm_fast.errors import InputError
-from ansm_fast.models import ansm_path
+from ansm_fast.evaluation.defences import DEFENCES, Defence, make_defences
+from ansm_fast.evaluation.provenance import Training, read_training
+from ansm_fast.models import ansm_path, load_ansm
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -77,3 +80,29 @@ def named_weights(given: Sequence[str], localizer: str | None = None) -> dict[st
             )
         found[name] = ansm_path(file or None, localizer)
     return found
+
+
+def defence_names(given: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Names of the defences, all that can run by default, and a note if one was left out."""
+    if given is not None:
+        return list(given), []
+    if importlib.util.find_spec("skimage") is not None:
+        return list(DEFENCES), []
+    note = "tv left out: it needs scikit-image; pip install 'ansm-fast[evaluate]'"
+    return [name for name in DEFENCES if name != "tv"], [note]
+
+
+def defence_columns(
+    names: Sequence[str], weights: Sequence[str], localizer: str | None, device: str
+) -> tuple[list[Defence], dict[str, Training]]:
+    """Make the defences, and read what the training of each ANSM among them saw.
+
+    Raises:
+        InputError: as ``named_weights``, ``load_ansm`` and ``make_defences``.
+    """
+    files = named_weights(weights, localizer) if "ansm" in names else {}
+    ansms = {name: load_ansm(file) for name, file in files.items()}
+    trained = {
+        f"ansm:{name}" if name else "ansm": read_training(file) for name, file in files.items()
+    }
+    return make_defences(names, ansms, device), trained

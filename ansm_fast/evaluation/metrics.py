@@ -1,11 +1,14 @@
-"""What is measured on one image: F1, IoU and the area under the ROC curve of its pixels.
+"""What is measured on one image: F1, MCC, IoU and the area under the ROC curve of its pixels.
 
-Forged images give F1 at threshold 0.5 (`f1`), F1 at the threshold that is best for this very image
-(`f1_best`, an upper bound that no detector reaches without knowing the truth), IoU at 0.5 and AUC.
-Pristine images have nothing to find: there the predicted area is what a false alarm costs.
+Forged images give F1, Matthews correlation and IoU at threshold 0.5, F1 of the better of the mask
+and its inverse (`f1_permuted`, the convention of TruFor's tables), F1 at the threshold that is best
+for this very image (`f1_best`, an upper bound that no detector reaches without knowing the truth)
+and AUC. Pristine images have nothing to find: there the predicted area is what a false alarm costs.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +57,14 @@ def _ranked(
 
 
 def image_scores(probability: Tensor, mask: Tensor) -> Scores:
-    """Compute F1, best F1, IoU and AUC of one forged image's pixels.
+    """Compute F1, MCC, permuted F1, best F1, IoU and AUC of one forged image's pixels.
 
-    ``f1 = 2 TP / (2 TP + FP + FN)`` and ``iou = TP / (TP + FP + FN)`` where the probability is
-    above 0.5; ``f1_best`` is the largest F1 over all thresholds; ``auc`` is the probability that
-    a forged pixel scores above another one, ties counting half (NaN if every pixel is forged).
+    Where the probability is above 0.5: ``f1 = 2 TP / (2 TP + FP + FN)``,
+    ``iou = TP / (TP + FP + FN)``, ``mcc = (TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP)
+    (TN + FN))``, 0 where that is 0 / 0, as of a mask that marks everything or nothing;
+    ``f1_permuted`` is the larger of ``f1`` and that of the inverted mask; ``f1_best`` is the
+    largest F1 over all thresholds; ``auc`` is the probability that a forged pixel scores above
+    another one, ties counting half (NaN if every pixel is forged).
 
     Args:
         probability: (H, W) in [0, 1], compared as float32.
@@ -84,12 +90,22 @@ def image_scores(probability: Tensor, mask: Tensor) -> Scores:
         other_below = below - forged_below
         other_here = upto - below - here
         auc = float((here * (other_below + other_here / 2)).sum() / (positives * negatives))
+    f1 = 2 * hits / (marked + positives)
+    inverse = 2 * (positives - hits) / (len(scores) - marked + positives)
     return {
-        "f1": 2 * hits / (marked + positives),
+        "f1": f1,
+        "mcc": _mcc(hits, marked, positives, len(scores)),
+        "f1_permuted": max(f1, inverse),
         "f1_best": best,
         "iou": hits / (marked + positives - hits),
         "auc": auc,
     }
+
+
+def _mcc(hits: int, marked: int, positives: int, pixels: int) -> float:
+    """Of whole numbers, whose products Python keeps exactly."""
+    spread = marked * positives * (pixels - marked) * (pixels - positives)
+    return (hits * pixels - marked * positives) / math.sqrt(spread) if spread else 0.0
 
 
 def predicted_area(probability: Tensor) -> float:

@@ -15,9 +15,9 @@ from ansm_fast.errors import InputError
 from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import Defence, is_ansm, title
 from ansm_fast.evaluation.metrics import THRESHOLD
-from ansm_fast.evaluation.protocol import probability
 from ansm_fast.evaluation.rows import Cell, Measurement, Row
-from ansm_fast.evaluation.tables.layout import defences, sets
+from ansm_fast.evaluation.scoring import probability
+from ansm_fast.evaluation.tables.layout import defences, floors, sets
 from ansm_fast.evaluation.targets import Systems
 from ansm_fast.images.atomic import write_bytes
 from ansm_fast.images.photograph import Image
@@ -79,8 +79,8 @@ def _curve(axes: Any, rows: Sequence[Row], attack: str, defence: str, style: str
 
 
 def robustness(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """One picture an image set: a panel for each attack, F1 against eps for each defence; the
-    ANSM's with its interval. Sets without a forged image or an attack get none."""
+    """One picture an image set: a panel for each attack, F1 against eps for each defence, the
+    ANSM's with its interval, and the floors. Sets without a forged image or an attack get none."""
     written: list[Path] = []
     for name, found in sets(rows).items():
         attacks = [a for a in dict.fromkeys(r["attack"] for r in found) if a != "none"]
@@ -93,6 +93,8 @@ def robustness(rows: Sequence[Row], folder: Path) -> list[Path]:
         for axes, attack in zip(panels.flat, attacks, strict=False):
             for defence in defences(found):
                 _curve(axes, found, attack, defence, "o-" if is_ansm(defence) else ".--")
+            for floor, row in floors(found):
+                axes.axhline(row["f1"], color="grey", linestyle=":", linewidth=1, label=floor)
             axes.set_title(CATALOGUE[attack].title, fontsize=9)
             axes.grid(alpha=0.3)
             axes.set_ylim(0, 1)

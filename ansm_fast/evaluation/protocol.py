@@ -15,32 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ansm_fast.attacks import Attack, CountedLocalizer, as_found
-from ansm_fast.attacks.checks import check_logits
+from ansm_fast.attacks import Attack
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import Work, write_attacked_set
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.cache import cache_folder
-from ansm_fast.evaluation.catalogue import catalogue_entry
-from ansm_fast.evaluation.defences import (
-    DEFENCES,
-    Defence,
-    make_defence,
-    make_defences,
-    weights_identity,
-)
+from ansm_fast.evaluation.catalogue import CATALOGUE, catalogue_entry
+from ansm_fast.evaluation.defences import DEFENCES, Defence, make_defence, make_defences
 from ansm_fast.evaluation.differentiable import DRAWS
-from ansm_fast.evaluation.metrics import Scores, score
-from ansm_fast.evaluation.quality import image_quality
-from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows
-from ansm_fast.evaluation.score_store import ScoreStore, content_key
+from ansm_fast.evaluation.floors import floor_scores
+from ansm_fast.evaluation.metrics import Scores
+from ansm_fast.evaluation.rows import Cell, Measurement, Row, make_rows, worst_cells
+from ansm_fast.evaluation.scoring import Scorer
 from ansm_fast.evaluation.targets import Systems, Target
 from ansm_fast.images.masks import read_mask
-from ansm_fast.images.photograph import Image
-from ansm_fast.images.pixels import read_rgb
-from ansm_fast.images.tensors import to_tensor
 
 Pairs = Mapping[str, tuple[Path, Path]]
 
@@ -57,6 +45,8 @@ class Protocol:
         seed: of random starts and of the intervals.
         limit: only the first so many images.
         batch_size: of the attacks; changes the figures by rounding alone.
+        adaptive_steps, adaptive_restarts: of the attacks through the defence that is scored, of
+            which every image gets the best iterate of all restarts by the attack's own loss.
     """
 
     attacks: Sequence[str]
@@ -66,93 +56,40 @@ class Protocol:
     seed: int = 0
     limit: int | None = None
     batch_size: int = 8
+    adaptive_steps: int = 100
+    adaptive_restarts: int = 3
+
+    def names(self) -> list[str]:
+        """The attacks that are reported: a worst of several after those that it is made of."""
+        found = ((*catalogue_entry(name).worst_of, name) for name in self.attacks)
+        return list(dict.fromkeys(name for names in found for name in names))
+
+    def attack(self, name: str, eps: float) -> Attack | None:
+        """Make the attack of that name; None for the unattacked images."""
+        if not 0 <= eps <= 1:
+            raise InputError(f"eps must be in [0, 1], got {eps}; try 4/255")
+        entry = catalogue_entry(name)
+        if entry.made_on != "defence":
+            return entry.make(eps, self.steps, self.seed)
+        return entry.make(eps, self.adaptive_steps, self.seed, self.adaptive_restarts, "best")
+
+    def attack_on(self, target: Target, eps: float) -> Attack:
+        """Make the attack on a target. The undefended localizer gets the plain one also where the
+        others get an adaptive one."""
+        attack = self.attack(target.label, eps)
+        assert attack is not None
+        return replace(attack, eot=DRAWS) if target.randomized else attack
 
     def runs(self) -> list[tuple[str, Attack | None]]:
-        """Every attack at every eps; the unattacked images once."""
+        """Every attack that is made, at every eps; the unattacked images once."""
         found: list[tuple[str, Attack | None]] = []
-        for name in self.attacks:
-            entry = catalogue_entry(name)
+        for name in self.names():
+            if CATALOGUE[name].worst_of:
+                continue
             for eps in dict.fromkeys(self.eps):
-                if not 0 <= eps <= 1:
-                    raise InputError(f"eps must be in [0, 1], got {eps}; try 4/255")
-                attack = entry.make(eps, self.steps, self.seed)
+                attack = self.attack(name, eps)
                 if attack is not None or (name, None) not in found:
                     found.append((name, attack))
-        return found
-
-
-@torch.inference_mode()
-def probability(localizer: Any, image: Image, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Return (H, W): the localizer's probability of a forgery, of an 8-bit image.
-
-    The localizer is in eval mode for it, and then as it was found.
-
-    Raises:
-        LocalizerError: it gives no logits; see ``attacks.checks.check_logits``. NaN and infinity
-            are left to the caller, who knows the image's name.
-    """
-    with as_found(localizer):
-        seen = to_tensor(image[None]).to(device)
-        logits = localizer(seen)
-        known = isinstance(localizer, CountedLocalizer) and localizer.gives_logits
-        check_logits(logits, seen, localizer, sure=known, finite=False)
-    if isinstance(localizer, CountedLocalizer):
-        localizer.gives_logits = True
-    return torch.sigmoid(logits)[0, 0]
-
-
-def score_image(
-    localizer: Any,
-    defence: Defence,
-    image_path: Path,
-    mask_path: Path,
-    image: Image | None = None,
-    device: torch.device | str = "cpu",
-) -> Scores:
-    """Score one image behind a defence; also how much the defence changed it."""
-    image = read_rgb(image_path) if image is None else image
-    defended = defence(image)
-    found = probability(localizer, defended, device)
-    if not bool(torch.isfinite(found).all()):
-        raise InputError(
-            f"the localizer gives no finite mask for {image_path} behind {defence.title}; "
-            "give another localizer or leave the image out"
-        )
-    return score(found, torch.from_numpy(read_mask(mask_path))) | image_quality(defended, image)
-
-
-class _Scorer:
-    """Scores images behind defences, and remembers."""
-
-    def __init__(self, systems: Systems, defences: Sequence[Defence], cache: Path) -> None:
-        self._systems, folder = systems, cache / "scores"
-        self._localizer = CountedLocalizer(systems.localizer)
-        mark = weights_identity(systems.localizer)
-        self._stores = {
-            one.identity: ScoreStore(folder, f"{mark} behind {one.identity}") for one in defences
-        }
-        self._noise = ScoreStore(folder, "attacked against original")
-
-    def scores(self, pair: tuple[Path, Path], defences: Sequence[Defence]) -> list[Scores]:
-        """Score one image behind each defence."""
-        key = content_key(*pair)
-        image = None
-        for defence in defences:
-            if self._stores[defence.identity].get(key) is None:
-                image = read_rgb(pair[0]) if image is None else image
-                found = score_image(self._localizer, defence, *pair, image, self._systems.device)
-                self._stores[defence.identity].put(key, found)
-        kept = [self._stores[defence.identity].get(key) for defence in defences]
-        return [dict(scores) for scores in kept if scores is not None]
-
-    def noise(self, attacked: Path, original: Path) -> Scores:
-        """PSNR and SSIM of an attacked image against the original."""
-        key = content_key(attacked, original)
-        found = self._noise.get(key)
-        if found is None:
-            quality = image_quality(read_rgb(attacked), read_rgb(original))
-            found = {f"{name}_attacked": value for name, value in quality.items()}
-            self._noise.put(key, found)
         return found
 
 
@@ -180,15 +117,13 @@ def measure(
     advance = on_progress or (lambda done: None)
     note = on_note or (lambda line: None)
     nothing = make_defence("none")
-    scorer = _Scorer(systems, [*systems.defences, nothing], cache)
+    scorer = Scorer(systems, [*systems.defences, nothing], cache)
     originals = dict(zip(dataset.names, dataset.pairs, strict=True))
     names = dataset.names[:count]
 
     def attacked(target: Target, attack: Attack) -> Pairs:
         budget = f"{round(attack.eps * 255, 3):g}/255"
         start(f"attack {target.label} {budget} {target.behind}".rstrip(), count)
-        if target.randomized:
-            attack = replace(attack, eot=DRAWS)
         folder = cache_folder(cache, target.label, attack, dataset, target.identity)
         work = Work()
         made = write_attacked_set(
@@ -226,14 +161,25 @@ def measure(
     start("score originals", count)
     for one in names:
         found.baseline += scorer.scores(originals[one], [nothing])
+        for floor, scores in floor_scores(read_mask(originals[one][1])).items():
+            found.floors[floor].append(scores)
         advance(1)
+    for defence in systems.defences:
+        if defence.detects is not None:
+            start(f"harmless changes, {defence.title}", count)
+            records = found.harmless.setdefault(defence.name, [])
+            for one in names:
+                records.append(scorer.harmless(originals[one][0], defence))
+                advance(1)
     for attack_name, attack in runs:
         targets = systems.targets(attack_name)
         if not targets:
             note(f"{attack_name} left out: it is made on a second localizer; give --surrogate")
         cells: dict[str, Cell] = {}
         for target in (target for target in targets if target.defences):
-            pairs = originals if attack is None else attacked(target, attack)
+            pairs: Pairs = originals
+            if attack is not None:
+                pairs = attacked(target, protocol.attack_on(target, attack.eps))
             columns = scored(target, attack_name, pairs, attack is not None)
             for defence, records in zip(target.defences, columns, strict=True):
                 cells[defence.name] = Cell(
@@ -245,6 +191,8 @@ def measure(
                 )
         order = [defence.name for defence in systems.defences]
         found.cells += sorted(cells.values(), key=lambda cell: order.index(cell.defence))
+    for attack_name in protocol.names():
+        found.cells += worst_cells(found.cells, attack_name, CATALOGUE[attack_name].worst_of)
     return found
 
 

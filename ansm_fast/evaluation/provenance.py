@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.evaluation.catalogue import Entry
+from ansm_fast.evaluation.catalogue import CATALOGUE, Entry
 from ansm_fast.models import ansm_path
 from ansm_fast.models.checkpoint import lineage, unreadable_provenance
 
@@ -33,6 +33,8 @@ class Training:
         """Tell whether training saw such an attack; None without a record or without an attack."""
         if self.attacks is None or entry.attack is None:
             return None
+        if entry.worst_of:
+            return all(self.saw(CATALOGUE[one]) for one in entry.worst_of)
         if entry.made_on == "victim":
             return (entry.attack, entry.objective, entry.norm) in self.attacks
         return entry.made_on == "defence" and entry.objective in self.adaptive

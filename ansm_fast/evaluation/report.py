@@ -19,6 +19,7 @@ from ansm_fast.evaluation.protocol import Protocol
 from ansm_fast.evaluation.provenance import Training
 from ansm_fast.evaluation.rows import Row
 from ansm_fast.evaluation.tables import (
+    attacked_tables,
     check_markdown,
     csv_text,
     markdown,
@@ -57,6 +58,11 @@ def document(
         "adaptive_through": systems.adaptive_through,
         "ansm": ansms,
         "steps": protocol.steps,
+        "adaptive": {
+            "steps": protocol.adaptive_steps,
+            "restarts": protocol.adaptive_restarts,
+            "keep": "best",
+        },
         "seed": protocol.seed,
         "device": device_name(systems.device),
         "notes": list(notes),
@@ -128,21 +134,29 @@ class Files:
         if self.markdown is not None:
             check_markdown(self.markdown)
 
-    def write(self, rows: Sequence[Row], about: Mapping[str, Any], command: str) -> None:
-        """Write all of them; ``about`` goes beside the rows of the JSON file."""
+    def write(
+        self,
+        rows: Sequence[Row],
+        about: Mapping[str, Any],
+        command: str,
+        attacked: Sequence[Row] = (),
+        permuted: bool = False,
+    ) -> None:
+        """Write all of them; ``about`` goes beside the rows of the JSON file. ``attacked`` and
+        ``permuted``: as of ``markdown``."""
         if self.json is not None:
-            whole = {"rows": rows, **about}
+            whole = {"rows": rows, "attacked": attacked, **about}
             _write(self.json, json.dumps(whole, indent=2, allow_nan=False) + "\n")
         if self.csv is not None:
             _write(self.csv, csv_text(rows))
         if self.markdown is not None:
-            write_markdown(self.markdown, markdown(rows, command))
+            write_markdown(self.markdown, markdown(rows, command, attacked, permuted))
 
 
-def print_tables(rows: Sequence[Row]) -> None:
+def print_tables(rows: Sequence[Row], attacked: Sequence[Row] = (), permuted: bool = False) -> None:
     """Print the terminal tables; a file or pipe gets them at 100 columns or more."""
     terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    for table in terminal_tables(rows):
+    for table in [*terminal_tables(rows, permuted), *attacked_tables(attacked)]:
         wanted = Console(width=10 * WIDTH).measure(table).maximum
         terminal.print(table, width=max(terminal.width, wanted), overflow="ignore", crop=False)
         terminal.print()

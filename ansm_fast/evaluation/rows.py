@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 
 from ansm_fast.evaluation.bootstrap import interval, resampled_means
 from ansm_fast.evaluation.catalogue import CATALOGUE
+from ansm_fast.evaluation.floors import FLOORS
 from ansm_fast.evaluation.metrics import Scores
 from ansm_fast.evaluation.provenance import Training
 
 Row = dict[str, Any]
 
-FORGED_KEYS = ("f1", "f1_best", "iou", "auc")
-QUALITY_KEYS = ("psnr", "ssim", "psnr_attacked", "ssim_attacked")
+FORGED_KEYS = ("f1", "f1_best", "iou", "auc", "mcc", "f1_permuted")
+QUALITY_KEYS = ("psnr", "ssim", "psnr_attacked", "ssim_attacked", "attack_score")
 
 
 @dataclass
@@ -34,11 +35,21 @@ class Cell:
 
 @dataclass
 class Measurement:
-    """One image set: its cells, and the scores of the unattacked images without a defence."""
+    """One image set.
+
+    Attributes:
+        cells: of every attack, budget and defence.
+        baseline: scores of the unattacked images without a defence.
+        floors: scores of masks that know nothing of the images, by name; see ``floors``.
+        harmless: by defence that detects attacks, its attack scores of every image, unattacked and
+            after harmless changes; see ``harmless``.
+    """
 
     name: str
     cells: list[Cell]
     baseline: list[Scores]
+    floors: dict[str, list[Scores]] = field(default_factory=lambda: {name: [] for name in FLOORS})
+    harmless: dict[str, list[Scores]] = field(default_factory=dict)
 
 
 def pool(measurements: Sequence[Measurement], name: str = "pooled") -> Measurement:
@@ -52,7 +63,42 @@ def pool(measurements: Sequence[Measurement], name: str = "pooled") -> Measureme
         else:
             cells[key] = Cell(*key, [*cell.records], [*cell.images])
     baseline = [record for one in measurements for record in one.baseline]
-    return Measurement(name, list(cells.values()), baseline)
+    together = Measurement(name, list(cells.values()), baseline)
+    for one in measurements:
+        for floor, records in one.floors.items():
+            together.floors[floor] += records
+        for defence, records in one.harmless.items():
+            together.harmless[defence] = together.harmless.get(defence, []) + records
+    return together
+
+
+def _harm(record: Scores) -> float:
+    """Larger where the localizer does worse."""
+    return -record["f1"] if "f1" in record else record["area_pristine"]
+
+
+def worst_cells(cells: Sequence[Cell], name: str, parts: Sequence[str]) -> list[Cell]:
+    """Make the cells of ``name``: of every image what the worst of the attacks ``parts`` did, the
+    lowest F1, of a pristine one the largest area marked. Defences that lack a part get none."""
+    found: dict[tuple[float, str], dict[str, Cell]] = {}
+    for cell in cells:
+        if cell.attack in parts:
+            found.setdefault((cell.eps, cell.defence), {})[cell.attack] = cell
+    worst: list[Cell] = []
+    for (eps, defence), by_name in found.items():
+        if len(by_name) < len(parts):
+            continue
+        chosen = [
+            max(zip(records, images, strict=True), key=lambda one: _harm(one[0]))
+            for records, images in zip(
+                zip(*(cell.records for cell in by_name.values()), strict=True),
+                zip(*(cell.images for cell in by_name.values()), strict=True),
+                strict=True,
+            )
+        ]
+        records, images = ([one[k] for one in chosen] for k in (0, 1))
+        worst.append(Cell(name, eps, defence, records, images))  # type: ignore[arg-type]
+    return worst
 
 
 def _column(records: Sequence[Scores], key: str) -> list[float]:
@@ -116,11 +162,11 @@ def summary(
         seed: of the bootstrap.
 
     Returns:
-        f1, f1_best, iou, auc (forged images), area_pristine (pristine ones), ``restored``, the
-        ratio of f1 to the baseline's, and ``gain``, f1 less the undefended one's: each with _low
-        and _high, paired where two are compared; n, n_pristine; psnr and ssim of the defended
-        against the input image (means over the images that were changed at all, for psnr) and
-        psnr_attacked, ssim_attacked of the attacked against the original.
+        f1, mcc, f1_permuted, f1_best, iou, auc (forged images), area_pristine (pristine ones),
+        ``restored``, the ratio of f1 to the baseline's, and ``gain``, f1 less the undefended one's:
+        each with _low and _high, paired where two are compared; n, n_pristine; psnr and ssim of the
+        defended against the input image (means over the images that were changed at all, for psnr),
+        psnr_attacked and ssim_attacked of the attacked against the original; attack_score.
     """
     forged = _forged(records)
     before = _forged(baseline) if baseline is not None else [{} for _ in forged]
@@ -145,6 +191,9 @@ def make_rows(
     """Make one row a cell: set, attack, eps, defence, the figures of ``summary``, and what to make
     of them: ``mask_free`` and ``adaptive`` of the attack, and ``seen``, whether the training of
     this row's ANSM saw the attack (None for other defences, or if there is no record of it).
+
+    Floors follow as rows whose defence is "all-marked" and "none-marked": whatever the attack and
+    the defence, they are what they are.
     """
     undefended = {
         (cell.attack, cell.eps): cell.records for cell in measured.cells if cell.defence == "none"
@@ -167,4 +216,9 @@ def make_rows(
                 "seen": seen.saw(entry) if seen is not None else None,
             }
         )
+    for floor, records in measured.floors.items():
+        if records:
+            about = {"set": measured.name, "attack": "none", "eps": 0.0, "defence": floor}
+            figures = summary(records, measured.baseline, seed=seed)
+            rows.append(about | figures | {"mask_free": True, "adaptive": False, "seen": None})
     return rows

@@ -14,9 +14,8 @@ from ansm_fast import json_lines
 from ansm_fast.errors import InputError
 from ansm_fast.evaluation.metrics import Scores
 
-# Part of every file and folder name of a cache; to be raised when a metric, or the reading of
-# images and masks, changes.
-EDITION = 2
+# Part of every file name; to be raised when a metric, or the reading of images and masks, changes.
+EDITION = 3
 
 
 def content_key(*paths: Path) -> str:

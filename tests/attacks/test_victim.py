@@ -25,7 +25,7 @@ from ansm_fast.attacks import (
     universal_noise,
 )
 from ansm_fast.attacks.victim import find_modules
-from ansm_fast.evaluation.protocol import probability
+from ansm_fast.evaluation.scoring import probability
 
 EPS = 4 / 255
 STEPS = {"eps": EPS, "alpha": EPS / 2, "steps": 2}

@@ -77,6 +77,7 @@ def run() -> Callable[..., Result]:
             "--images": small_set / "images", "--masks": small_set / "masks", "--steps": 2,
             "--localizer": checkpoints["localizer"], "--weights": checkpoints["ansm"],
             "--attacks": "none,pgd,hide,wrong-mask", "--eps": "4/255",
+            "--adaptive-steps": 2, "--adaptive-restarts": 2,
         } | {f"--{key}": value for key, value in changed.items()}  # fmt: skip
         arguments = [str(part) for option in options.items() for part in option]
         return CliRunner().invoke(command, [*arguments, *(str(part) for part in extra)])

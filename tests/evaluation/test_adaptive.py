@@ -58,8 +58,12 @@ def striped(tmp_path_factory: pytest.TempPathFactory) -> FolderDataset:
     return FolderDataset(root / "images", root / "masks")
 
 
-def rows_of(dataset: FolderDataset, cache: Path, attacks: tuple[str, ...], *own: Defence):
-    protocol = Protocol(attacks, (EPS,), steps=10, defences=("none",))
+def rows_of(
+    dataset: FolderDataset, cache: Path, attacks: tuple[str, ...], *own: Defence, restarts: int = 1
+):
+    protocol = Protocol(
+        attacks, (EPS,), 10, ("none",), adaptive_steps=10, adaptive_restarts=restarts
+    )
     rows = evaluate(dataset, RowParity(), None, protocol, cache, own_defences=own)
     return {(row["attack"], row["defence"]): row for row in rows}
 
@@ -85,9 +89,52 @@ def test_the_gradient_of_the_identity_is_taken_where_there_is_none(striped, tmp_
     assert cell["f1"] == 0.0 and cell["psnr_attacked"] < 45
 
 
+def test_the_worst_of_three_is_taken_image_by_image(striped, tmp_path) -> None:
+    swap = Defence("swap", swap_rows, "swap", swap_tensor)
+    systems = Systems(RowParity(), [make_defence("none"), swap])
+    protocol = Protocol(("adaptive-worst",), (EPS / 2, EPS), adaptive_steps=2, adaptive_restarts=2)
+    names = ["adaptive", "adaptive-hide", "adaptive-wrong-mask"]
+    assert protocol.names() == [*names, "adaptive-worst"]
+    assert [name for name, _ in protocol.runs()] == [name for name in names for _ in range(2)]
+    cells = measure(striped, systems, protocol, tmp_path).cells
+    found = {(cell.attack, cell.eps, cell.defence): cell for cell in cells}
+    assert len(found) == 4 * 2 * 2
+    for eps in (EPS / 2, EPS):
+        for defence in ("none", "swap"):
+            parts = [found[name, eps, defence] for name in names]
+            worst = found["adaptive-worst", eps, defence]
+            for index, record in enumerate(worst.records):
+                each = [part.records[index]["f1"] for part in parts]
+                assert record["f1"] == min(each)
+                chosen = parts[each.index(min(each))]
+                assert record is chosen.records[index]
+                assert worst.images[index] == chosen.images[index]
+
+
+def test_adaptive_attacks_are_the_strong_ones(striped, tmp_path) -> None:
+    """100 steps, 3 restarts, the best iterate; the undefended localizer gets the plain attack."""
+    protocol = Protocol(("adaptive", "adaptive-transfer", "pgd"), (EPS,))
+    found = dict(protocol.runs())
+    told = {name: (one.steps, one.restarts, one.keep) for name, one in found.items() if one}
+    assert told == {
+        "adaptive": (100, 3, "best"), "adaptive-transfer": (20, 1, "last"), "pgd": (20, 1, "last"),
+    }  # fmt: skip
+    systems = Systems(RowParity(), [make_defence("none"), make_defence("gaussian")])
+    plain, through = systems.targets("adaptive")
+    assert protocol.attack_on(plain, EPS) == found["pgd"]
+    assert protocol.attack_on(through, EPS) == found["adaptive"]
+
+
+def test_weak_and_strong_adaptive_attacks_are_cached_apart(striped, tmp_path) -> None:
+    swap = Defence("swap", swap_rows, "swap", swap_tensor)
+    for restarts in (1, 2, 1):
+        rows_of(striped, tmp_path, ("adaptive",), swap, restarts=restarts)
+    assert len(list(tmp_path.glob("adaptive-*"))) == 2
+
+
 def test_each_defence_has_adaptive_images_of_its_own(striped, tmp_path) -> None:
     systems = Systems(RowParity(), [make_defence(one) for one in ("none", "median", "gaussian")])
-    protocol = Protocol(("pgd", "adaptive"), (EPS,), steps=3)
+    protocol = Protocol(("pgd", "adaptive"), (EPS,), steps=3, adaptive_steps=3)
     cells = {(c.attack, c.defence): c for c in measure(striped, systems, protocol, tmp_path).cells}
     folders = {key: cell.images[0].parent for key, cell in cells.items()}
     assert len({folders["pgd", one] for one in ("none", "median", "gaussian")}) == 1
@@ -106,7 +153,7 @@ def test_adaptive_attacks_may_go_through_ansms_alone(striped, tmp_path) -> None:
     for name in ("adaptive", "adaptive-hide"):
         assert [t.defences[0].name for t in every.targets(name)] == [one.name for one in columns]
         assert [t.defences[0].name for t in cheap.targets(name)] == ["none", "ansm", "ansm:base"]
-    protocol = Protocol(("none", "adaptive"), (EPS,), steps=10)
+    protocol = Protocol(("none", "adaptive"), (EPS,), steps=10, adaptive_steps=10)
     cells = {(c.attack, c.defence): c for c in measure(striped, cheap, protocol, tmp_path).cells}
     assert {name for attack, name in cells if attack == "none"} == {one.name for one in columns}
     assert cells["none", "ansm"].records[0]["f1"] == 1.0

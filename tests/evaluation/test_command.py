@@ -17,7 +17,12 @@ def test_tables_alone_on_stdout(run, small_set, checkpoints) -> None:
     result = run(small_set, checkpoints, attacks="none,pgd", defences="none,ansm")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("F1 at 0.5, 3 images of ") and "within 4/255" in lines[0]
-    assert [line.split()[0] for line in lines if "0." in line][1:] == ["no", "PGD"]
+    assert [line.split()[0] for line in lines if "0." in line][1:] == [
+        "no",
+        "PGD",
+        "all",
+        "nothing",
+    ]
     assert "about" in result.stderr and "about" not in result.stdout
 
 

@@ -15,7 +15,7 @@ from ansm_fast.cli.attack import command as attack_command
 from ansm_fast.data import FolderDataset
 from ansm_fast.data.attacked_set import write_attacked_set
 from ansm_fast.errors import InputError
-from ansm_fast.evaluation.protocol import probability
+from ansm_fast.evaluation.scoring import probability
 
 ALL = (
     "none,pgd,fgsm,mifgsm,difgsm,tifgsm,segpgd,cw,pgd-l2,square,hide,wrong-mask,own-prediction,"

@@ -15,6 +15,11 @@ def test_scores_by_hand() -> None:
     scores = image_scores(probability, mask)  # 2 hits, 1 missed, 1 false
     assert scores["f1"] == pytest.approx(4 / 6)
     assert scores["iou"] == pytest.approx(2 / 4)
+    assert scores["mcc"] == pytest.approx((2 * 2 - 1 * 1) / 9)
+    assert scores["f1_permuted"] == scores["f1"]
+    inverse = image_scores(1 - probability, mask)  # 1 hit, 2 missed, 2 false
+    assert inverse["f1"] == pytest.approx(2 / 6) and inverse["mcc"] == pytest.approx(-3 / 9)
+    assert inverse["f1_permuted"] == scores["f1"]
     assert scores["auc"] == pytest.approx(8 / 9)  # one of nine pairs in the wrong order
     assert scores["f1_best"] == pytest.approx(6 / 7)  # from 0.4 on: 3 hits, 1 false
 
@@ -22,10 +27,13 @@ def test_scores_by_hand() -> None:
 def test_a_perfect_mask_and_an_empty_one() -> None:
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 2:5] = True
-    perfect = {"f1": 1.0, "f1_best": 1.0, "iou": 1.0, "auc": 1.0}
+    perfect = dict.fromkeys(("f1", "mcc", "f1_permuted", "f1_best", "iou", "auc"), 1.0)
     assert image_scores(mask.float(), mask) == perfect
     nothing = image_scores(torch.zeros(8, 8), mask)
-    assert nothing["f1"] == 0.0 and nothing["auc"] == 0.5
+    assert nothing["f1"] == nothing["mcc"] == 0.0 and nothing["auc"] == 0.5
+    everything = image_scores(torch.ones(8, 8), mask)
+    assert everything["f1"] == nothing["f1_permuted"] == nothing["f1_best"]
+    assert everything["mcc"] == 0.0
     assert nothing["f1_best"] == pytest.approx(2 * 9 / (64 + 9))  # all of it marked
     assert math.isnan(image_scores(torch.ones(2, 2), torch.ones(2, 2).bool())["auc"])
 
@@ -56,6 +64,10 @@ def test_against_the_definitions_with_and_without_ties(levels) -> None:
         f1, iou = f1_and_iou(flat > 0.5, truth)
         assert scores["f1"] == pytest.approx(f1, abs=1e-12)
         assert scores["iou"] == pytest.approx(iou, abs=1e-12)
+        inverse = f1_and_iou(flat <= 0.5, truth)[0]
+        assert scores["f1_permuted"] == pytest.approx(max(f1, inverse), abs=1e-12)
+        correlation = np.corrcoef(flat > 0.5, truth)[0, 1]
+        assert scores["mcc"] == pytest.approx(np.nan_to_num(correlation), abs=1e-12)
         assert scores["auc"] == pytest.approx(auc_of_pairs(flat, truth), abs=1e-12)
         every = [f1_and_iou(flat >= threshold, truth)[0] for threshold in np.unique(flat)]
         assert scores["f1_best"] == pytest.approx(max(every), abs=1e-12)
@@ -74,7 +86,8 @@ def test_scores_that_differ_by_one_ulp_are_told_apart() -> None:
 def test_a_forged_image_is_scored_and_a_pristine_one_measured() -> None:
     probability = torch.tensor([[0.9, 0.1], [0.6, 0.5]])
     assert score(probability, torch.zeros(2, 2).bool()) == {"area_pristine": 0.5}
-    assert set(score(probability, torch.eye(2).bool())) == {"f1", "f1_best", "iou", "auc"}
+    expected = {"f1", "mcc", "f1_permuted", "f1_best", "iou", "auc"}
+    assert set(score(probability, torch.eye(2).bool())) == expected
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1])

@@ -22,6 +22,7 @@ def run(small_set: Path, checkpoints: dict[str, Path], *extra: object):
 def test_curves_and_strips_are_pictures_of_something(small_set, checkpoints, tmp_path) -> None:
     result = run(
         small_set, checkpoints, "--plots", tmp_path / "plots", "--attacks", "none,pgd,adaptive",
+        "--adaptive-steps", 1, "--adaptive-restarts", 1,
         "--eps", "2/255,4/255,8/255",
     )  # fmt: skip
     assert result.exit_code == 0, result.output

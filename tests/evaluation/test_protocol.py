@@ -16,11 +16,12 @@ from ansm_fast.evaluation import (
     ATTACKS,
     CATALOGUE,
     DEFENCES,
+    FLOORS,
     Defence,
     Protocol,
     evaluate,
     markdown,
-    protocol,
+    scoring,
 )
 from ansm_fast.localizers import load_localizer
 
@@ -37,7 +38,9 @@ def test_rows(run, small_set, checkpoints, tmp_path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "e.json").read_text())
-    rows = document["rows"]
+    floors = [row for row in document["rows"] if row["defence"] in FLOORS]
+    rows = [row for row in document["rows"] if row["defence"] not in FLOORS]
+    assert [row["defence"] for row in floors] == list(FLOORS)
     assert [(row["attack"], row["defence"]) for row in rows] == [
         (attack, defence)
         for attack in ("none", "pgd", "hide", "wrong-mask")
@@ -51,7 +54,8 @@ def test_rows(run, small_set, checkpoints, tmp_path) -> None:
         assert all(0 <= row[key] <= 1 for key in ("f1", "iou", "auc", "area_pristine"))
         assert row["eps"] == (0 if row["attack"] == "none" else pytest.approx(4 / 255))
     assert {"command", "localizer", "ansm", "seed", "version", "torch"} <= set(document)
-    assert markdown(rows, document["command"]).strip() in (tmp_path / "e.md").read_text()
+    text = markdown(document["rows"], document["command"])
+    assert text.strip() in (tmp_path / "e.md").read_text()
     assert len(attacked(tmp_path / "cache")) == 3
 
 
@@ -130,14 +134,16 @@ def test_several_budgets_and_every_attack(run, small_set, checkpoints, tmp_path)
     result = run(
         small_set, checkpoints, "--json", tmp_path / "e.json", "--limit", 2,
         "--surrogate", checkpoints["surrogate"], "--surrogate-weights", checkpoints["ansm"],
+        "--adaptive-steps", 1, "--adaptive-restarts", 1,
         attacks=",".join(ATTACKS), eps="2/255, 0.02", defences="none,ansm", steps=1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "e.json").read_text())
-    rows = document["rows"]
+    rows = [row for row in document["rows"] if row["defence"] not in FLOORS]
     # What was made through this very ANSM is no transfer to it.
     assert len(rows) == 2 * (1 + 2 * (len(ATTACKS) - 1)) - 2
     assert ["another localizer" in note for note in document["notes"]] == [True]
+    assert document["adaptive"] == {"steps": 1, "restarts": 1, "keep": "best"}
     assert {row["attack"] for row in rows if row["mask_free"]} == {
         name for name, entry in CATALOGUE.items() if entry.mask_free
     }
@@ -149,16 +155,20 @@ def test_adaptive_rows_are_part_of_the_default_evaluation(small_set, checkpoints
     arguments = [
         small_set, "--localizer", checkpoints["localizer"], "--weights", checkpoints["ansm"],
         "--steps", 1, "--limit", 1, "--json", tmp_path / "e.json", "--eps", "4/255",
-        "--defences", "ansm",
+        "--defences", "ansm", "--adaptive-restarts", 1,
     ]  # fmt: skip
     rows, found = [], []
-    for extra in ([], ["--quick"]):
+    for extra in (["--adaptive-steps", "2"], ["--quick"]):
         result = CliRunner().invoke(command, [*map(str, arguments), *extra])
         assert result.exit_code == 0, result.output
         found.append(json.loads((tmp_path / "e.json").read_text()))
         rows.append({row["attack"] for row in found[-1]["rows"]})
     assert rows[0] == set(ATTACKS) - {"transfer", "transfer-hide"}
-    assert rows[1] == {"none", "pgd", "hide", "wrong-mask", "adaptive"}
+    assert rows[1] == {
+        "none", "pgd", "hide", "wrong-mask",
+        "adaptive", "adaptive-hide", "adaptive-wrong-mask", "adaptive-worst",
+    }  # fmt: skip
+    assert [part["adaptive"]["steps"] for part in found] == [2, 1]
     left_out = [[one for one in part["notes"] if "left out" in one] for part in found]
     assert [len(one) for one in left_out] == [2, 0]  # transfers want a second localizer
     assert "note: transfer left out" in CliRunner().invoke(
@@ -197,7 +207,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     expected = run(small_set, checkpoints, "--json", tmp_path / "whole.json", **options)
     assert expected.exit_code == 0, expected.output
     calls = {"left": 9}
-    real = protocol.score_image
+    real = scoring.score_image
 
     def score_image(*arguments):
         calls["left"] -= 1
@@ -205,7 +215,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(protocol, "score_image", score_image)
+    monkeypatch.setattr(scoring, "score_image", score_image)
     again = ["--cache", tmp_path / "cache", "--json", tmp_path / "e.json"]
     assert run(small_set, checkpoints, *again, **options).exit_code != 0
     calls["left"] = 100

@@ -2,12 +2,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ansm_fast.evaluation import Cell, Measurement, make_rows, pool, summary
+from ansm_fast.evaluation import FLOORS, Cell, Measurement, make_rows, pool, summary
+from ansm_fast.evaluation.floors import floor_scores
 from ansm_fast.evaluation.provenance import Training
+from ansm_fast.evaluation.rows import worst_cells
 
 PGD = frozenset({("pgd", "untargeted", "linf")})
+
+
+def floors(*masks: list[int]) -> dict[str, list[dict[str, float]]]:
+    found = [floor_scores(np.array([mask], bool)) for mask in masks]
+    return {name: [one[name] for one in found] for name in FLOORS}
+
+
+def test_floors_are_what_masks_reach_that_know_nothing() -> None:
+    """F1 of a mask that marks everything is 2 s / (1 + s) where a share s is forged."""
+    measured = Measurement("s", [cell("none", "none", 0.8, 0.8)], forged(0.8, 0.8))
+    measured.floors |= floors([1, 0, 0, 0], [1, 1, 1, 0])
+    measured.cells[0].records.append({"area_pristine": 0.1})
+    measured.baseline.append({"area_pristine": 0.1})
+    for name, one in floors([0, 0, 0, 0]).items():
+        measured.floors[name] += one
+    row, everything, nothing = make_rows(measured)
+    assert [one["defence"] for one in (row, everything, nothing)] == ["none", *FLOORS]
+    f1 = (2 * 0.25 / 1.25 + 2 * 0.75 / 1.75) / 2
+    assert everything["f1"] == everything["f1_best"] == pytest.approx(f1, abs=1e-4)
+    assert everything["iou"] == 0.5 and everything["auc"] == 0.5 and everything["mcc"] == 0
+    assert everything["restored"] == pytest.approx(f1 / 0.8, abs=1e-4)
+    assert everything["area_pristine"] == 1 and everything["n"] == nothing["n"] == 2
+    assert (nothing["f1"], nothing["iou"], nothing["mcc"], nothing["area_pristine"]) == (0,) * 4
+    assert nothing["f1_permuted"] == everything["f1"]  # its inverse marks everything
+    together = pool([measured, measured])
+    assert [one["n"] for one in make_rows(together)] == [4, 4, 4]
+
+
+def test_the_worst_is_the_lowest_f1_and_the_largest_pristine_area() -> None:
+    parts = []
+    for name, f1, area in (("a", (0.3, 0.9), 0.2), ("b", (0.4, 0.1), 0.7), ("c", (0.5, 0.5), 0.1)):
+        records = [*forged(*f1), {"area_pristine": area}]
+        parts.append(Cell(name, 0.1, "ansm", records, [Path(name + i) for i in "123"]))
+    lacking = Cell("a", 0.1, "jpeg", forged(0.5), [Path("x")])
+    (worst,) = worst_cells([*parts, lacking], "worst", ("a", "b", "c"))
+    assert (worst.attack, worst.eps, worst.defence) == ("worst", 0.1, "ansm")
+    assert [one.get("f1") for one in worst.records] == [0.3, 0.1, None]
+    assert worst.records[2]["area_pristine"] == 0.7
+    assert worst.images == [Path("a1"), Path("b2"), Path("b3")]
+    assert worst_cells(parts, "worst", ()) == []
 
 
 def forged(*values: float) -> list[dict[str, float]]:

@@ -73,6 +73,41 @@ def test_markdown_is_a_grid_with_the_best_in_bold_and_marks_explained(rows) -> N
     assert "41.2 / 0.990" in text and text.endswith("Made by `ansm-fast evaluate x`.\n")
 
 
+def with_floors(rows: list[Row]) -> list[Row]:
+    more = {"mcc": 0.25, "f1_permuted": 0.42}
+    floors = [make_row("none", 0.0, "all-marked", 0.24), make_row("none", 0.0, "none-marked", 0.0)]
+    return [row | more for row in [*rows, *floors]]
+
+
+def test_every_table_of_the_localizers_masks_ends_with_the_floors(rows) -> None:
+    text = markdown(with_floors(rows), "c")
+    tables = re.findall(r"(?:^\|.*\n?)+", text, re.M)
+    for table in tables[:-1]:
+        lines = [cells(line) for line in table.splitlines()]
+        assert [line[:2] for line in lines[-2:]] == [
+            ["*all marked forged*", "–"], ["*nothing marked*", "–"],
+        ]  # fmt: skip
+        assert all(len(line) == len(lines[0]) for line in lines)
+        assert len(set(lines[-2][2:])) == 1 and "**" not in lines[-2][2]
+    assert "all marked" not in tables[-1]  # what a defence changes: a floor changes nothing
+    assert "| *all marked forged* | – | 0.240 (0.19–0.29) |" in tables[0]
+    assert "| *all marked forged* | – | 0.24 (0.19–0.29) |\n" in tables[2]  # restored
+    assert "MCC / best-threshold F1 / IoU / AUC:" in text and "0.250 / 0.240 / 0.240" in text
+    console = Console(width=100, record=True, file=io.StringIO())
+    for table in terminal_tables(with_floors(rows)):
+        console.print(table)
+    shown = [line.split() for line in console.export_text().splitlines() if "marked" in line]
+    assert len(shown) == 4 and shown[0] == ["all", "marked", "forged", *["0.240"] * 7]
+
+
+def test_permuted_f1_has_tables_of_its_own_if_asked(rows) -> None:
+    plain, permuted = (markdown(with_floors(rows), "c", permuted=p) for p in (False, True))
+    title = "Permuted F1 at 0.5, of the better of the mask and its inverse"
+    assert title not in plain and permuted.count(title) == 2 and permuted.count("0.420") == 2 * 35
+    assert "F1 at 0.5 (95 % interval), means" in permuted
+    assert len(terminal_tables(with_floors(rows), permuted=True)) == 4
+
+
 def test_sets_have_tables_of_their_own(rows) -> None:
     both = rows + [row | {"set": "real", "n": 7} for row in rows]
     text = markdown(both, "c")

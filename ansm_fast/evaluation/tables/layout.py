@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansm_fast.evaluation.catalogue import CATALOGUE
+from ansm_fast.evaluation.floors import FLOORS
 from ansm_fast.evaluation.rows import Row
 
 UNSEEN, MASK_FREE = "†", "‡"
@@ -48,13 +49,21 @@ def sets(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def defences(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row["defence"] for row in rows))
+    """Names of the defences in order, without floors."""
+    return list(dict.fromkeys(row["defence"] for row in rows if row["defence"] not in FLOORS))
+
+
+def floors(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Title and row of each floor of one set; results of earlier versions have none."""
+    return [(FLOORS[row["defence"]], row) for row in rows if row["defence"] in FLOORS]
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:
-    """Group the rows of one set into lines, in order."""
+    """Group the rows of one set into lines, in order, without floors."""
     found: dict[tuple[str, float], dict[str, Row]] = {}
     for row in rows:
+        if row["defence"] in FLOORS:
+            continue
         found.setdefault((row["attack"], row["eps"]), {})[row["defence"]] = row
     return [Line(attack, eps, cells) for (attack, eps), cells in found.items()]
 
@@ -82,6 +91,18 @@ def limits(row: Row, key: str, digits: int = 2) -> str:
     """ "0.74–0.80", empty if the row has no interval."""
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     return "" if low is None or high is None else f"{low:.{digits}f}{DASH}{high:.{digits}f}"
+
+
+# Figures of F1 in tables: key of a row -> what its table is called.
+F1_TITLES = {
+    "f1": "F1 at 0.5",
+    "f1_permuted": "Permuted F1 at 0.5, of the better of the mask and its inverse",
+}
+
+
+def f1_keys(permuted: bool) -> list[str]:
+    """Figures of F1 that have a table each."""
+    return list(F1_TITLES)[: 1 + permuted]
 
 
 def mark(row: Row) -> str:
