@@ -92,7 +92,7 @@ def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> No
         make_defences(rules.DEFENCES, ansm, device),
         device=device,
     )
-    protocol = Protocol(rules.ATTACKS, [rules.EPS], rules.STEPS, rules.DEFENCES)
+    protocol = Protocol(rules.ATTACKS, [rules.EPS], rules.STEPS, rules.DEFENCES, harmless=False)
     with Progress("evaluate", len(dataset)) as progress:
         measured = measure(
             dataset,

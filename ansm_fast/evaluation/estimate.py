@@ -71,7 +71,7 @@ def estimate(dataset: FolderDataset, systems: Systems, protocol: Protocol, cache
                 made.add(folder)
                 total += known[target.identity] * made_so.cost * still_to_make(folder, count)
     for defence in systems.defences:
-        if defence.detects is not None:
+        if defence.detects is not None and protocol.harmless:
             total += _seconds(partial(defence, first["image"])) * len(VERSIONS) * count
     return total * share
 

@@ -47,6 +47,8 @@ class Protocol:
         batch_size: of the attacks; changes the figures by rounding alone.
         adaptive_steps, adaptive_restarts: of the attacks through the defence that is scored, of
             which every image gets the best iterate of all restarts by the attack's own loss.
+        harmless: also how much unattacked images look attacked, and after harmless changes; without
+            it there are no ``attacked_rows``.
     """
 
     attacks: Sequence[str]
@@ -58,6 +60,7 @@ class Protocol:
     batch_size: int = 8
     adaptive_steps: int = 100
     adaptive_restarts: int = 3
+    harmless: bool = True
 
     def names(self) -> list[str]:
         """The attacks that are reported: a worst of several after those that it is made of."""
@@ -165,7 +168,7 @@ def measure(
             found.floors[floor].append(scores)
         advance(1)
     for defence in systems.defences:
-        if defence.detects is not None:
+        if defence.detects is not None and protocol.harmless:
             start(f"harmless changes, {defence.title}", count)
             records = found.harmless.setdefault(defence.name, [])
             for one in names:

@@ -11,12 +11,16 @@ import pytest
 import torch
 from rich.console import Console
 
+from ansm_fast.data import FolderDataset
 from ansm_fast.evaluation import (
     HARMLESS,
     Cell,
     Defence,
     Measurement,
+    Protocol,
+    Systems,
     attacked_rows,
+    measure,
     pool,
 )
 from ansm_fast.evaluation.attacked import threshold_at, weighted_auc
@@ -174,3 +178,15 @@ def test_an_evaluation_with_a_gate_has_them(run, small_set, checkpoints, tmp_pat
     assert "Was the image attacked?" in (tmp_path / "e.md").read_text()
     again = run(small_set, checkpoints, *files, defences="none,ansm", **options)
     assert again.exit_code == 0 and json.loads((tmp_path / "e.json").read_text()) == document
+
+
+def test_harmless_changes_may_be_left_out(small_set, tmp_path) -> None:
+    dataset = FolderDataset(small_set / "images", small_set / "masks")
+    found = []
+    for harmless in (True, False):
+        systems = Systems(torch.nn.Conv2d(3, 1, 1), [detector()])
+        protocol = Protocol(("none",), (0.0,), harmless=harmless)
+        measured = measure(dataset, systems, protocol, tmp_path)
+        assert all("attack_score" in record for record in measured.cells[0].records)
+        found.append(len(attacked_rows(measured, systems.defences)))
+    assert found == [9, 0]
