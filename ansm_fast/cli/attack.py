@@ -54,6 +54,20 @@ from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
     help="Gradient steps; queries of square.",
 )
 @click.option("--alpha", type=EPS, help="Step size; by default eps/4, at least eps/steps.")
+@click.option(
+    "--restarts",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Random starts of pgd, of which every image gets the one with the highest loss.",
+)
+@click.option(
+    "--keep",
+    default="last",
+    show_default=True,
+    type=click.Choice(["last", "best"]),
+    help="Of pgd: the end of an ascent, or its iterate with the highest loss.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option(
     "--localizer",
@@ -81,6 +95,8 @@ def command(
     eps: float,
     steps: int,
     alpha: float | None,
+    restarts: int,
+    keep: str,
     seed: int,
     localizer: str | None,
     weights: str | None,
@@ -118,7 +134,15 @@ def command(
     check_apart(output, "-o", images, masks)
     try:
         attack = make_attack(
-            name, eps=eps, steps=steps, alpha=alpha, objective=objective, norm=norm, seed=seed
+            name,
+            eps=eps,
+            steps=steps,
+            alpha=alpha,
+            objective=objective,
+            norm=norm,
+            seed=seed,
+            restarts=restarts,
+            keep=keep,
         )
     except ValueError as error:
         raise InputError(str(error)) from error

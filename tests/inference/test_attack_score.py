@@ -16,6 +16,8 @@ from ansm_fast.errors import InputError
 from ansm_fast.images.photograph import Photograph
 from ansm_fast.inference import Engine
 from ansm_fast.models import ANSM, ANSMConfig, save_ansm
+from ansm_fast.models.base import BaseANSM
+from ansm_fast.models.two_view import TwoViewANSM, TwoViewConfig
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,20 @@ def gate() -> ANSM:
     return ansm.eval()
 
 
-def alone(ansm: ANSM, pixels: np.ndarray) -> float:
+@pytest.fixture(scope="module", params=["gate", "two views"])
+def telling(request: pytest.FixtureRequest, gate: ANSM) -> BaseANSM:
+    """An ANSM of each kind that tells attacked images from others."""
+    if request.param == "gate":
+        return gate
+    torch.manual_seed(0)
+    ansm = TwoViewANSM(TwoViewConfig(variant="tiny"))
+    for module in ansm.modules():  # heads begin at zero, and find nothing then
+        if isinstance(module, torch.nn.Conv2d) and not module.weight.any():
+            torch.nn.init.normal_(module.weight, std=0.5)
+    return ansm.eval()
+
+
+def alone(ansm: BaseANSM, pixels: np.ndarray) -> float:
     full = np.iinfo(pixels.dtype).max
     image = torch.from_numpy(pixels.astype(np.float32) / full).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -38,26 +53,26 @@ def photographs(rng: np.random.Generator, *shapes: tuple[int, ...]) -> list[Phot
     return [Photograph(rng.integers(0, 255, shape, np.uint8)) for shape in shapes]
 
 
-def test_every_image_of_a_batch_has_its_own(gate: ANSM, rng: np.random.Generator) -> None:
+def test_every_image_of_a_batch_has_its_own(telling: BaseANSM, rng: np.random.Generator) -> None:
     batch = photographs(rng, (48, 64, 3), (41, 49, 3), (47, 63, 1))
-    results = Engine(gate).defend(batch)
+    results = Engine(telling).defend(batch)
     scores = [result.attack_score for result in results]
-    expected = [alone(gate, image.pixels) for image in batch]
+    expected = [alone(telling, image.pixels) for image in batch]
     assert scores == pytest.approx(expected, abs=1e-5) and len(set(scores)) == 3
     deep = Photograph(rng.integers(0, 65535, (33, 40, 3), np.uint16))
-    assert Engine(gate).defend([deep])[0].attack_score == pytest.approx(
-        alone(gate, deep.pixels), abs=1e-5
+    assert Engine(telling).defend([deep])[0].attack_score == pytest.approx(
+        alone(telling, deep.pixels), abs=1e-5
     )
 
 
 @pytest.mark.parametrize("shape", [(300, 333, 3), (161, 97, 1)])
-def test_tiles_count_by_their_own_area(gate: ANSM, rng: np.random.Generator, shape) -> None:
+def test_tiles_count_by_their_own_area(telling: BaseANSM, rng: np.random.Generator, shape) -> None:
     (image,) = photographs(rng, shape)
     image.pixels[: shape[0] // 3] = 128  # so that tiles differ
-    cut = Engine(gate, tile=96)
+    cut = Engine(telling, tile=96)
     assert cut.is_tiled(image)
     (tiled,) = cut.defend([image])
-    assert tiled.attack_score == pytest.approx(alone(gate, image.pixels), abs=1e-4)
+    assert tiled.attack_score == pytest.approx(alone(telling, image.pixels), abs=1e-4)
 
 
 def test_the_network_runs_once(gate: ANSM, rng: np.random.Generator) -> None:
