@@ -275,7 +275,7 @@ def command(
     if pooled and len(measured) > 1:
         measured.append(pool(measured))
     rows = [row for one in measured for row in make_rows(one, trained, seed)]
-    attacked = [row for one in measured for row in attacked_rows(one, made, seed)]
+    attacked = [row for one in measured for row in attacked_rows(one, made, trained, seed)]
     typed = shlex.join(["ansm-fast", *sys.argv[1:]])
     try:
         about = document(systems, trained, protocol, notes, typed)

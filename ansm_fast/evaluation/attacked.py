@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ansm_fast.evaluation.bootstrap import Samples, interval, resampled_counts
+from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import Defence
 from ansm_fast.evaluation.harmless import VERSIONS
+from ansm_fast.evaluation.provenance import Training
 from ansm_fast.evaluation.rows import Measurement, Row
 
 FALSE_ALARMS = 0.01
@@ -85,7 +87,12 @@ def _figures(
     }
 
 
-def attacked_rows(measured: Measurement, defences: Sequence[Defence], seed: int = 0) -> list[Row]:
+def attacked_rows(
+    measured: Measurement,
+    defences: Sequence[Defence],
+    training: Mapping[str, Training] | None = None,
+    seed: int = 0,
+) -> list[Row]:
     """Make the rows of "attacked?": of every defence that detects attacks the unattacked images,
     their harmless changes, and every attack and budget.
 
@@ -93,11 +100,12 @@ def attacked_rows(measured: Measurement, defences: Sequence[Defence], seed: int 
     "harmless" or "attack"), eps; n, the mean score; auc against the unattacked images, with its
     paired 95 % interval, and auc_harmless against these and all harmless changes; the share that is
     called attacked at the lowest score from which at most 1 % of the unattacked images are, and at
-    the ANSM's own threshold.
+    the ANSM's own threshold; ``seen``, whether training saw the attack, None where that is unknown.
 
     Args:
         measured: of ``measure``.
         defences: the columns that were measured.
+        training: by defence, what the training of an ANSM saw.
         seed: of the bootstrap.
     """
     rows: list[Row] = []
@@ -105,6 +113,7 @@ def attacked_rows(measured: Measurement, defences: Sequence[Defence], seed: int 
         records = measured.harmless.get(defence.name)
         if not records:
             continue
+        trained = (training or {}).get(defence.name)
         versions = {name: [record[name] for record in records] for name in VERSIONS}
         clean = versions.pop("none")
         harmless = [score for scores in versions.values() for score in scores]
@@ -117,5 +126,6 @@ def attacked_rows(measured: Measurement, defences: Sequence[Defence], seed: int 
         for name, kind, eps, scores in found:
             about = {"set": measured.name, "defence": defence.name, "image": name, "kind": kind}
             figures = _figures(scores, clean, harmless, defence.attack_threshold, seed)
-            rows.append(about | {"eps": eps} | figures)
+            seen = trained.saw(CATALOGUE[name]) if trained and kind == "attack" else None
+            rows.append(about | {"eps": eps} | figures | {"seen": seen})
     return rows

@@ -25,6 +25,7 @@ from ansm_fast.evaluation import (
 )
 from ansm_fast.evaluation.attacked import threshold_at, weighted_auc
 from ansm_fast.evaluation.harmless import VERSIONS, harmless_scores
+from ansm_fast.evaluation.provenance import Training
 from ansm_fast.evaluation.tables import attacked_tables
 from ansm_fast.evaluation.tables.attacked import attacked_markdown
 from ansm_fast.models import ANSM, ANSMConfig, save_ansm
@@ -137,7 +138,8 @@ def test_harmless_changes_are_small_and_repeatable() -> None:
 
 
 def test_tables() -> None:
-    rows = attacked_rows(measurement(), [detector()])
+    rows = attacked_rows(measurement(), [detector()], {"ansm": Training(frozenset())})
+    assert [row["seen"] for row in rows] == [*[None] * 9, False, False]
     heading, table = attacked_markdown(rows)
     assert heading.startswith("Was the image attacked? Attack score of ANSM over 4 images")
     lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
@@ -145,13 +147,14 @@ def test_tables() -> None:
     assert lines[2][:5] == ["no attack", "–", "0.250", "–", "–"]
     assert [line[0] for line in lines[3:11]] == [title for title, _ in HARMLESS.values()]
     assert lines[-1] == [
-        "PGD", "4/255", "0.900", "1.000 (1.00–1.00)", lines[-1][4], "100.0 %", "100.0 %",
+        "PGD†", "4/255", "0.900", "1.000 (1.00–1.00)", lines[-1][4], "100.0 %", "100.0 %",
     ]  # fmt: skip
     console = Console(width=100, record=True, file=io.StringIO())
     (shown,) = attacked_tables(rows)
     console.print(shown)
     text = console.export_text()
-    assert "camera noise, σ 3" in text and max(map(len, text.splitlines())) <= 100
+    assert "camera noise, σ 3" in text and "† no such attack" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_an_evaluation_with_a_gate_has_them(run, small_set, checkpoints, tmp_path) -> None:

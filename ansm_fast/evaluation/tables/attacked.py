@@ -11,7 +11,7 @@ from ansm_fast.evaluation.catalogue import CATALOGUE
 from ansm_fast.evaluation.defences import title
 from ansm_fast.evaluation.harmless import HARMLESS
 from ansm_fast.evaluation.rows import Row
-from ansm_fast.evaluation.tables.layout import DASH, budget_name, limits, number, sets
+from ansm_fast.evaluation.tables.layout import DASH, budget_name, legend, limits, mark, number, sets
 
 _HEAD = (
     "image",
@@ -29,7 +29,7 @@ def _cells(row: Row) -> list[str]:
     called = HARMLESS[name][0] if row["kind"] == "harmless" else CATALOGUE[name].title
     spread = limits(row, "auc")
     return [
-        called,
+        called + mark(row),
         budget_name(row["eps"]) if attacked else DASH,
         number(row["score"]),
         DASH if name == "none" else number(row["auc"]) + (f" ({spread})" if spread else ""),
@@ -82,5 +82,7 @@ def attacked_tables(rows: Sequence[Row]) -> list[Table]:
                 )
             for row in found:
                 table.add_row(*_cells(row))
+            table.caption = legend("".join(map(mark, found))) or None
+            table.caption_justify = "left"
             tables.append(table)
     return tables
