@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from ansm_fast.localizers import (
     ARCHITECTURES,
     LocalizerConfig,
+    RGBConfig,
     SegformerConfig,
     TrainableLocalizer,
     make_localizer,
@@ -63,7 +64,24 @@ class SegformerArchitecture(_Architecture):
     )
 
 
-Architecture = Annotated[UNetArchitecture | SegformerArchitecture, Field(discriminator="name")]
+class RGBArchitecture(_Architecture):
+    """A dilated residual network that sees RGB alone, without noise residuals."""
+
+    name: Literal["rgb"] = Field(description="kind of network")
+    widths: tuple[Positive, Positive, Positive] = Field(
+        default=RGBConfig.widths, description="channels of the three stages"
+    )
+    dilated_blocks: Positive = Field(
+        default=RGBConfig.dilated_blocks, description="dilated residual blocks of the third stage"
+    )
+    decoder_width: Positive = Field(
+        default=RGBConfig.decoder_width, description="channels of the decoder"
+    )
+
+
+Architecture = Annotated[
+    UNetArchitecture | SegformerArchitecture | RGBArchitecture, Field(discriminator="name")
+]
 
 
 def with_architecture(values: Any) -> Any:

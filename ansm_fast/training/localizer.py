@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +108,21 @@ def round_weights(module: nn.Module) -> None:
             weight.copy_(weight.half())
 
 
-def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
-    """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
+def train_network(
+    run: LocalizerRun, out: str | Path, make: Callable[[], nn.Module]
+) -> tuple[nn.Module, Loop]:
+    """Train any network that gives mask logits, resuming what ``out`` holds.
+
+    Args:
+        run: everything but the network; its ``architecture`` and ``half_weights`` are not read.
+        out: folder of the run, where its state and its metrics are kept.
+        make: makes the network, image (B, 3, H, W) in [0, 1] to mask logits (B, 1, H, W), after
+            the seed is set.
+
+    Returns:
+        The trained network, its weights averaged, and the loop: how many seconds all steps took,
+        and which process writes.
+    """
     out = Path(out)
     # First what is quick to see, before anything is loaded.
     check_batch_sizes(run.batch_sizes(), run.accumulate)
@@ -116,10 +130,7 @@ def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
     torch.manual_seed(run.seed)
     training_set = MemorySet.training(run.data)
     validation = LocalizerValidation(run)
-    localizer = run.architecture.make()
-    if run.initial is not None:
-        begin_from(localizer, run.initial)
-    localizer = localizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = LocalizerBatches(run, training_set)
 
     accelerator = make_accelerator(run.accumulate, run.device)
@@ -128,9 +139,9 @@ def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
 
     def localize(images: Tensor) -> Tensor:
         with network_autocast(run.precision, images.device):
-            return localizer(images).float()
+            return network(images).float()
 
-    online = OnlineAttacks(run, localize, lambda x: x, localizer)
+    online = OnlineAttacks(run, localize, lambda x: x, network)
     compress = OnlineCompression(run.online_compression, run.seed)
 
     def loss(step: int, levels: Tensor, *rest: Tensor) -> dict[str, Tensor]:
@@ -146,17 +157,29 @@ def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
     def validate(module: nn.Module) -> dict[str, float]:
         return validation(module, accelerator.device)
 
-    task = Task(localizer, batches, loss, validate, spent=online.spent)
+    task = Task(network, batches, loss, validate, spent=online.spent)
     loop = Loop(run, task, out, accelerator)
-    trained = loop.run()
+    return loop.run(), loop
+
+
+def train_localizer(run: LocalizerRun, out: str | Path) -> Path:
+    """Train, resuming what ``out`` holds; returns the checkpoint ``out/localizer.safetensors``."""
+
+    def make() -> nn.Module:
+        localizer = run.architecture.make()
+        if run.initial is not None:
+            begin_from(localizer, run.initial)
+        return localizer
+
+    trained, loop = train_network(run, out, make)
     assert isinstance(trained, TrainableLocalizer)
     if run.half_weights:
         round_weights(trained)
-    path = out / "localizer.safetensors"
+    path = Path(out) / "localizer.safetensors"
     provenance: dict[str, object] = {"config": run.settings(), "seconds": round(loop.seconds)}
     if run.initial is not None:
         provenance["initial"] = lineage(run.initial, "localizer")
-    if accelerator.is_main_process:
+    if loop.accelerator.is_main_process:
         with disk_errors(path, f"the finished run's state in {out} is intact"):
             save_localizer(path, trained, provenance)
     return path

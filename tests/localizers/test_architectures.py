@@ -17,7 +17,11 @@ from ansm_fast.localizers import (
 )
 from ansm_fast.models.checkpoint import bundled, lineage
 
-SMALL = {"unet": {"widths": (8, 8, 8, 8)}, "segformer": {"widths": (8, 8, 8, 8)}}
+SMALL = {
+    "unet": {"widths": (8, 8, 8, 8)},
+    "segformer": {"widths": (8, 8, 8, 8)},
+    "rgb": {"widths": (8, 8, 8)},
+}
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -63,7 +67,9 @@ def test_checkpoints_give_back_the_same_localizer(localizer, tmp_path) -> None:
 
 
 def test_what_cannot_be_made_is_explained(architecture) -> None:
-    with pytest.raises(ValueError, match="architecture must be one of unet, segformer, got 'cnn'"):
+    with pytest.raises(
+        ValueError, match="architecture must be one of unet, segformer, rgb, got 'cnn'"
+    ):
         make_localizer("cnn")
     with pytest.raises(TypeError, match="depth"):
         make_localizer(architecture, depth=3)
@@ -87,6 +93,20 @@ def test_the_missing_library_is_named(monkeypatch) -> None:
         make_localizer("segformer")
 
 
+def test_every_filter_of_the_rgb_network_is_learned() -> None:
+    network = make_localizer("rgb", dilated_blocks=5)
+    learned = {name.rpartition(".")[2] for name, _ in network.named_buffers()}
+    assert learned == {"running_mean", "running_var", "num_batches_tracked"}
+    convolutions = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert {part.dilation[0] for part in convolutions} == {1, 2, 4}
+    filters = convolutions[0].weight.detach().mean(1)
+    overlaps = filters.flatten(1) @ filters.flatten(1).T
+    assert filters.shape == (16, 4, 4)
+    torch.testing.assert_close(overlaps, overlaps.diag().diag(), atol=1e-2, rtol=0)
+    assert filters[:-1].sum((1, 2)).abs().max() < 1e-3  # all but the last are blind to brightness
+
+
+@pytest.mark.parametrize("architecture", ["unet", "segformer"], indirect=True)
 def test_autocast_keeps_residuals_of_one_grey_level(localizer) -> None:
     image = (torch.full((1, 3, 32, 32), 200.0) + torch.randint(0, 2, (1, 3, 32, 32))) / 255
     plain = localizer.front_end(image)

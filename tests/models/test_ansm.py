@@ -262,6 +262,7 @@ def test_what_an_ansm_was_trained_for(tmp_path: Path, provenance, expected) -> N
         ("localizer", {"widths": "abcd"}),
         ("localizer", {"architecture": "segformer", "depths": [10**9, 1, 1, 1]}),
         ("localizer", {"architecture": "segformer", "decoder_width": 10**9}),
+        ("localizer", {"architecture": "rgb", "dilated_blocks": 10**9}),
     ],
 )
 def test_sizes_that_no_network_has_ask_for_no_memory(tmp_path: Path, kind, config) -> None:

@@ -78,5 +78,7 @@ def test_tied_weights_are_written(tmp_path):
     save_localizer(tmp_path / "tied.safetensors", localizer)
     again = load_localizer(tmp_path / "tied.safetensors").state_dict()
     assert all(torch.equal(again[name], value) for name, value in localizer.state_dict().items())
-    with pytest.raises(TypeError, match=r"of the architectures unet, segformer, got Conv2d; save"):
+    with pytest.raises(
+        TypeError, match=r"of the architectures unet, segformer, rgb, got Conv2d; save"
+    ):
         save_localizer(tmp_path / "mine.safetensors", torch.nn.Conv2d(3, 1, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import fields
 from typing import get_args
@@ -17,6 +18,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import (
     ARCHITECTURES,
     BuiltinLocalizer,
+    RGBConfig,
     SegformerConfig,
     load_localizer,
     make_localizer,
@@ -26,7 +28,7 @@ from ansm_fast.models.checkpoint import lineage
 from ansm_fast.models.jpeg import JPEGResidual
 from ansm_fast.training.architecture_config import Architecture
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.localizer import begin_from, train_localizer
+from ansm_fast.training.localizer import begin_from, train_localizer, train_network
 from ansm_fast.training.resume import check_same_run
 from ansm_fast.training.state import write_tensors
 
@@ -187,6 +189,22 @@ def test_a_segformer_trains(values, tmp_path, precision) -> None:
     assert localizer(torch.rand(1, 3, 40, 32)).shape == (1, 1, 40, 32)
 
 
+def test_any_network_that_gives_a_mask_trains(values, tmp_path) -> None:
+    run, begin = parse_run(values, "test"), torch.nn.Conv2d(3, 1, 3, padding=1)
+    trained_network, loop = train_network(run, tmp_path, lambda: copy.deepcopy(begin))
+    assert type(trained_network) is torch.nn.Conv2d and loop.step == run.steps
+    assert not torch.equal(trained_network.weight, begin.weight)
+    again, _ = train_network(run, tmp_path, lambda: copy.deepcopy(begin))
+    assert torch.equal(again.weight, trained_network.weight)
+
+
+def test_an_rgb_network_trains(values, tmp_path) -> None:
+    own = {"name": "rgb", "widths": [8, 8, 16], "dilated_blocks": 1, "decoder_width": 8}
+    localizer = load_localizer(trained(values | {"architecture": own}, tmp_path))
+    assert localizer.config == RGBConfig((8, 8, 16), 1, 8)
+    assert localizer(torch.rand(1, 3, 40, 33)).shape == (1, 1, 40, 33)
+
+
 def test_every_architecture_is_configured_by_all_fields_of_its_network(values) -> None:
     members = get_args(get_args(Architecture)[0])
     assert [get_args(one.model_fields["name"].annotation)[0] for one in members] == [*ARCHITECTURES]
@@ -222,11 +240,12 @@ def test_architectures_of_earlier_configurations(values, tmp_path, given, meant)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "cnn"}, "architecture: name must be one of unet, segformer"),
+        ({"name": "cnn"}, "architecture: name must be one of unet, segformer, rgb"),
         ({"name": "segformer", "widths": [8, 9, 8, 8]}, r"architecture: widths must be divisible"),
         ({"name": "unet", "depths": [1, 1, 1, 1]}, "architecture.depths: no such field"),
         ({"name": "segformer", "depth": 2}, "did you mean architecture.depths"),
         ({"name": "unet", "widths": [8, 8, 8]}, "architecture.widths"),
+        ({"name": "rgb", "widths": [8, 8, 2000]}, "architecture: widths must be 3 whole numbers"),
         (3, "architecture: "),
     ],
 )
