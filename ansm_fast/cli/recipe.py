@@ -6,20 +6,23 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ansm_fast.cli.train_arguments import PRESETS
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from ansm_fast.training.batches import MemorySet
     from ansm_fast.training.config import ANSMRun
 
 
 def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:
     """Look at the localizer that ``run`` trains for, print what was found and how long it will
-    take, and write both to ``output/inspection.json``.
+    take, and write both to ``output/inspection.json``; what was found before is printed again.
 
     Args:
         presets: the same training by the presets, whose times are told too.
@@ -27,26 +30,56 @@ def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:
     Raises:
         InputError: no ANSM can be trained for it, or the images are unusable.
     """
-    from ansm_fast.evaluation.catalogue import catalogue_entry
-    from ansm_fast.evaluation.verdict import ATTACKS, STEPS
     from ansm_fast.images.atomic import write_text
-    from ansm_fast.images.tensors import to_tensor
     from ansm_fast.localizers import load_localizer
-    from ansm_fast.training.batches import MemorySet
-    from ansm_fast.training.estimate import Estimator
-    from ansm_fast.training.inspection import check_sides, inspect_localizer
     from ansm_fast.training.processes import chosen_device
 
     device = chosen_device(run.device)
     localizer = load_localizer(run.localizer).to(device)
+    of = {"localizer": localizer.fingerprint, "config": run.settings(), "threads": _threads()}
+    path = output / "inspection.json"
+    document = _before(path, of)
+    if document is None:
+        document = {"of": of} | _looked(run, localizer, device, presets)
+        write_text(path, json.dumps(document, indent=2) + "\n")
     click.echo(f"localizer {run.localizer or 'robust'} (fingerprint {localizer.fingerprint})")
+    for line in document["lines"]:
+        click.echo(f"  {line}")
+    for line in document["warnings"]:
+        click.echo(f"warning: {line}", err=True)
+    click.echo("times here, from steps that were timed:")
+    for line in document["times"]:
+        click.echo(f"  {line}")
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _before(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
+    """What was found before, of the same localizer and configuration."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("of") == of else None
+
+
+def _looked(
+    run: ANSMRun, localizer: nn.Module, device: torch.device, presets: Mapping[str, ANSMRun]
+) -> dict[str, Any]:
+    from ansm_fast.evaluation.catalogue import catalogue_entry
+    from ansm_fast.evaluation.verdict import ATTACKS, STEPS
+    from ansm_fast.images.tensors import to_tensor
+    from ansm_fast.training.batches import MemorySet
+    from ansm_fast.training.estimate import Estimator
+    from ansm_fast.training.inspection import check_sides, inspect_localizer
+
     data = MemorySet.validation(run.data)
     check_sides(localizer, to_tensor(data.images[:1]).to(device), run.sides())
     found = inspect_localizer(localizer, data.images, data.masks, run.ffa.taps, device)
-    for line in found.lines():
-        click.echo(f"  {line}")
-    for line in found.warnings():
-        click.echo(f"warning: {line}", err=True)
     estimator = Estimator(localizer, found, data, device)
     entries = [catalogue_entry(name) for name in ATTACKS]
     judged = [(one.attack, one.effort * STEPS) for one in entries if one.attack is not None]
@@ -54,13 +87,12 @@ def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:
     if run not in runs.values():
         runs = {"this run": run} | runs
     times = {name: estimator(one, judged) for name, one in runs.items()}
-    click.echo("times here, from steps that were timed:")
-    for name, time in times.items():
-        click.echo(f"  {name}: {time.line()}")
-    document = found.document() | {
-        "seconds": {name: round(one.total, 1) for name, one in times.items()}
+    return found.document() | {
+        "lines": found.lines(),
+        "warnings": found.warnings(),
+        "times": [f"{name}: {time.line()}" for name, time in times.items()],
+        "seconds": {name: round(time.total, 1) for name, time in times.items()},
     }
-    write_text(output / "inspection.json", json.dumps(document, indent=2) + "\n")
 
 
 def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> None:
@@ -78,7 +110,6 @@ def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> No
     from ansm_fast.models import load_ansm
     from ansm_fast.progress import Progress
     from ansm_fast.training.batches import MemorySet
-    from ansm_fast.training.inspection import all_marked
     from ansm_fast.training.processes import chosen_device
 
     device = chosen_device(run.device)
@@ -103,7 +134,7 @@ def conclude(run: ANSMRun, output: Path, preset: str | None, command: str) -> No
             on_progress=progress.advance,
         )
     rows = make_rows(measured, {"ansm": read_training(weights)})
-    verdict = rules.judge(rows, all_marked(data.masks), _next(preset))
+    verdict = rules.judge(rows, _next(preset))
     images = f"{len(data)} images of {run.data.validation or run.data.train}"
     rules.write_verdict(output, verdict, rows, images, command)
     click.echo(rules.markdown(verdict, rows, images), nl=False)

@@ -75,12 +75,11 @@ class Verdict:
         )
 
 
-def judge(rows: Sequence[Row], all_marked: float, next_preset: str | None = None) -> Verdict:
+def judge(rows: Sequence[Row], next_preset: str | None = None) -> Verdict:
     """Judge by the rows of an evaluation.
 
     Args:
-        rows: of ``make_rows``, with the attacks and defences of this module.
-        all_marked: F1 of marking every pixel of the forged images.
+        rows: of ``make_rows``, with the attacks and defences of this module, and the floors.
         next_preset: the next larger preset, if there is one.
     """
     cells = {(row["attack"], row["defence"]): row for row in rows}
@@ -92,7 +91,7 @@ def judge(rows: Sequence[Row], all_marked: float, next_preset: str | None = None
     def mean(defence: str) -> float:
         return float(np.mean([f1(attack, defence) for attack in ("none", *free)]))
 
-    base = f1("none", "none")
+    base, all_marked = f1("none", "none"), f1("none", "all-marked")
     kept = f1("none", "ansm") / max(base, 1e-9)
     restored = float(np.mean([f1(attack, "ansm") for attack in free])) / max(base, 1e-9)
     areas = [cells["none", defence]["area_pristine"] for defence in ("ansm", "none")]

@@ -46,8 +46,8 @@ def one_size():
 SMALL = (
     "--set steps=2 --set detect.steps=1 --set ffa.steps=0 --set attack_cache_size=8 --set crop=32 "
     "--set detect.crop=32 --set detect.batch_size=2 --set batch_size=2 --set save_every=1 "
-    "--set validate_every=2 --set validation_attacks=[] --set data.validation_count=4 "
-    "--set 'attacks=[{name: fgsm, objective: hide}]'"
+    "--set variant=tiny --set validate_every=2 --set validation_attacks=[] "
+    "--set data.validation_count=4 --set 'attacks=[{name: fgsm, objective: hide}]'"
 )
 TRAIN = f"train ansm --localizer mine:make --data set -o run --preset quick {SMALL}"
 

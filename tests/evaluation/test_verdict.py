@@ -25,7 +25,7 @@ def rows(ansm, jpeg=(0.6, 0.5, 0.5, 0.5), none=(0.8, 0.1, 0.0, 0.1), area=0.02):
         }
         for index, attack in enumerate(ATTACKS)
         for defence in columns
-    ]
+    ] + [{"attack": "none", "defence": "all-marked", "f1": 0.24, "area_pristine": 1, "seen": None}]
 
 
 CASES = [
@@ -43,14 +43,14 @@ CASES = [
 
 @pytest.mark.parametrize(("ansm", "others", "word", "reason"), CASES)
 def test_the_rule(ansm, others, word, reason) -> None:
-    verdict = judge(rows(ansm, **others), 0.24, "standard")
+    verdict = judge(rows(ansm, **others), "standard")
     assert verdict.word == word and reason in verdict.reason
     assert verdict.sentence().startswith(f"verdict: {word}")
     assert ("--preset standard" in verdict.advice) == (word != WORKS and "hardly" not in reason)
 
 
 def test_figures() -> None:
-    verdict = judge(rows((0.8, 0.7, 0.72, 0.76)), 0.24)
+    verdict = judge(rows((0.8, 0.7, 0.72, 0.76)))
     assert (verdict.kept, verdict.restored, verdict.marked) == (1.0, 0.925, 0.01)
     assert verdict.ansm == pytest.approx((0.8 + 0.72 + 0.76) / 3, abs=1e-4)
     assert "--preset" not in verdict.advice
@@ -58,17 +58,17 @@ def test_figures() -> None:
 
 def test_without_pristine_images_nothing_is_said_of_them() -> None:
     found = [row | {"area_pristine": None} for row in rows((0.8, 0.7, 0.72, 0.76))]
-    verdict = judge(found, 0.24)
+    verdict = judge(found)
     assert verdict.word == WORKS and verdict.marked is None
     assert "(" not in markdown(verdict, found, "8 images").split("| no attack ")[1].split("\n")[0]
 
 
 def test_it_is_written(tmp_path) -> None:
     found = rows((0.8, 0.7, 0.72, 0.76))
-    verdict = judge(found, 0.24)
+    verdict = judge(found)
     write_verdict(tmp_path, verdict, found, "8 images of set", "ansm-fast train ansm")
     document = json.loads((tmp_path / "verdict.json").read_text())
-    assert document["verdict"]["word"] == WORKS and len(document["rows"]) == 12
+    assert document["verdict"]["word"] == WORKS and len(document["rows"]) == 13
     assert document["command"] == "ansm-fast train ansm"
     text = (tmp_path / "verdict.md").read_text()
     assert "| no attack | – | 0.800 (1.0 %) | 0.600 (5.0 %) | 0.800 (2.0 %) | 0.240 |" in text
