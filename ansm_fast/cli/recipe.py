@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ansm_fast.training.ansm_config import ANSMRun
     from ansm_fast.training.batches import MemorySet
-    from ansm_fast.training.config import ANSMRun
 
 
 def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:

@@ -119,7 +119,7 @@ def parse(arguments: Arguments) -> tuple[LocalizerRun | ANSMRun, set[str]]:
 
 def presets(arguments: Arguments) -> dict[str, ANSMRun]:
     """The presets, by name, for the same localizer, data and device."""
-    from ansm_fast.training.config import ANSMRun
+    from ansm_fast.training.ansm_config import ANSMRun
 
     found: dict[str, ANSMRun] = {}
     for name in PRESETS:

@@ -14,6 +14,7 @@ from ansm_fast.localizers import load_localizer
 from ansm_fast.localizers.tap_candidates import candidate_taps
 from ansm_fast.models import ANSM, BaseANSM, TwoViewANSM, save_ansm
 from ansm_fast.models.checkpoint import lineage
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import (
     AttackCache,
     build_attack_cache,
@@ -21,7 +22,6 @@ from ansm_fast.training.attack_cache import (
     load_attack_cache,
 )
 from ansm_fast.training.batches import MemorySet
-from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.networks import Network, initial_path, make_network
 from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast

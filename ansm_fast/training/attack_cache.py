@@ -24,9 +24,9 @@ from ansm_fast.images.atomic import write_text
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.progress import Progress
+from ansm_fast.training.ansm_config import ANSMRun, with_attack_cache
 from ansm_fast.training.attack_config import AttackShare
 from ansm_fast.training.batches import MemorySet, epoch_indices, step_rng
-from ansm_fast.training.config import ANSMRun, with_attack_cache
 from ansm_fast.training.state import disk_errors, write_tensors
 
 BATCH = 8

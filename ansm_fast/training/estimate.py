@@ -18,9 +18,9 @@ from ansm_fast.attacks import as_found, attack_kind
 from ansm_fast.images.tensors import to_tensor
 from ansm_fast.models.base import BaseANSM
 from ansm_fast.training.ansm import find_taps, make_task
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import BATCH, AttackCache
 from ansm_fast.training.batches import MemorySet
-from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.inspection import Inspection, median_seconds
 from ansm_fast.training.networks import make_network
 

@@ -12,7 +12,7 @@ from ansm_fast.errors import InputError
 from ansm_fast.localizers import BuiltinLocalizer, load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, BaseANSM, TwoViewANSM, ansm_path, load_ansm
 from ansm_fast.models.two_view import TwoViewConfig
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.stages import AuxiliaryMaskHead
 
 # An ANSM, and the head that a single-view one has while it is trained.

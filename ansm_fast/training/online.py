@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ansm_fast.attacks import Attack, CountedLocalizer, as_found
 from ansm_fast.models.jpeg import JPEGResidual
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import attack_of
 from ansm_fast.training.attack_config import (
     CompressionConfig,
     OnlineAttack,
 )
 from ansm_fast.training.batches import step_rng
-from ansm_fast.training.config import ANSMRun, LocalizerRun
+from ansm_fast.training.config import LocalizerRun
 from ansm_fast.training.sampling import curriculum_eps
 
 

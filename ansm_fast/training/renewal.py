@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ansm_fast.attacks import CountedLocalizer
 from ansm_fast.errors import InputError
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import (
     BATCH,
     AttackCache,
@@ -22,7 +23,6 @@ from ansm_fast.training.attack_cache import (
     renewed_attack,
 )
 from ansm_fast.training.batches import MemorySet, epoch_indices
-from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.state import disk_errors
 
 

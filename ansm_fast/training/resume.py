@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ansm_fast.errors import InputError
+from ansm_fast.training.ansm_config import with_attack_cache
 from ansm_fast.training.architecture_config import settings_of_today
-from ansm_fast.training.config import MODELS, with_attack_cache
+from ansm_fast.training.config import MODELS
 from ansm_fast.training.state import read_metadata
 
 STATE = "state.safetensors"

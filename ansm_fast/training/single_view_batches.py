@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
-from ansm_fast.training.config import ANSMRun
 from ansm_fast.training.online import spread
 from ansm_fast.training.sampling import AttackSampler
 from ansm_fast.training.transplant import transplant

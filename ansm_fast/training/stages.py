@@ -16,7 +16,7 @@ from ansm_fast.losses import FeatureAlignment
 from ansm_fast.models import ANSM
 from ansm_fast.models.unet import BODY_CHANNELS
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.loop import Losses, learning_rate
 from ansm_fast.training.online import OnlineAttacks
 from ansm_fast.training.processes import network_autocast

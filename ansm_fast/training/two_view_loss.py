@@ -10,7 +10,7 @@ from ansm_fast.localizers import FeatureTaps
 from ansm_fast.models import TwoViewANSM
 from ansm_fast.models.detector import Views
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
-from ansm_fast.training.config import ANSMRun
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.loop import Losses
 from ansm_fast.training.online import OnlineAttacks
 from ansm_fast.training.processes import network_autocast

@@ -15,9 +15,10 @@ from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.models import BaseANSM, TwoViewANSM
 from ansm_fast.progress import Progress
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_config import ValidationAttack
 from ansm_fast.training.batches import MemorySet
-from ansm_fast.training.config import ANSMRun, LocalizerRun
+from ansm_fast.training.config import LocalizerRun
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
