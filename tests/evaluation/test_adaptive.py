@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ansm_fast.data import FolderDataset
 from ansm_fast.evaluation import Defence, Protocol, Systems, evaluate, make_defence, measure
 from ansm_fast.evaluation.defences import weights_identity
+from ansm_fast.evaluation.estimate import estimate
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.pixels import read_rgb
 from ansm_fast.images.write import write_png
@@ -130,6 +131,21 @@ def test_weak_and_strong_adaptive_attacks_are_cached_apart(striped, tmp_path) ->
     for restarts in (1, 2, 1):
         rows_of(striped, tmp_path, ("adaptive",), swap, restarts=restarts)
     assert len(list(tmp_path.glob("adaptive-*"))) == 2
+
+
+def test_the_estimate_counts_steps_restarts_and_passes(striped, tmp_path, monkeypatch) -> None:
+    """With a second for every step and every pass, of three images of one size."""
+    monkeypatch.setattr("ansm_fast.evaluation.estimate._seconds", lambda work: 1.0)
+    protocol = Protocol(
+        ("none", "pgd", "adaptive"), (EPS,), steps=5, adaptive_steps=10, adaptive_restarts=2
+    )
+    for detects, passes in ((None, 0), (lambda image: (image, 0.5), 9)):
+        swap = Defence("swap", swap_rows, "swap", swap_tensor, detects=detects)
+        systems = Systems(RowParity(), [make_defence("none"), swap])
+        scores = 1 + 2 + 2 + 2  # the baseline, then both columns of each of the three
+        steps = 5 + 2 * (10 + 1 / 3)  # the undefended column is PGD again
+        found = estimate(striped, systems, protocol, tmp_path)
+        assert found == pytest.approx(3 * (scores + steps + passes))
 
 
 def test_each_defence_has_adaptive_images_of_its_own(striped, tmp_path) -> None:
