@@ -193,7 +193,8 @@ def test_sets_alike_in_names_and_sizes_of_files(forgeries, run, cache) -> None:
     for sets in ("one two", "two one", "two"):
         result = run(f"evaluate {sets} {options} {cache}")
         assert result.code == 0, result.err
-        figures.append(sorted(Path("e.csv").read_text().splitlines()[1:]))
+        rows = Path("e.csv").read_text().splitlines()[1:]
+        figures.append(sorted(row for row in rows if "-marked," not in row))  # without floors
     assert figures[0] == figures[1] and figures[2] == figures[0][1:]
     assert len({line.split(",", 1)[1] for line in figures[0]}) == 2
 

@@ -175,7 +175,8 @@ def test_what_is_odd_and_clear_is_taken(tmp_path: Path, victim: Path) -> None:
         assert result.exit_code == 0, (name, result.output, result.exception)
         shown = result.stdout if name == "train" else result.stderr
         assert all(line in shown for line in lines), (name, shown)
-    (row,) = json.loads((tmp_path / "e.json").read_text())["rows"]
+    row, *floors = json.loads((tmp_path / "e.json").read_text())["rows"]
+    assert [floor["defence"] for floor in floors] == ["all-marked", "none-marked"]
     assert row["n"] == len(ACCEPTED) - 1
     for name in ACCEPTED:
         expected = {"empty": 0 * PART, "full": PART | True}.get(name, PART)

@@ -77,7 +77,8 @@ def run(*arguments: object) -> Result:
 def test_evaluate(folder: Path, tmp_path: Path) -> None:
     result = run("evaluate", folder, "--attacks", "none", "--defences", "none", "--localizer",
                  "reddish:reddish", "--json", tmp_path / "e.json")  # fmt: skip
-    (row,) = json.loads((tmp_path / "e.json").read_text())["rows"]
+    row, *floors = json.loads((tmp_path / "e.json").read_text())["rows"]
+    assert [floor["defence"] for floor in floors] == ["all-marked", "none-marked"]
     assert row["f1"] > 0.99 and row["n"] == 32
     assert "32 masks: 32 mark a part, 0 empty (pristine), 0 all forged" in result.stderr
     assert "40 files carry an EXIF orientation" in result.stderr
