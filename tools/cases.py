@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -47,6 +48,17 @@ def calls(dtype: torch.dtype, layout: str) -> Iterator[Call]:
     for op in described().values():
         torch.manual_seed(0)
         yield from op.calls(dtype, layout)
+
+
+def third_of(every: Iterable[Call], of: str) -> Iterator[Call]:
+    """About every third call, and the first of each operator; other ones for another ``of``, such
+    as a dtype. Chosen by a hash of the call's name: options that take turns in a list of calls all
+    come up."""
+    seen = set()
+    for call in every:
+        if call.op not in seen or zlib.crc32(f"{call.op} {call.label} {of}".encode()) % 3 == 0:
+            yield call
+        seen.add(call.op)
 
 
 def compiled_calls(dtype: torch.dtype, brief: bool) -> Iterator[Call]:

@@ -17,6 +17,7 @@ COLUMNS = (
     "registers",
     "spills",
 )
+INTERPRETED = ("numerics", "schedules", "sanitizers", "races", "bytes / minimum")  # of Triton
 MOST_BYTES = 1.02
 MOST_SECTORS = 1.05
 
@@ -110,13 +111,41 @@ def cuda_cells(
     return cells
 
 
-def triton_cells(op: str, interpreted: list[Row], compiled: list[Row], compiled_as: str) -> Cells:
+def triton_cells(
+    op: str, interpreted: list[Row] | None, compiled: list[Row], compiled_as: str
+) -> Cells:
     """In the interpreter, bounds of every lane stand in the sanitizers' column, and the widths of
     accesses in machine code in that of the sectors: Triton decides what a warp touches.
 
+    ``interpreted``: None where that is left to the tests.
     ``compiled_as``: the operator of the compiled kernels, which this one launches."""
     cells = Cells()
-    mine = _of(interpreted, op)
+    if interpreted is None:
+        for column in INTERPRETED:
+            cells.put(column, "by tests")
+    else:
+        _put_interpreted(cells, _of(interpreted, op))
+
+    kernels = _of(compiled, compiled_as)
+    aligned = [k for k in kernels if k["wide"] is not None]
+    narrow = [
+        f"sm_{k['architecture']} {k['kernel']} {k['dtype']}" for k in aligned if not k["wide"]
+    ]
+    cells.put(
+        "sectors / ideal", f"128 bits in {len(aligned) - len(narrow)} of {len(aligned)}", narrow
+    )
+    spilling = [
+        f"sm_{k['architecture']} {k['kernel']} {k['dtype']}"
+        for k in kernels
+        if k["spills"] or k["stack"] or k["local"]
+    ]
+    each = [{"registers": [k["registers"]]} for k in kernels]
+    cells.put("registers", _registers(each), [] if kernels else ["no kernel compiled"])
+    cells.put("spills", str(len(spilling)), spilling)
+    return cells
+
+
+def _put_interpreted(cells: Cells, mine: list[Row]) -> None:
     ran = [r for r in mine if not r["bounds"]]
     bad = [r for r in ran if not r["numerics"]]
     cells.put(
@@ -137,24 +166,6 @@ def triton_cells(op: str, interpreted: list[Row], compiled: list[Row], compiled_
         if r["sectors_over_minimum"] is not None and not r["sectors_over_minimum"] <= MOST_BYTES
     ]
     cells.put("bytes / minimum", f"{_largest(ran, 'sectors_over_minimum'):.3f}", far)
-
-    kernels = _of(compiled, compiled_as)
-    aligned = [k for k in kernels if k["wide"] is not None]
-    narrow = [
-        f"sm_{k['architecture']} {k['kernel']} {k['dtype']}" for k in aligned if not k["wide"]
-    ]
-    cells.put(
-        "sectors / ideal", f"128 bits in {len(aligned) - len(narrow)} of {len(aligned)}", narrow
-    )
-    spilling = [
-        f"sm_{k['architecture']} {k['kernel']} {k['dtype']}"
-        for k in kernels
-        if k["spills"] or k["stack"] or k["local"]
-    ]
-    each = [{"registers": [k["registers"]]} for k in kernels]
-    cells.put("registers", _registers(each), [] if kernels else ["no kernel compiled"])
-    cells.put("spills", str(len(spilling)), spilling)
-    return cells
 
 
 def pages(table: dict[tuple[str, str], Cells], operators: dict[str, str]) -> dict[str, str]:

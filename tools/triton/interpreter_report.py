@@ -12,8 +12,7 @@ import json
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
@@ -22,9 +21,9 @@ warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of inf an
 import torch  # noqa: E402
 from triton.runtime.errors import InterpreterError  # noqa: E402
 
-from ansm_fast.ops.cases import NATIVE_LAYOUTS, Call  # noqa: E402
+from ansm_fast.ops.cases import NATIVE_LAYOUTS  # noqa: E402
 from tools import commands  # noqa: E402
-from tools.cases import calls, operators  # noqa: E402
+from tools.cases import calls, operators, third_of  # noqa: E402
 from tools.triton.accesses import ORDERS, OutOfBounds  # noqa: E402
 from tools.triton.running import row_of  # noqa: E402
 
@@ -38,15 +37,6 @@ def wrong(row: dict[str, Any]) -> bool:
     return row["minimum"] is not None and row["sectors_over_minimum"] > SECTORS_OVER_MINIMUM
 
 
-def chosen(every: Iterable[Call], brief: bool) -> Iterator[Call]:
-    """All calls, or every third of each op and so at least one."""
-    seen: Counter[str] = Counter()
-    for call in every:
-        if not brief or seen[call.op] % 3 == 0:
-            yield call
-        seen[call.op] += 1
-
-
 def rows(
     dtypes: Sequence[str], orders: int = len(ORDERS), brief: bool = False, only: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -55,7 +45,8 @@ def rows(
     found = []
     for name in dtypes:
         for layout in NATIVE_LAYOUTS:
-            for call in chosen(calls(getattr(torch, name), layout), brief):
+            every = calls(getattr(torch, name), layout)
+            for call in third_of(every, f"{name} {layout}") if brief else every:
                 if only and call.op not in only:
                     continue
                 row: dict[str, Any] = {"dtype": name, "layout": layout, "bounds": None}
@@ -71,7 +62,7 @@ def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
-    parser.add_argument("--quick", action="store_true", help="two dtypes, every third call")
+    parser.add_argument("--quick", action="store_true", help="two dtypes, a third of the calls")
     parser.add_argument("--orders", type=int, default=len(ORDERS))
     commands.add_ops(parser)
     options = parser.parse_args()
