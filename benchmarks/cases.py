@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ansm_fast.ops.cases import FLOAT, Benchmark
 from tools.bench.work import benchmarks
+from tools.cases import described
 
 Work = Callable[[], object]
 
@@ -51,3 +52,4 @@ def _work(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> Work:
 
 
 CASES = {b.name: Case(b) for b in benchmarks(quick=True) if b.dtype == FLOAT and b.cpu_targets}
+OPS = {b.name: op for op, of in described().items() for b in of.benchmarks() if b.name in CASES}

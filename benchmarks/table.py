@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-Figures = dict[str, dict[str, float]]
+Figures = dict[str, dict[str, Any]]
 PEERS = ("eager", "compile")
 
 
@@ -17,9 +17,9 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _times(figures: Figures) -> list[str]:
     """Milliseconds of ours and its peers, and how many times ours they take."""
-    ms = figures["ms"]
-    return [f"{ms['ours']:.1f} ms"] + [
-        f"{ms[peer]:.1f} ms ({ms[peer] / ms['ours']:.1f}×)" for peer in PEERS
+    ms, over = figures["ms"], figures["over"]
+    return [f"{ms['ours']['median']:.1f} ms"] + [
+        f"{ms[peer]['median']:.1f} ms ({1 / over[peer]['median']:.1f}×)" for peer in PEERS
     ]
 
 
@@ -33,12 +33,12 @@ def full_table(results: dict[str, dict[str, Figures]]) -> str:
     head = ["work", "allocator", "ours", "eager", "torch.compile", "copy",
             "peak memory ours / eager / compile"]  # fmt: skip
     rows = []
-    for name in results["tuned"]:
+    for name in dict.fromkeys(name for of in results.values() for name in of):
         for allocator in ("tuned", "default"):
-            figures = results[allocator][name]
-            ms = figures["ms"]
-            copy = f"{ms['copy']:.1f} ms ({ms['ours'] / ms['copy']:.1f})" if "copy" in ms else "–"
-            rows.append([name, allocator, *_times(figures), copy, _memory(figures)])
+            if figures := results.get(allocator, {}).get(name):
+                ms, over = figures["ms"]["copy"]["median"], figures["over"]["copy"]["median"]
+                copy = f"{ms:.1f} ms ({over:.1f})"
+                rows.append([name, allocator, *_times(figures), copy, _memory(figures)])
     return grid(head, rows)
 
 

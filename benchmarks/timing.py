@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from benchmarks.cases import Work
 
+Name = TypeVar("Name", bound=Hashable)
 WARM_UPS = 3
 CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
 LARGEST_CACHE = 128 << 20  # where the system doesn't tell
@@ -32,13 +35,13 @@ class Flush:
         self._other.sum()
 
 
-def time_in_turns(works: dict[str, Work], repeat: int) -> dict[str, list[float]]:
-    """Milliseconds of every repetition; a slow moment of the machine meets all of them alike."""
+def time_in_turns(works: dict[Name, Work], repeat: int) -> dict[Name, list[float]]:
+    """Milliseconds of every turn; a slow moment of the machine meets all works alike."""
     flush = Flush()
     for work in works.values():
         for _ in range(WARM_UPS):
             work()
-    times: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[Name, list[float]] = {name: [] for name in works}
     for _ in range(repeat):
         for name, work in works.items():
             flush()

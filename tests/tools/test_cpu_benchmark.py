@@ -8,31 +8,47 @@ import torch
 
 from benchmarks import run
 from benchmarks.cases import CASES
+from benchmarks.measure import compared, figures_of
 from benchmarks.timing import last_level_cache, peak_bytes, time_in_turns
 
 
-def results(**changed: float) -> run.Results:
-    """Every op as fast as a copy and twice as fast as its peers, but for ``NAME_KEY=ms``."""
-    ms = {"ours": 1.0, "eager": 2.0, "compile": 2.0, "copy": 1.0}
-    cases: dict[str, Any] = {
-        name: {"ms_low": dict(ms), "ms": dict(ms), "ms_high": dict(ms)} for name in CASES
+def figures(name: str, **over: float) -> dict[str, Any]:
+    """A case as fast as a copy and as other cases, twice as fast as its peers, but for ``over``."""
+    targets = dict.fromkeys(CASES[name].benchmark.cpu_targets, 1.0)
+    ratios = targets | {"copy": 1.0, "eager": 0.5, "compile": 0.5} | over
+    times = {(name, "ours"): [1.0] * 4} | {
+        (name, other) if other not in CASES else (other, "ours"): [1 / ratio] * 4
+        for other, ratio in ratios.items()
     }
-    for key, value in changed.items():
-        figure, implementation = key.rsplit("_", 1)
-        cases["pgd_step_"][figure][implementation] = value
-    return {"tuned": cases}
+    return {name: figures_of(name, times)}
 
 
 def test_targets_are_met_and_missed() -> None:
-    assert run.misses(results()) == []
-    (slow,) = run.misses(results(ms_low_ours=2.1, ms_high_compile=3.0, ms_high_eager=3.0))
-    assert slow == "pgd_step_: 2.10 ms are 2.10 times the 1.00 ms of copy, wanted at most 2.0"
-    (beaten,) = run.misses(results(ms_high_compile=0.9))
-    assert beaten == "pgd_step_: 1.00 ms are more than compile's 0.90 ms"
-    found = results()
-    found["tuned"]["channelwise_kl channels_last"]["ms_low"]["ours"] = 1.4
-    (last,) = run.misses(found)
-    assert "1.40 times the 1.00 ms of channelwise_kl forward+backward" in last
+    for name in CASES:
+        assert run.misses(figures(name)) == []
+    (slow,) = run.misses(figures("pgd_step_", copy=2.1))
+    assert slow == "pgd_step_: 1.00 ms are 2.10 times what copy takes, wanted at most 2.0"
+    (beaten,) = run.misses(figures("pgd_step_", compile=1.25))
+    assert beaten == "pgd_step_: 1.00 ms are 1.25 times what compile takes"
+    kl = "channelwise_kl forward+backward"
+    (last,) = run.misses(figures("channelwise_kl channels_last", **{kl: 1.4}))
+    assert f"1.40 times what {kl} takes" in last
+
+
+def test_turns_are_compared_one_by_one() -> None:
+    """A machine that is four times slower from the third turn on changes no ratio."""
+    slower = [1.0, 1.0, 4.0, 4.0]
+    times = {("image_pack", "ours"): slower, ("image_pack", "copy"): [t / 2 for t in slower]}
+    over = figures_of("image_pack", times)["over"]["copy"]
+    assert over == {"low": 2.0, "median": 2.0, "high": 2.0}
+
+
+def test_what_is_compared_is_timed_together() -> None:
+    for name in CASES:
+        (group,) = compared([name])
+        assert {name, *(CASES[name].benchmark.cpu_targets.keys() - {"copy"})} == set(group)
+    every = [name for group in compared(list(CASES)) for name in group]
+    assert sorted(every) == sorted(CASES)
 
 
 def test_targets_are_of_what_is_timed() -> None:
