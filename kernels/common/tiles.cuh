@@ -16,6 +16,16 @@ constexpr int64_t kMaxGridRows = 65535;
 // Elements of a sample that give one partial sum.
 constexpr int64_t kPieceElements = 4096;
 
+// The same of all samples together: they double until there are no more pieces than one block can
+// add up.
+constexpr int64_t kMaxPieces = 8192;
+
+inline int64_t piece_length(int64_t elements) {
+  int64_t length = kPieceElements;
+  while (blocks_for(elements, length) > kMaxPieces) length *= 2;
+  return length;
+}
+
 // `count` samples of `elements`, one after the other. `aligned`: every tensor's every tile starts
 // where its vectors may.
 struct Samples {
@@ -58,6 +68,33 @@ void for_floating(ElementType type, const Function& function) {
     case ElementType::kBFloat16: return function(BFloat16());
     default: return;
   }
+}
+
+// function(a value of the type of `fields[0]`, a constant: the elements of a vector, the samples).
+// The largest element of the fields that there are takes at most 16 bytes, so that each access of a
+// warp is without gaps.
+template <size_t N, class Function>
+void for_vectors(const Field (&fields)[N], int64_t count, int64_t elements,
+                 const Function& function) {
+  int64_t largest = 0;
+  for (const Field& field : fields)
+    if (field.data && bytes_of(field.type) > largest) largest = bytes_of(field.type);
+  const auto with = [&](auto zero, auto width) {
+    Samples samples{count, elements, true};
+    for (const Field& field : fields)
+      if (field.data)
+        samples.aligned =
+            samples.aligned && rows_aligned(field, count, elements, decltype(width)::value);
+    function(zero, width, samples);
+  };
+  for_floating(fields[0].type, [&](auto zero) {
+    constexpr int kWidth = kVectorWidth<decltype(zero)>;
+    if constexpr (kWidth == 8) {
+      if (largest > kVectorBytes / kWidth)
+        return with(zero, std::integral_constant<int, kWidth / 2>());
+    }
+    with(zero, std::integral_constant<int, kWidth>());
+  });
 }
 
 // V elements for each thread of a block. In a whole, aligned tile they are neighbors and move in

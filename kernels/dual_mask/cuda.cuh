@@ -21,39 +21,6 @@ inline int64_t workspace_size(const Inputs& in, const Batch& batch) {
   return in.branches * batch.samples * (kSums * pieces_of(batch.elements) + 2);
 }
 
-// Elements of a vector: the largest element type of all tensors takes 16 bytes, so that each access
-// of a warp is without gaps.
-inline int vector_width(const Inputs& in) {
-  int64_t widest = bytes_of(in.logits[0].type);
-  for (int b = 0; b < kMaxBranches; ++b)
-    for (const Field& field : {in.mask[b], in.target[b]})
-      if (field.data && bytes_of(field.type) > widest) widest = bytes_of(field.type);
-  return int(kVectorBytes / widest);
-}
-
-template <int V>
-Samples samples_of(const Inputs& in, const Batch& batch, const Field* gradients) {
-  Samples samples{batch.samples, batch.elements, true};
-  for (int b = 0; b < kMaxBranches; ++b)
-    for (const Field& field : {in.logits[b], in.mask[b], in.target[b], gradients[b]})
-      if (field.data)
-        samples.aligned = samples.aligned && rows_aligned(field, batch.samples, batch.elements, V);
-  return samples;
-}
-
-// function(a value of the logits' type, a constant: the elements of a vector).
-template <class Function>
-void for_logits(const Inputs& in, const Function& function) {
-  for_floating(in.logits[0].type, [&](auto zero) {
-    constexpr int kWidth = kVectorWidth<decltype(zero)>;
-    if constexpr (kWidth == 8) {
-      if (vector_width(in) < kWidth)
-        return function(zero, std::integral_constant<int, kWidth / 2>());
-    }
-    function(zero, std::integral_constant<int, kWidth>());
-  });
-}
-
 // A pos_weight of 1 that the host knows needs no logarithm for every pixel.
 inline bool is_weighted(const Batch& batch) {
   return batch.pos_weight.numbers || batch.pos_weight.number != 1;
@@ -65,15 +32,14 @@ inline void launch_forward(const Inputs& in, const Batch& batch, const Results& 
   double* const partials = results.workspace;
   double* const terms = partials + in.branches * batch.samples * kSums * pieces;
   if (batch.samples > 0 && pieces > 0) {
-    for_logits(in, [&](auto zero, auto width) {
-      using T = decltype(zero);
-      constexpr int V = decltype(width)::value;
-      const Field none[kMaxBranches];
-      const Samples samples = samples_of<V>(in, batch, none);
-      ANSM_FAST_LAUNCH((forward_kernel<T, V>), sample_grid(samples, kPieceElements),
-                       dim3(kTileThreads), stream, in, batch.pos_weight, is_weighted(batch),
-                       samples, partials);
-    });
+    const Field fields[] = {in.logits[0], in.logits[1], in.mask[0],
+                            in.mask[1],   in.target[0], in.target[1]};
+    for_vectors(fields, batch.samples, batch.elements,
+                [&](auto zero, auto width, const Samples& samples) {
+                  ANSM_FAST_LAUNCH((forward_kernel<decltype(zero), decltype(width)::value>),
+                                   sample_grid(samples, kPieceElements), dim3(kTileThreads), stream,
+                                   in, batch.pos_weight, is_weighted(batch), samples, partials);
+                });
   }
   if (in.branches == 2)
     combine<2 * kSums>(partials, batch.samples, pieces,
@@ -102,13 +68,14 @@ inline void launch_backward(const Inputs& in, const Batch& batch, const Gradient
                             cudaStream_t stream) {
   const bool wanted = gradient.out[0].data || gradient.out[1].data;
   if (batch.samples == 0 || batch.elements == 0 || !wanted) return;
-  for_logits(in, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int V = decltype(width)::value;
-    const Samples samples = samples_of<V>(in, batch, gradient.out);
-    ANSM_FAST_LAUNCH((backward_kernel<T, V>), sample_grid(samples, kPieceElements),
-                     dim3(kTileThreads), stream, in, batch, samples, gradient);
-  });
+  const Field fields[] = {in.logits[0], in.logits[1], in.mask[0],      in.mask[1],
+                          in.target[0], in.target[1], gradient.out[0], gradient.out[1]};
+  for_vectors(fields, batch.samples, batch.elements,
+              [&](auto zero, auto width, const Samples& samples) {
+                ANSM_FAST_LAUNCH((backward_kernel<decltype(zero), decltype(width)::value>),
+                                 sample_grid(samples, kPieceElements), dim3(kTileThreads), stream,
+                                 in, batch, samples, gradient);
+              });
 }
 
 }  // namespace dual_mask

@@ -21,15 +21,6 @@ struct Batch {
   double* count = nullptr;  // the pixels that are not ignored; unless the reduction is kNone
 };
 
-// A block takes a piece. Pieces double in length until there are no more than one block can add up.
-constexpr int64_t kMaxPieces = 8192;
-
-inline int64_t piece_length(int64_t pixels) {
-  int64_t length = kPieceElements;
-  while (blocks_for(pixels, length) > kMaxPieces) length *= 2;
-  return length;
-}
-
 // Enough for the memory's latency; without a number the compiler spills registers for more.
 template <int V>
 constexpr int kBlocksPerProcessor = V == 8 ? 3 : 4;

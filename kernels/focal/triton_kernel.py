@@ -28,6 +28,16 @@ NUMBERS = [
 
 
 @triton.jit
+def load_pixels(
+    logits, mask, at, there, ignore_high, ignore_low, IGNORE: tl.constexpr, A: tl.constexpr
+):
+    """Logits, and the mask's numbers in [0, 1], IGNORED or NaN."""
+    z = widen(tl.load(logits + at, mask=there, other=0.0), A)
+    raw = tl.load(mask + at, mask=there, other=0)
+    return z, mask_of(raw, ignore_high, ignore_low, IGNORE, A)
+
+
+@triton.jit
 def pixel_of(z, y, weight, A: tl.constexpr):
     """p, 1 - p, the cross-entropy and 1 - p_t, none of them a difference of close numbers."""
     e = tl.where(tl.abs(z) == float("inf"), 0.0, decay_of(z, A))
@@ -91,8 +101,7 @@ def forward_kernel(
     for block in range(0, span):
         at = (program * span + block) * BLOCK + tl.arange(0, BLOCK)
         there = at < pixels
-        z = widen(tl.load(logits + at, mask=there, other=0.0), A)
-        y = mask_of(tl.load(mask + at, mask=there, other=0), ignore_high, ignore_low, IGNORE, A)
+        z, y = load_pixels(logits, mask, at, there, ignore_high, ignore_low, IGNORE, A)
         _, _, entropy, miss = pixel_of(z, y, weight, A)
         loss = (base + slope * y) * entropy
         if MODULATION != ONE:
@@ -170,8 +179,7 @@ def gradient_kernel(
     for block in range(0, span):
         at = (program * span + block) * BLOCK + tl.arange(0, BLOCK)
         there = at < pixels
-        z = widen(tl.load(logits + at, mask=there, other=0.0), A)
-        y = mask_of(tl.load(mask + at, mask=there, other=0), ignore_high, ignore_low, IGNORE, A)
+        z, y = load_pixels(logits, mask, at, there, ignore_high, ignore_low, IGNORE, A)
         if EACH:
             factor = widen(tl.load(grad_output + at, mask=there, other=0.0), A)
         else:

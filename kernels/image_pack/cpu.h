@@ -57,13 +57,14 @@ inline void pack_chunk(const Pack& io, int64_t begin, int64_t end) {
   }
 }
 
-// Round half to even of a number in [0, 255]: 1.5 * 2^mantissa leaves the integer in the low bits.
-ANSM_FAST_ELEMENT uint8_t nearest_level(float value) {
-  return uint8_t(bits<uint32_t>(value + 12582912.0f) & 0xffu);
+// Rounds a number in [0, 255] half to even. The low byte holds the level, the others are the same
+// for every level: of 1.5 * 2^mantissa, whose addition rounds.
+ANSM_FAST_ELEMENT int32_t raised_level(float value) {
+  return int32_t(bits<uint32_t>(value + 12582912.0f));
 }
 
-ANSM_FAST_ELEMENT uint8_t nearest_level(double value) {
-  return uint8_t(bits<uint64_t>(value + 6755399441055744.0) & 0xffu);
+ANSM_FAST_ELEMENT int32_t raised_level(double value) {
+  return int32_t(uint32_t(bits<uint64_t>(value + 6755399441055744.0)));
 }
 
 template <class A>
@@ -76,19 +77,19 @@ template <class A>
 inline void quantize(const A* image, const A* noise, int64_t n, const Unpack& io, uint8_t* out) {
   if (!noise) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = nearest_level(scaled_level(image[i]));
+    for (int64_t i = 0; i < n; ++i) out[i] = uint8_t(raised_level(scaled_level(image[i])) & 0xff);
     return;
   }
   const A eps = io.bounded ? A(io.eps) : A(INFINITY);
-  const int budget = io.bounded ? whole_levels(io.eps) : 255;
+  const int32_t budget = io.bounded ? whole_levels(io.eps) : 255;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     A p = noise[i] < -eps ? -eps : noise[i];
     p = p > eps ? eps : p;
-    const int start = nearest_level(scaled_level(image[i]));
-    int level = nearest_level(scaled_level(image[i] + p));
+    const int32_t start = raised_level(scaled_level(image[i]));
+    int32_t level = raised_level(scaled_level(image[i] + p));
     level = level < start - budget ? start - budget : level;
-    out[i] = uint8_t(level > start + budget ? start + budget : level);
+    out[i] = uint8_t((level > start + budget ? start + budget : level) & 0xff);
   }
 }
 
