@@ -13,6 +13,12 @@ def operator(namespace: str, name: str) -> Callable[..., Any]:
     return getattr(getattr(torch.ops, namespace), name).default  # type: ignore[no-any-return]
 
 
+def at_once(overload: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator for calls below autograd that no compiler sees, without the Python method that
+    stands before the dispatcher's function."""
+    return getattr(overload, "_op", overload)
+
+
 def takes_mixed_dtypes(namespace: str, tensor: Tensor) -> bool:
     """Only the CPU kernels read every tensor in a dtype of its own."""
     return namespace == "ansm_fast" and tensor.device.type == "cpu"

@@ -53,15 +53,14 @@ std::tuple<Tensor, Tensor, Tensor> run(const KlCall& call, double temperature, d
   if (pixels > 0 && !kl.empty()) {
     if (call.order == Order::kChannelsLast) {
       const int64_t blocks = ANSM_FAST_HOST(channelwise_kl_column_blocks, in);
-      torch::stable::parallel_for(
-          0, batch * blocks, grain(pixels * channels / blocks), [&](int64_t begin, int64_t end) {
-            ANSM_FAST_HOST(channelwise_kl_columns, in, in_double, begin, end, kl.data());
-          });
+      in_parallel(batch * blocks, grain(pixels * channels / blocks),
+                  [&](int64_t begin, int64_t end) {
+                    ANSM_FAST_HOST(channelwise_kl_columns, in, in_double, begin, end, kl.data());
+                  });
     } else {
-      torch::stable::parallel_for(
-          0, batch * channels, grain(pixels), [&](int64_t begin, int64_t end) {
-            ANSM_FAST_HOST(channelwise_kl_rows, in, in_double, begin, end, kl.data());
-          });
+      in_parallel(batch * channels, grain(pixels), [&](int64_t begin, int64_t end) {
+        ANSM_FAST_HOST(channelwise_kl_rows, in, in_double, begin, end, kl.data());
+      });
     }
   }
   if (call.factor) return {loss, to_input, to_target};
@@ -118,15 +117,13 @@ void scale(const Tensor& grad_output, const Tensor& gradient, const Tensor& to, 
   const bool in_double = is_double(gradient);
   if (io.pixels == 0 || factor.empty()) return;
   if (order == Order::kChannelsLast) {
-    torch::stable::parallel_for(
-        0, batch * io.pixels, grain(channels), [&](int64_t begin, int64_t end) {
-          ANSM_FAST_HOST(channelwise_kl_scale_columns, io, in_double, begin, end);
-        });
+    in_parallel(batch * io.pixels, grain(channels), [&](int64_t begin, int64_t end) {
+      ANSM_FAST_HOST(channelwise_kl_scale_columns, io, in_double, begin, end);
+    });
   } else {
-    torch::stable::parallel_for(
-        0, batch * channels, grain(io.pixels), [&](int64_t begin, int64_t end) {
-          ANSM_FAST_HOST(channelwise_kl_scale_rows, io, in_double, begin, end);
-        });
+    in_parallel(batch * channels, grain(io.pixels), [&](int64_t begin, int64_t end) {
+      ANSM_FAST_HOST(channelwise_kl_scale_rows, io, in_double, begin, end);
+    });
   }
 }
 

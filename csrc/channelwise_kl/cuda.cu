@@ -60,7 +60,7 @@ void launch(const std::vector<KlCall>& calls, const KlOptions& options, cudaStre
     workspace += kl::loss_workspace(losses[i]);
   }
   const auto numbers = [&](int64_t count, ScalarType type) {
-    return new_tensor(like, std::vector<int64_t>{count}, type);
+    return new_tensor(like, count, type);
   };
   const Tensor rows = numbers(work.rows + workspace, ScalarType::Double);
   work.kl = numbers_of(rows);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/few.h"
 #include "common/field.h"
 
 #ifdef ANSM_FAST_SIMT
@@ -21,6 +22,7 @@ namespace ansm_fast {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
+using Extents = torch::headeronly::IntHeaderOnlyArrayRef;  // sizes or strides
 
 inline ElementType element_type(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -70,15 +72,12 @@ inline void check_floating(const Tensor& tensor, const char* name) {
 }
 
 inline void check_shape(const Tensor& tensor, const Tensor& other, const char* name) {
-  bool same = tensor.dim() == other.dim();
-  for (int64_t d = 0; same && d < tensor.dim(); ++d) same = tensor.size(d) == other.size(d);
-  STD_TORCH_CHECK(same, "ansm_fast: ", name, " differs in shape");
+  STD_TORCH_CHECK(tensor.sizes() == other.sizes(), "ansm_fast: ", name, " differs in shape");
 }
 
 // A new tensor on the device of `like`. Made by torch's C function: torch::stable::new_empty goes
 // through the dispatcher, which takes longer than the kernel of a tiny call.
-inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& sizes,
-                         const std::vector<int64_t>& strides, ScalarType type) {
+inline Tensor new_tensor(const Tensor& like, Extents sizes, Extents strides, ScalarType type) {
   using torch::stable::detail::from;
   const auto dtype = torch::stable::detail::to<int32_t>(from(type));
   int32_t device_type = 0;
@@ -91,11 +90,14 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& sizes,
 }
 
 // The same without gaps.
-inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t d = sizes.size(); d-- > 1;)
-    strides[d - 1] = strides[d] * (sizes[d] > 0 ? sizes[d] : 1);
-  return new_tensor(like, sizes, strides, type);
+inline Tensor new_tensor(const Tensor& like, Extents sizes, ScalarType type) {
+  Few<int64_t> strides(sizes.size());
+  int64_t step = 1;
+  for (size_t d = sizes.size(); d-- > 0;) {
+    strides[d] = step;
+    step *= sizes[d] > 0 ? sizes[d] : 1;
+  }
+  return new_tensor(like, sizes, Extents(strides.data(), strides.size()), type);
 }
 
 // The tensor itself where it has no gaps, else a copy.

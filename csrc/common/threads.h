@@ -17,6 +17,16 @@ inline int64_t grain(int64_t elements_per_item) {
   return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements_per_item));
 }
 
+// function(begin, end) for parts of [0, count) that make threads worth starting: where one would
+// do, at once.
+template <class Function>
+void in_parallel(int64_t count, int64_t grain, const Function& function) {
+  if (count > grain)
+    torch::stable::parallel_for(0, count, grain, function);
+  else if (count > 0)
+    function(int64_t(0), count);
+}
+
 struct Piece {
   int64_t sample, begin, end;  // elements of the whole tensor
 };
@@ -38,11 +48,9 @@ class Pieces {
   // function(index, piece) for every piece.
   template <class Function>
   void run(const Function& function) const {
-    if (count() == 0) return;
-    torch::stable::parallel_for(0, count(), grain(std::min(elements_, kGrain)),
-                                [&](int64_t begin, int64_t end) {
-                                  for (int64_t i = begin; i < end; ++i) function(i, (*this)[i]);
-                                });
+    in_parallel(count(), grain(std::min(elements_, kGrain)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) function(i, (*this)[i]);
+    });
   }
 
   // sums[sample] += parts[piece], in the order of the pieces; add(sum, part).

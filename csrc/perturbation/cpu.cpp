@@ -15,9 +15,9 @@ namespace {
 
 using namespace perturbation;
 
-std::vector<Limits> limits_of(int64_t samples, const PerSample& alpha, const PerSample& eps,
-                              double min, double max) {
-  std::vector<Limits> limits(static_cast<size_t>(samples));
+Few<Limits> limits_of(int64_t samples, const PerSample& alpha, const PerSample& eps, double min,
+                      double max) {
+  Few<Limits> limits(static_cast<size_t>(samples));
   for (int64_t i = 0; i < samples; ++i) limits[size_t(i)] = {eps[i], alpha[i], min, max};
   return limits;
 }
@@ -48,10 +48,9 @@ std::vector<Sums> sums_of(const Pieces& pieces, const SumPiece& sum_piece) {
 // --- clamp_project ----------------------------------------------------------------------------
 
 // What an l2 projection multiplies each sample by; `squared` keeps the sums of squares.
-std::vector<ProjectionScale> shrink_all(const Field& noise, bool in_double,
-                                        const std::vector<Limits>& limits, const Pieces& pieces,
-                                        std::vector<ProjectionSums>& squared) {
-  std::vector<ProjectionScale> scales(limits.size());
+Few<ProjectionScale> shrink_all(const Field& noise, bool in_double, const Few<Limits>& limits,
+                                const Pieces& pieces, std::vector<ProjectionSums>& squared) {
+  Few<ProjectionScale> scales(limits.size());
   squared = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
     ANSM_FAST_HOST(perturbation_squared_sum, noise, in_double, p.begin, p.end, s);
   });
@@ -72,7 +71,7 @@ Tensor clamp_project(const Tensor& given_image, const Tensor& given_noise, doubl
   const Projection io{field(call.image), field(call.noise), field(out)};
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   std::vector<ProjectionSums> squared;
-  std::vector<ProjectionScale> scales(limits.size());
+  Few<ProjectionScale> scales(limits.size());
   if (l2) scales = shrink_all(io.perturbation, in_double, limits, pieces, squared);
   pieces.run([&](int64_t, const Piece& piece) {
     const size_t sample = size_t(piece.sample);
@@ -96,7 +95,7 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
                                 PerSample(eps, sample_eps, samples, "eps"), min, max);
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   std::vector<ProjectionSums> squared;
-  std::vector<ProjectionScale> scales(limits.size());
+  Few<ProjectionScale> scales(limits.size());
   if (l2) scales = shrink_all(call.io.perturbation, in_double, limits, pieces, squared);
   if (l2 && grad_noise) {
     const auto sums = sums_of<ProjectionSums>(pieces, [&](const Piece& p, ProjectionSums* s) {
@@ -117,11 +116,11 @@ std::tuple<Tensor, Tensor> clamp_project_backward(const Tensor& given_grad,
 
 // --- attack steps -----------------------------------------------------------------------------
 
-void run_step(const Step& step, bool in_double, bool l2, const std::vector<Limits>& limits,
+void run_step(const Step& step, bool in_double, bool l2, const Few<Limits>& limits,
               const Pieces& pieces) {
   const Norm norm = l2 ? Norm::kL2 : Norm::kLinf;
   const bool momentum = step.momentum.data != nullptr;
-  std::vector<StepScale> scales(limits.size());
+  Few<StepScale> scales(limits.size());
   if (l2 || momentum) {
     const auto sums = sums_of<StepSums>(pieces, [&](const Piece& p, StepSums* s) {
       l2 ? ANSM_FAST_HOST(perturbation_step_sums, step, in_double, p.begin, p.end, s)

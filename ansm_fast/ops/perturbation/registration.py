@@ -19,7 +19,7 @@ from ansm_fast.ops.autograd import (
 )
 from ansm_fast.ops.budget import Budget, split
 from ansm_fast.ops.layout import empty_in_order
-from ansm_fast.ops.namespace import in_one_dtype, operator, takes_mixed_dtypes
+from ansm_fast.ops.namespace import at_once, in_one_dtype, operator, takes_mixed_dtypes
 
 FUNCTIONS = ("clamp_project", "pgd_step_", "momentum_step_")
 # A `sample_*` argument, one float64 for all samples or one for each, takes the place of the number
@@ -55,7 +55,7 @@ class ClampProjectFunction(torch.autograd.Function):
         ctx: Any, kernel: ClampProject, image: Tensor, perturbation: Tensor, options: tuple
     ) -> Tensor:
         with below_autograd():
-            result: Tensor = kernel.forward(image, perturbation, *options)
+            result: Tensor = kernel.at_once(image, perturbation, *options)
         ctx.save_for_backward(image, perturbation)
         ctx.kernel, ctx.options = kernel, options
         return result
@@ -71,6 +71,7 @@ class ClampProject:
     def __init__(self, namespace: str, fakes: bool) -> None:
         self._namespace = namespace
         self.forward = operator(namespace, "clamp_project")
+        self.at_once = at_once(self.forward)
         self._differentiable = applier(ClampProjectFunction)
         self._gradients = operator(namespace, "clamp_project_backward")
         name, backward = f"{namespace}::clamp_project", f"{namespace}::clamp_project_backward"
@@ -94,7 +95,7 @@ class ClampProject:
             result = self._differentiable(self, image, perturbation, options)
         else:
             with below_autograd():
-                result = self.forward(image, perturbation, *options)
+                result = self.at_once(image, perturbation, *options)
         return result if result.dtype == dtype else result.to(dtype)
 
     @staticmethod
@@ -132,6 +133,8 @@ class ClampProject:
         """Of image and perturbation, those that are needed."""
         with called_at_once(grad_output):
             gradients = self._gradients(grad_output, *saved, *options, *needed)
+        if not torch.is_grad_enabled():  # nothing to mark, in most backwards
+            return [gradients[0] if needed[0] else None, gradients[1] if needed[1] else None]
         return [
             first_order_only(gradient, "clamp_project", grad_output, *saved) if need else None
             for gradient, need in zip(gradients, needed, strict=True)
@@ -144,31 +147,43 @@ class _Step:
     def __init__(self, namespace: str, fakes: bool, name: str) -> None:
         self._namespace = namespace
         self._step = operator(namespace, name)
+        self._step_at_once = at_once(self._step)
         if fakes:
             torch.library.register_fake(f"{namespace}::{name}", lambda *arguments: None)
 
     def _run(self, changed: tuple[Tensor, ...], read: tuple[Tensor, ...], *options: Any) -> None:
-        dtype = changed[0].dtype
+        if torch.compiler.is_compiling():
+            self._run_in_one_dtype(changed, read, *options)
+            return
         if takes_mixed_dtypes(self._namespace, changed[0]):
-            written = list(changed)
+            with below_autograd():
+                self._step_at_once(*changed, *read, *options)
         else:
-            # The attacked images decide; what else is overwritten is copied there and back.
+            self._run_in_one_dtype(changed, read, *options)
+        # Autograd must notice where it saved a tensor that a step has since overwritten.
+        torch.autograd.graph.increment_version(changed)
+
+    @torch.no_grad()
+    def _run_in_one_dtype(
+        self, changed: tuple[Tensor, ...], read: tuple[Tensor, ...], *options: Any
+    ) -> None:
+        """Convert what has another dtype than the attacked images; what is overwritten is copied
+        there and back."""
+        written = list(changed)
+        if not takes_mixed_dtypes(self._namespace, changed[0]):
+            dtype = changed[0].dtype
             read = tuple(tensor.to(dtype) for tensor in read)
             written = [tensor.to(dtype) for tensor in changed]
         self._step(*written, *read, *options)
         for tensor, result in zip(changed, written, strict=True):
             if result is not tensor:
                 tensor.copy_(result)
-        # Autograd must notice where it saved a tensor that a step has since overwritten.
-        if not torch.compiler.is_compiling():
-            torch.autograd.graph.increment_version(changed)
 
 
 class PgdStep(_Step):
     def __init__(self, namespace: str, fakes: bool) -> None:
         super().__init__(namespace, fakes, "pgd_step_")
 
-    @torch.no_grad()
     def __call__(
         self,
         adv: Tensor,
@@ -187,7 +202,6 @@ class MomentumStep(_Step):
     def __init__(self, namespace: str, fakes: bool) -> None:
         super().__init__(namespace, fakes, "momentum_step_")
 
-    @torch.no_grad()
     def __call__(
         self,
         adv: Tensor,
