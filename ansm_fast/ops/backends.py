@@ -97,7 +97,7 @@ def _tensor_reason(name: str, backend: Backend, tensors: Sequence[Tensor]) -> st
 
 
 def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None:
-    """The reason why ``backend`` cannot run ``op`` on ``tensors``; None if it can."""
+    """Say why ``backend`` cannot run ``op`` on ``tensors``; None if it can."""
     if op not in OPS:
         raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
     if backend == "reference":
@@ -118,7 +118,7 @@ def why_not(op: str, backend: str, tensors: Sequence[Tensor] = ()) -> str | None
 def can_run(
     op: str, backend: str, tensors: Sequence[Tensor] = (), *, raise_error: bool = False
 ) -> bool:
-    """Whether ``backend`` can run ``op``; with ``raise_error`` a "no" is a BackendError."""
+    """Tell whether ``backend`` can run ``op``; with ``raise_error`` "no" is a BackendError."""
     reason = why_not(op, backend, tensors)
     if reason is not None and raise_error:
         raise BackendError(f"backend {backend!r} cannot run {op}: {reason}")
@@ -126,7 +126,7 @@ def can_run(
 
 
 def choose(op: str, tensors: Sequence[Tensor], backend: str | None = None) -> str:
-    """The backend for this call: the forced one, or the first of BACKENDS that can run it."""
+    """Choose the backend of a call: the forced one, or the first of BACKENDS that can run it."""
     forced = backend if backend is not None else FORCED
     if forced is None and not torch.compiler.is_compiling() and not _is_transformed():
         # The usual call, without the words for a "no": its tensors were found to share a device.
@@ -176,7 +176,7 @@ _tell_slow_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-d
 
 
 def native(backend: str) -> Kernels:
-    """The kernels of a backend that can run, by name."""
+    """Return the kernels of a backend that can run, by name."""
     kernels = _BACKENDS[backend].kernels
     if kernels is None:
         raise BackendError(f"backend {backend!r} cannot run: {_BACKENDS[backend].why_not}")

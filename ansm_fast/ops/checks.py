@@ -39,7 +39,7 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 def has_tangent(tensor: Tensor) -> bool:
-    """Whether ``tensor`` is a dual number of forward-mode differentiation."""
+    """Tell whether ``tensor`` is a dual number of forward-mode differentiation."""
     if torch.compiler.is_compiling() or forward_ad._current_level < 0:
         return False
     return forward_ad.unpack_dual(tensor).tangent is not None
@@ -70,7 +70,7 @@ def check_batch(name: str, tensor: Tensor) -> None:
 
 
 def autocasting(tensor: Tensor) -> bool:
-    """Whether autocast is on for the tensor's device."""
+    """Tell whether autocast is on for the tensor's device."""
     kind = tensor.device.type
     return kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind)
 

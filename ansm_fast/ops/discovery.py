@@ -28,7 +28,7 @@ Kernels = Mapping[str, Any]  # callables; that of a list of pairs also says whet
 
 @functools.cache
 def folders() -> tuple[str, ...]:
-    """The names of the op folders, in alphabetic order."""
+    """Return the names of the op folders, in alphabetic order."""
     return tuple(
         sorted(path.parent.name for path in Path(__file__).parent.glob("*/registration.py"))
     )
@@ -39,7 +39,7 @@ def _registrations() -> list[ModuleType]:
 
 
 def functions() -> tuple[str, ...]:
-    """The names of all public functions."""
+    """Return the names of all public functions."""
     return tuple(name for registration in _registrations() for name in registration.FUNCTIONS)
 
 

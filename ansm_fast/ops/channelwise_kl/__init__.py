@@ -41,7 +41,7 @@ def channelwise_kl(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Tensor | list[Tensor]:
-    """KL divergence between the softmaxes over space of each channel of two feature maps.
+    """Compute the KL divergence between the softmaxes over space of each channel of two maps.
 
     With ``p = softmax(input / temperature)`` and ``q = softmax(target / temperature)``, each over
     the N pixels of one channel of one sample::
@@ -137,7 +137,7 @@ def of_pairs(
     backend: str | None = None,
     weights: Sequence[float] | None = None,
 ) -> Tensor | list[Tensor]:
-    """``channelwise_kl`` of lists; each loss times its weight before their mean is taken."""
+    """Apply ``channelwise_kl`` to lists; weigh each loss before the mean of them is taken."""
     for name, maps in (("input", input), ("target", target)):
         if not isinstance(maps, (Tensor, list, tuple)):
             raise TypeError(

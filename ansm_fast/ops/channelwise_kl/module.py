@@ -46,11 +46,11 @@ class ChannelwiseKL(nn.Module):
         self.loss_weight = check_finite("loss_weight", loss_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Loss of two (B, C, *space) maps: a scalar, or (B, C) for reduction "none"."""
+        """Compute the loss of two (B, C, *space) maps: a scalar, or (B, C) of reduction "none"."""
         return self.weighted(self.loss_weight, input, target)
 
     def weighted(self, weight: float, input: Tensor, target: Tensor) -> Tensor:
-        """The loss times ``weight``, in place of ``loss_weight``."""
+        """Compute the loss times ``weight``, in place of ``loss_weight``."""
         for name, maps in (("input", input), ("target", target)):
             if not isinstance(maps, Tensor):
                 raise TypeError(
@@ -111,7 +111,7 @@ class FeatureAlignment(nn.Module):
         self.divergence = ChannelwiseKL(temperature, alpha, "input_target", reduction)
 
     def forward(self, defended: Sequence[Tensor], original: Sequence[Tensor]) -> Tensor:
-        """Loss of lists of tapped features; gradients reach both, so detach what is fixed.
+        """Compute the loss of lists of tapped features; both get gradients: detach what is fixed.
 
         Raises:
             TypeError: one is no list of tensors. ValueError: lists of different or zero length, or
@@ -139,7 +139,7 @@ class FeatureAlignment(nn.Module):
         original: Sequence[Tensor],
         weights: Sequence[float] | None = None,
     ) -> Tensor:
-        """Of all taps in one call, on a GPU in one launch."""
+        """Take the mean over all taps in one call, on a GPU in one launch."""
         options = self.divergence
         loss = of_pairs(
             defended,
@@ -156,7 +156,7 @@ class FeatureAlignment(nn.Module):
     def _without_zeros(
         self, defended: Sequence[Tensor], original: Sequence[Tensor], weights: Sequence[float]
     ) -> Tensor:
-        """Taps of weight 0 are checked and have gradients of 0: multiplied, a NaN would stay."""
+        """Check taps of weight 0 and give them gradients of 0: multiplied, a NaN would stay."""
         kept = [i for i, weight in enumerate(weights) if weight]
         zeros = [
             self.divergence.weighted(0, one, other)

@@ -108,7 +108,7 @@ def bce_dice_loss(
     return_components: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Binary cross-entropy plus Dice loss of logits against a mask, one value for each sample.
+    """Compute binary cross-entropy plus Dice loss of logits against a mask, for each sample.
 
     With p = sigmoid(logits), y the mask, t = ``bce_target`` (by default y), sums over the pixels
     of a sample::
@@ -233,7 +233,7 @@ def dual_mask_loss(
     return_components: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The dual-mask constraint of MgR (arXiv 2506.12871), both branches in one pass::
+    """Compute the dual-mask constraint of MgR (arXiv 2506.12871), both branches in one pass::
 
         weight_adv * l(logits_adv, mask) + weight_orig * l(logits_orig, mask_orig)
 

@@ -19,7 +19,7 @@ from ansm_fast.ops.mask_checks import (
 
 
 def check_focal_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the loss and its module keep; alpha is -1 for no weighting."""
+    """Return the options that the loss and its module keep; alpha is -1 for no weighting."""
     options = check_options(options)
     check_finite("gamma", options["gamma"], 0)
     alpha = options["alpha"]
@@ -43,7 +43,7 @@ def focal_loss(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Tensor:
-    """Focal loss (RetinaNet, arXiv 1708.02002) of logits against a mask, pixel by pixel.
+    """Compute the focal loss (RetinaNet, arXiv 1708.02002) of logits against a mask, by pixel.
 
     With p = sigmoid(logits), y the mask::
 

@@ -49,7 +49,7 @@ class Focal(nn.Module):
         }
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss of logits and a mask of the same shape: a scalar, or one number a pixel."""
+        """Compute the loss of logits and a mask of one shape: a scalar, or a number a pixel."""
         return focal_loss(logits, mask, **self._options())
 
     def extra_repr(self) -> str:

@@ -28,7 +28,7 @@ def image_pack(
     dtype: torch.dtype = torch.float32,
     backend: str | None = None,
 ) -> Tensor:
-    """uint8 (N, H, W, 3) to (N, 3, H, W) RGB in [0, 1]: ``level / 255``, rounded once to dtype.
+    """Convert uint8 (N, H, W, 3) to (N, 3, H, W) RGB in [0, 1]: ``level / 255``, rounded once.
 
     Args:
         images: uint8 (N, H, W, 3), as OpenCV (``bgr=True``) or Pillow (``bgr=False``) decode.
@@ -68,7 +68,7 @@ def image_unpack(
     bgr: bool = True,
     backend: str | None = None,
 ) -> Tensor:
-    """(N, 3, H, W) RGB to uint8 (N, H, W, 3), adding a perturbation on the way, in one pass::
+    """Add a perturbation to (N, 3, H, W) RGB and convert to uint8 (N, H, W, 3), in one pass::
 
         levels = round(255 * clamp(image + clip(perturbation, -eps, eps), 0, 1))
 

@@ -38,7 +38,7 @@ def clamp_project(
     max: float = 1.0,
     backend: str | None = None,
 ) -> Tensor:
-    """``clamp(image + project(perturbation, eps), min, max)``, in one pass.
+    """Compute ``clamp(image + project(perturbation, eps), min, max)``, in one pass.
 
     ``project`` gives the nearest point of the eps-ball: for "linf" every value clipped to
     [-eps, eps]; for "l2" every sample's perturbation scaled by min(1, eps / its norm).
@@ -88,7 +88,7 @@ def pgd_step_(
     max: float = 1.0,
     backend: str | None = None,
 ) -> Tensor:
-    """One step of projected gradient *ascent*, in place (PGD, arXiv 1706.06083)::
+    """Take a step of projected gradient *ascent*, in place (PGD, arXiv 1706.06083)::
 
         adv <- clamp(image + project(adv + alpha * direction - image, eps), min, max)
 
@@ -139,7 +139,7 @@ def momentum_step_(
     max: float = 1.0,
     backend: str | None = None,
 ) -> Tensor:
-    """One step of MI-FGSM (arXiv 1710.06081), in place::
+    """Take a step of MI-FGSM (arXiv 1710.06081), in place::
 
         momentum <- decay * momentum + grad / mean(|grad|)
         adv      <- the step of ``pgd_step_`` along the new momentum
