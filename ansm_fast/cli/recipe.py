@@ -32,22 +32,24 @@ def look(run: ANSMRun, output: Path, presets: Mapping[str, ANSMRun]) -> None:
     """
     from ansm_fast.images.atomic import write_text
     from ansm_fast.localizers import load_localizer
+    from ansm_fast.training.ansm import prepare
     from ansm_fast.training.processes import chosen_device
 
     device = chosen_device(run.device)
     localizer = load_localizer(run.localizer).to(device)
+    taps, _ = prepare(run, localizer)  # what is wrong there shows before any image is read
     of = {"localizer": localizer.fingerprint, "config": run.settings(), "threads": _threads()}
     path = output / "inspection.json"
     document = _before(path, of)
     if document is None:
-        document = {"of": of} | _looked(run, localizer, device, presets)
+        document = {"of": of} | _looked(run, localizer, taps, device, presets)
         write_text(path, json.dumps(document, indent=2) + "\n")
     click.echo(f"localizer {run.localizer or 'robust'} (fingerprint {localizer.fingerprint})")
     for line in document["lines"]:
         click.echo(f"  {line}")
     for line in document["warnings"]:
         click.echo(f"warning: {line}", err=True)
-    click.echo("times here, from steps that were timed:")
+    click.echo("times here, from steps timed with the machine as busy as it is now:")
     for line in document["times"]:
         click.echo(f"  {line}")
 
@@ -68,7 +70,11 @@ def _before(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _looked(
-    run: ANSMRun, localizer: nn.Module, device: torch.device, presets: Mapping[str, ANSMRun]
+    run: ANSMRun,
+    localizer: nn.Module,
+    taps: tuple[str, ...],
+    device: torch.device,
+    presets: Mapping[str, ANSMRun],
 ) -> dict[str, Any]:
     from ansm_fast.evaluation.catalogue import catalogue_entry
     from ansm_fast.evaluation.verdict import ATTACKS, STEPS
@@ -79,7 +85,7 @@ def _looked(
 
     data = MemorySet.validation(run.data)
     check_sides(localizer, to_tensor(data.images[:1]).to(device), run.sides())
-    found = inspect_localizer(localizer, data.images, data.masks, run.ffa.taps, device)
+    found = inspect_localizer(localizer, data.images, data.masks, taps, device)
     estimator = Estimator(localizer, found, data, device)
     entries = [catalogue_entry(name) for name in ATTACKS]
     judged = [(one.attack, one.effort * STEPS) for one in entries if one.attack is not None]

@@ -31,6 +31,7 @@ def command() -> None:
 def _run(arguments: Arguments) -> None:
     from ansm_fast.cli.recipe import conclude, look
     from ansm_fast.training.config import LocalizerRun
+    from ansm_fast.training.processes import check_batch_sizes
     from ansm_fast.training.resume import STATE, check_same_run
 
     run, filled = parse(arguments)
@@ -41,16 +42,13 @@ def _run(arguments: Arguments) -> None:
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'", click.get_current_context())
     processes = arguments.processes
-    if processes > 1:
-        if "WORLD_SIZE" in os.environ:
-            raise InputError(
-                "--processes is for a command that no launcher has started; leave it out under "
-                "torchrun or accelerate launch"
-            )
-        from ansm_fast.training.processes import check_batch_sizes
-
-        # Before they are started, and once.
-        check_batch_sizes(run.batch_sizes(), run.accumulate, processes)
+    if processes > 1 and "WORLD_SIZE" in os.environ:
+        raise InputError(
+            "--processes is for a command that no launcher has started; leave it out under "
+            "torchrun or accelerate launch"
+        )
+    # Before they are started, and once.
+    check_batch_sizes(run.batch_sizes(), run.accumulate, processes if processes > 1 else None)
     check_same_run(output, run.settings())
 
     import torch

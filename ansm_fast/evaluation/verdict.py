@@ -7,9 +7,9 @@ With F the mean F1 over the forged validation images, taken at threshold 0.5::
     marked   = pristine area marked behind the ANSM, less that without a defence, unattacked
 
 =================  =================================================================================
-"works"            kept >= 0.99, restored >= 0.85 and marked <= 0.03
 "works in part"    kept >= 0.95, and over the unattacked images and the mask-free attacks the ANSM's
                    mean F exceeds those of no defence, of JPEG-75 and of marking everything
+"works"            that, and kept >= 0.99, restored >= 0.85 and marked <= 0.03
 "does not work"    else; also where the localizer itself finds hardly more than marking everything
 =================  =================================================================================
 
@@ -40,6 +40,8 @@ WORKS, IN_PART, FAILS = "works", "works in part", "does not work"
 _KEPT, _KEPT_IN_PART, _RESTORED, _MARKED = 0.99, 0.95, 0.85, 0.03
 # A localizer whose F1 is no better than this many times the floor only guesses.
 _GUESS = 1.2
+# Of the unattacked F1, as a mean without a defence: then there is nothing to restore.
+_UNHARMED = 0.95
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ def judge(rows: Sequence[Row], next_preset: str | None = None) -> Verdict:
     if base < _GUESS * all_marked:
         word, reason = FAILS, "the localizer itself finds hardly more than marking everything"
         advice = "train the localizer further, or give images of the kind that it knows"
-    elif kept >= _KEPT and restored >= _RESTORED and (marked is None or marked <= _MARKED):
-        word, advice = WORKS, "defend images with it, and measure on some of another source"
     elif kept >= _KEPT_IN_PART and means["ansm"] > best_other:
-        word = IN_PART
         reason, advice = _shortfall(kept, restored, marked, longer)
+        word = IN_PART if reason else WORKS
+    elif means["none"] > _UNHARMED * base:
+        word, reason = FAILS, "these attacks hardly harm the localizer: nothing is to be restored"
+        advice = "use it as it is"
     elif kept < _KEPT_IN_PART:
         word, reason = FAILS, "unattacked images lose too much"
         advice = f"{longer}, or raise mgr.weight_orig"
@@ -134,7 +137,10 @@ def _shortfall(kept: float, restored: float, marked: float | None, longer: str) 
         return f"less than {_RESTORED} is restored", f"{longer}, or give more images"
     if kept < _KEPT:
         return f"less than {_KEPT} is kept", f"{longer}, or raise mgr.weight_orig"
-    return f"it marks {marked:.2f} more of pristine images", f"{longer} with more pristine images"
+    if marked is not None and marked > _MARKED:
+        reason = f"it marks {marked:.2f} more of pristine images"
+        return reason, f"{longer} with more pristine images"
+    return "", "defend images with it, and measure on some of another source"
 
 
 def _attacks(rows: Sequence[Row]) -> list[str]:

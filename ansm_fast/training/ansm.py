@@ -62,7 +62,7 @@ def find_taps(run: ANSMRun, localizer: nn.Module) -> tuple[str, ...]:
     return taps
 
 
-def _cache_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
+def cache_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
     """What the attack cache is made of: another one is of no use to this run."""
     settings = run.settings()
     made_of = {
@@ -75,9 +75,19 @@ def _cache_settings(run: ANSMRun, localizer: nn.Module) -> dict[str, object]:
     return made_of
 
 
+def prepare(run: ANSMRun, localizer: nn.Module) -> tuple[tuple[str, ...], Network]:
+    """Find the taps and make the network: what needs no image, and may be wrong.
+
+    Raises:
+        InputError: there are no taps, the attack cache is another one's, or `initial` does not fit.
+    """
+    taps = find_taps(run, localizer)
+    check_attack_cache(run.attack_cache, cache_settings(run, localizer))
+    return taps, make_network(run, localizer)
+
+
 def _prepare_cache(
     run: ANSMRun,
-    made_of: Mapping[str, object],
     localizer: nn.Module,
     training_set: MemorySet,
     accelerator: Accelerator,
@@ -89,6 +99,7 @@ def _prepare_cache(
             return localizer(image).float()
 
     if accelerator.is_main_process:
+        made_of = cache_settings(run, localizer)
         build_attack_cache(run, victim, training_set, made_of, accelerator.device)
     accelerator.wait_for_everyone()
     return load_attack_cache(run.attack_cache, run.attack_cache_size)
@@ -154,16 +165,13 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     accelerator = make_accelerator(run.accumulate, run.device)
     localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     localizer = localizer.to(accelerator.device)
-    taps = find_taps(run, localizer)
-    made_of = _cache_settings(run, localizer)
-    check_attack_cache(run.attack_cache, made_of)
-    network = make_network(run, localizer)
+    taps, network = prepare(run, localizer)
     training_set = MemorySet.training(run.data)
     validation = ANSMValidation(run, localizer, accelerator)
     for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
-    cache = _prepare_cache(run, made_of, localizer, training_set, accelerator)
+    cache = _prepare_cache(run, localizer, training_set, accelerator)
     task = make_task(
         run, network, localizer, taps, training_set, cache, validation, out / "renewed",
         accelerator.device,

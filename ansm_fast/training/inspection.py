@@ -44,9 +44,10 @@ class Inspection:
             were not taken.
         size: height and width of the images that were looked at.
         taps: submodules that FFA aligns.
-        named_taps: they are the localizer's or the configuration's own.
+        own_taps: the localizer names them itself.
         forward, step: seconds of one forward, and of one forward and backward, an image.
         images: how many were looked at.
+        machine: device and threads.
     """
 
     low: float
@@ -59,10 +60,11 @@ class Inspection:
     multiple: int
     size: tuple[int, int]
     taps: tuple[str, ...]
-    named_taps: bool
+    own_taps: bool
     forward: float
     step: float
     images: int
+    machine: str
 
     def lines(self) -> list[str]:
         """To be printed."""
@@ -70,16 +72,16 @@ class Inspection:
         sizes = {0: f"{height}x{width} alone, as far as was tried", 1: "any"}.get(
             self.multiple, f"multiples of {self.multiple}"
         )
-        named = "its own" if self.named_taps else "chosen, since it names none"
+        named = ", its own" if self.own_taps else ""
         pristine = "" if self.area is None else f"; {100 * self.area:.1f} % of pristine images"
         return [
             f"logits from {self.low:.3g} to {self.high:.3g}, sizes: {sizes}",
             f"a gradient arrives at {100 * self.gradients:.0f} % of {self.images} images",
             f"F1 {self.f1:.3f} unattacked, {self.f1_attacked:.3f} under PGD ({_STEPS} steps within "
             f"{_LEVELS}/255), {self.all_marked:.3f} if all is marked{pristine}",
-            f"taps for FFA, {named}: {', '.join(self.taps) or 'none'}",
+            f"taps for FFA{named}: {', '.join(self.taps) or 'none'}",
             f"{1000 * self.forward:.0f} ms a forward, {1000 * self.step:.0f} ms a forward and "
-            f"backward, an image of {height}x{width}",
+            f"backward, an image of {height}x{width} ({self.machine})",
         ]
 
     def warnings(self) -> list[str]:
@@ -116,7 +118,7 @@ def inspect_localizer(
         localizer: image to logits, on ``device``.
         images: (N, H, W, 3) uint8; the first 16 are used, forged ones before pristine ones.
         masks: (N, H, W) bool.
-        taps: those of the configuration, if it names any.
+        taps: that FFA aligns; by default the localizer's own, or those of ``candidate_taps``.
 
     Raises:
         LocalizerError: it gives no logits, or no gradient.
@@ -133,7 +135,7 @@ def inspect_localizer(
         plain = mask_figures(localizer, images, masks, device)
         under = mask_figures(localizer, attacked, masks, device)
         multiple = _multiple(localizer, image[:1])
-        own = taps if taps is not None else tuple(getattr(localizer, "taps", ()))
+        own = tuple(getattr(localizer, "taps", ()))
         forward, step = _times(localizer, image[:_BATCH])
     return Inspection(
         low=low,
@@ -145,8 +147,9 @@ def inspect_localizer(
         gradients=gradients,
         multiple=multiple,
         size=(images.shape[1], images.shape[2]),
-        taps=own or candidate_taps(localizer, image[:2]),
-        named_taps=bool(own),
+        taps=taps if taps is not None else own or candidate_taps(localizer, image[:2]),
+        own_taps=bool(own) and taps in (None, own),
+        machine=f"{image.device}, {torch.get_num_threads()} threads",
         forward=forward,
         step=step,
         images=len(images),

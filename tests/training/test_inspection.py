@@ -42,12 +42,12 @@ def test_everything_is_found(forgeries) -> None:
     assert (found.f1, found.area, found.gradients) == (1.0, 0.0, 1.0)
     assert found.f1_attacked == 1.0  # 4 levels do not make 90 of 140
     assert found.low < 0 < found.high and found.multiple == 1 and found.size == (64, 64)
-    assert found.taps == ("module.conv",) and not found.named_taps and found.images == 8
+    assert found.taps == ("module.conv",) and not found.own_taps and found.images == 8
     area = 16 * 32 / 64**2
     assert found.all_marked == pytest.approx(2 * area / (1 + area)) == all_marked(forgeries[1])
     assert found.forward > 0 and found.step > 0
     lines = " ".join(found.lines())
-    assert "sizes: any" in lines and "chosen, since it names none: module.conv" in lines
+    assert "sizes: any" in lines and "taps for FFA: module.conv" in lines
     assert "F1 1.000 unattacked, 1.000 under PGD (5 steps within 4/255), 0.222 if all is" in lines
     assert [line.split(":")[0] for line in found.warnings()] == [
         "PGD hardly harms this localizer (F1 1.000 of 1.000)"
