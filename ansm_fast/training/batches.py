@@ -29,8 +29,9 @@ class MemorySet:
 
     Args:
         root: folder with images/ and masks/.
-        limit: take the first ``limit`` images only, and one window of each.
+        limit: take so many images only, and one window of each.
         side: take one side of the set's split alone; see ``split_set``.
+        shuffle: in random order, since the first by name may be of one kind; by default by name.
         window: largest height and width that images keep.
         memory: bound of the set, in GiB.
         seed: of what is drawn.
@@ -49,13 +50,17 @@ class MemorySet:
         limit: int | None = None,
         *,
         side: Side | None = None,
+        shuffle: bool = False,
         window: int | None = None,
         memory: float | None = None,
         seed: int = 0,
     ) -> None:
         dataset = FolderDataset(root / "images", root / "masks")
         self.lines: list[str] = []
-        taken = self._on_side(dataset, root, side)[:limit]
+        taken = self._on_side(dataset, root, side)
+        if shuffle:
+            taken = np.random.default_rng([seed, 5]).permutation(taken).tolist()
+        taken = taken[:limit]
         sizes = [size_of(dataset.pairs[index][0]) for index in taken]
         length = window_side(sizes, window)
         height, width = sizes[0] if length is None else (length, length)
@@ -115,18 +120,19 @@ class MemorySet:
     @classmethod
     def validation(cls, data: DataConfig) -> MemorySet:
         """Read the images that it measures on, one window of each."""
-        if data.validation is not None:
-            return cls(data.validation, data.validation_count, window=data.window)
-        return cls(data.train, data.validation_count, side="validation", window=data.window)
+        count, window = data.validation_count, data.window
+        if data.validation is None:
+            return cls(data.train, count, side="validation", shuffle=True, window=window)
+        return cls(data.validation, count, shuffle=window is not None, window=window)
 
     def _on_side(self, dataset: FolderDataset, root: Path, side: Side | None) -> list[int]:
-        """Indices of the images on one side of the split; of the validation in random order, since
-        the first by name may be of one kind."""
+        """Indices of the images on one side of the split."""
         if side is None:
             return list(range(len(dataset)))
         sides = split_set(dataset, root)
         found = [index for index, one in enumerate(sides) if one == side]
-        self.lines.append(f"{len(found)} of {len(sides)} images are kept for the {side}")
+        purpose = "trained on" if side == "train" else "kept for the validation"
+        self.lines.append(f"{len(found)} of {len(sides)} images are {purpose}")
         if mixed := sides.count(None):
             self.lines.append(f"left out: {mixed} images of photographs of training and validation")
         if not found:
@@ -134,8 +140,6 @@ class MemorySet:
                 f"{root}: no image is left for the {side}; give a folder with more photographs, or "
                 "one with train/ and validation/"
             )
-        if side == "validation":
-            return np.random.default_rng([0, 5]).permutation(found).tolist()
         return found
 
     def __len__(self) -> int:

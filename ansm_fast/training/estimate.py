@@ -57,9 +57,10 @@ class Estimate:
 
     def line(self) -> str:
         """ "about 41 min (attacks 12, detection 14, FFA and MgR 9, measuring 6)"."""
-        hours = self.total >= 5400
-        unit, name = (3600.0, "h") if hours else (60.0, "min")
-        digits = 1 if hours or self.total < 600 else 0
+        unit, name = (3600.0, "h") if self.total >= 5400 else (60.0, "min")
+        if self.total < 90:
+            unit, name = 1.0, "s"
+        digits = 0 if 10 * unit <= self.total < 5400 else 1
         parts = (
             f"attacks {self.attacks / unit:.{digits}f}",
             f"detection {self.detection / unit:.{digits}f}",

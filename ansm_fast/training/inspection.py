@@ -28,6 +28,7 @@ _STEPS, _LEVELS = 5, 4
 _SIDES = {1: (77, 101), 8: (72, 104), 16: (80, 112), 32: (96, 160), 64: (64, 192)}
 # An F1 that is no better than this many times what marking everything gives is a guess.
 _GUESS = 1.2
+_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Inspection:
         taps: submodules that FFA aligns.
         own_taps: the localizer names them itself.
         forward, step: seconds of one forward, and of one forward and backward, an image.
-        images: how many were looked at.
+        images: how many were looked at, of how many that are ``available``.
         machine: device and threads.
     """
 
@@ -64,6 +65,7 @@ class Inspection:
     forward: float
     step: float
     images: int
+    available: int
     machine: str
 
     def lines(self) -> list[str]:
@@ -80,7 +82,7 @@ class Inspection:
             f"F1 {self.f1:.3f} unattacked, {self.f1_attacked:.3f} under PGD ({_STEPS} steps within "
             f"{_LEVELS}/255), {self.all_marked:.3f} if all is marked{pristine}",
             f"taps for FFA{named}: {', '.join(self.taps) or 'none'}",
-            f"{1000 * self.forward:.0f} ms a forward, {1000 * self.step:.0f} ms a forward and "
+            f"{1000 * self.forward:.3g} ms a forward, {1000 * self.step:.3g} ms a forward and "
             f"backward, an image of {height}x{width} ({self.machine})",
         ]
 
@@ -93,7 +95,12 @@ class Inspection:
                 f"and {self.all_marked:.3f}), and an ANSM restores no more than there was: train "
                 "it longer, or give data of the kind that it was trained on"
             )
-        elif self.f1_attacked > 0.9 * self.f1:
+        if self.available < _FEW:
+            found.append(
+                f"{self.available} validation images give rough figures; give more forgeries, or a "
+                "folder validation/ of their own"
+            )
+        if self.f1 >= _GUESS * self.all_marked and self.f1_attacked > 0.9 * self.f1:
             found.append(
                 f"PGD hardly harms this localizer (F1 {self.f1_attacked:.3f} of {self.f1:.3f}): "
                 "either there is little to restore, or its gradient leads nowhere"
@@ -124,7 +131,7 @@ def inspect_localizer(
         LocalizerError: it gives no logits, or no gradient.
         InputError: no image is forged.
     """
-    chosen = _choose(masks)
+    chosen, available = _choose(masks), len(masks)
     images, masks = images[chosen], masks[chosen]
     image, mask = to_tensor(images).to(device), mask_to_tensor(masks).to(device)
     with as_found(localizer), torch.no_grad():
@@ -153,6 +160,7 @@ def inspect_localizer(
         forward=forward,
         step=step,
         images=len(images),
+        available=available,
     )
 
 

@@ -20,7 +20,9 @@ class DataConfig(Strict):
         "which shares no photograph with the rest as far as its metadata.jsonl tells",
     )
     validation_count: Positive = Field(
-        default=64, description="the first so many of the validation set"
+        default=64,
+        description="so many of the validation set: the first by name; with `window`, or without a "
+        "folder of its own, drawn",
     )
     window: Positive | None = Field(
         default=None,

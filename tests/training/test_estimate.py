@@ -55,6 +55,7 @@ def test_steps_of_one_kind_are_timed_once(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("seconds", "line"),
     [
+        (6.0, "about 24 s (attacks 6, detection 6, FFA and MgR 6, measuring 6)"),
         (60.0, "about 4.0 min (attacks 1.0, detection 1.0, FFA and MgR 1.0, measuring 1.0)"),
         (600.0, "about 40 min (attacks 10, detection 10, FFA and MgR 10, measuring 10)"),
         (3600.0, "about 4.0 h (attacks 1.0, detection 1.0, FFA and MgR 1.0, measuring 1.0)"),

@@ -132,6 +132,16 @@ def test_a_folder_is_split_into_training_and_validation(tmp_path) -> None:
     assert used[0] and used[1] and not used[0] & used[1]
 
 
+def test_of_a_validation_folder_some_are_drawn(tmp_path) -> None:
+    """The first by name may be of one kind."""
+    folder = write(tmp_path / "set", [(32, 32)] * 12)
+    named = DataConfig(train=folder, validation=folder, validation_count=4)
+    assert MemorySet.validation(named).names == ["000", "001", "002", "003"]
+    drawn = MemorySet.validation(named.model_copy(update={"window": 32}))
+    again = MemorySet.validation(named.model_copy(update={"window": 32}))
+    assert len(drawn) == 4 and drawn.names == again.names != ["000", "001", "002", "003"]
+
+
 def test_two_images_alike_cannot_be_split(tmp_path) -> None:
     folder = write(tmp_path / "set", [(32, 32)])
     with pytest.raises(InputError, match=r"too little .* or one with train/ and validation/"):
