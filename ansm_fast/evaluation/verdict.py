@@ -4,13 +4,16 @@ With F the mean F1 over the forged validation images, taken at threshold 0.5::
 
     kept     = F(ANSM, unattacked) / F(no defence, unattacked)
     restored = mean over the mask-free attacks of F(ANSM, attacked) / F(no defence, unattacked)
-    marked   = pristine area marked behind the ANSM, less that without a defence, unattacked
+    marked   = pristine area marked behind the ANSM, mean over the unattacked images and the
+               mask-free attacks, less that of the unattacked images without a defence
 
 =================  =================================================================================
 "works in part"    kept >= 0.95, and over the unattacked images and the mask-free attacks the ANSM's
                    mean F exceeds those of no defence, of JPEG-75 and of marking everything
 "works"            that, and kept >= 0.99, restored >= 0.85 and marked <= 0.03
 "does not work"    else; also where the localizer itself finds hardly more than marking everything
+                   (1.2 times), or mask-free attacks hardly harm it (without a defence it keeps 0.95
+                   of its F over the unattacked images and them)
 =================  =================================================================================
 
 Mask-free attacks alone count: any other writes the mask into its noise, where a defence may read
@@ -96,8 +99,11 @@ def judge(rows: Sequence[Row], next_preset: str | None = None) -> Verdict:
     base, all_marked = f1("none", "none"), f1("none", "all-marked")
     kept = f1("none", "ansm") / max(base, 1e-9)
     restored = float(np.mean([f1(attack, "ansm") for attack in free])) / max(base, 1e-9)
-    areas = [cells["none", defence]["area_pristine"] for defence in ("ansm", "none")]
-    marked = None if None in areas else float(areas[0] - areas[1])
+    marked = None
+    before = cells["none", "none"]["area_pristine"]
+    if before is not None:
+        areas = [cells[attack, "ansm"]["area_pristine"] for attack in ("none", *free)]
+        marked = float(np.mean(areas)) - before
     means = {defence: mean(defence) for defence in DEFENCES}
     best_other = max(means["none"], means["jpeg"], all_marked)
     longer = f"train longer (--preset {next_preset})" if next_preset else "train longer"
@@ -105,12 +111,12 @@ def judge(rows: Sequence[Row], next_preset: str | None = None) -> Verdict:
     if base < _GUESS * all_marked:
         word, reason = FAILS, "the localizer itself finds hardly more than marking everything"
         advice = "train the localizer further, or give images of the kind that it knows"
-    elif kept >= _KEPT_IN_PART and means["ansm"] > best_other:
-        reason, advice = _shortfall(kept, restored, marked, longer)
-        word = IN_PART if reason else WORKS
     elif means["none"] > _UNHARMED * base:
         word, reason = FAILS, "these attacks hardly harm the localizer: nothing is to be restored"
         advice = "use it as it is"
+    elif kept >= _KEPT_IN_PART and means["ansm"] > best_other:
+        reason, advice = _shortfall(kept, restored, marked, longer)
+        word = IN_PART if reason else WORKS
     elif kept < _KEPT_IN_PART:
         word, reason = FAILS, "unattacked images lose too much"
         advice = f"{longer}, or raise mgr.weight_orig"

@@ -37,7 +37,7 @@ CASES = [
     ((0.7, 0.7, 0.72, 0.76), {}, FAILS, "unattacked images lose too much"),
     ((0.8, 0.7, 0.35, 0.35), {}, FAILS, "JPEG-75 is as good"),
     ((0.8, 0.1, 0.0, 0.1), {"jpeg": (0.1, 0.1, 0.1, 0.1)}, FAILS, "no defence is as good"),
-    ((0.8, 0.8, 0.8, 0.8), {"none": (0.8, 0.8, 0.8, 0.8)}, FAILS, "nothing is to be restored"),
+    ((0.81, 0.8, 0.81, 0.8), {"none": (0.8, 0.8, 0.8, 0.8)}, FAILS, "nothing is to be restored"),
     ((0.3, 0.3, 0.3, 0.3), {"none": (0.26, 0, 0, 0)}, FAILS, "finds hardly more than marking"),
 ]
 OTHER = (
@@ -59,6 +59,17 @@ def test_figures() -> None:
     assert (verdict.kept, verdict.restored, verdict.marked) == (1.0, 0.925, 0.01)
     assert verdict.ansm == pytest.approx((0.8 + 0.72 + 0.76) / 3, abs=1e-4)
     assert "--preset" not in verdict.advice
+
+
+@pytest.mark.parametrize(("attack", "word"), [("pgd", WORKS), ("hide", IN_PART)])
+def test_what_is_marked_of_attacked_pristine_images_counts(attack, word) -> None:
+    found = rows((0.8, 0.7, 0.72, 0.76))
+    for row in found:
+        if (row["attack"], row["defence"]) == (attack, "ansm"):
+            row["area_pristine"] = 0.3
+    verdict = judge(found)
+    assert verdict.word == word
+    assert verdict.marked == pytest.approx(0.01 if word == WORKS else 0.34 / 3 - 0.01, abs=1e-4)
 
 
 def test_without_pristine_images_nothing_is_said_of_them() -> None:
