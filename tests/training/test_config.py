@@ -36,7 +36,7 @@ def test_committed_configs_are_valid(path):
     assert "CC0" in run.photographs or run.photographs.startswith("as in recipes/")
 
 
-@pytest.mark.parametrize("name", ["builtin", "robust", "segformer", "smooth"])
+@pytest.mark.parametrize("name", ["builtin", "rgb", "robust", "segformer", "smooth"])
 def test_a_recipe_is_numbered_and_its_steps_build_on_each_other(name):
     steps = sorted((RECIPES / name).glob("*.yaml"))
     numbers = [int(path.name.partition("_")[0]) for path in steps]
