@@ -78,8 +78,8 @@ from ansm_fast.cli.options import DEVICE, EPS, check_apart, prepare_device
 @click.option(
     "--weights",
     metavar="NAME_OR_FILE",
-    help="Adaptive: attack the localizer behind this ANSM; `bundled`, `robust`, `tiny` or a "
-    "checkpoint.",
+    help="Adaptive: attack the localizer behind this ANSM; `bundled`, `robust`, `tiny`, `two_view` "
+    "or a checkpoint.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1))

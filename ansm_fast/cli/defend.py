@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="NAME_OR_FILE",
-    help="ANSM: `robust`, `tiny` or a checkpoint; by default the one that was trained for the "
-    "localizer.",
+    help="ANSM: `robust`, `tiny`, `two_view` or a checkpoint; by default the one that was "
+    "trained for the localizer.",
 )
 @click.option(
     "--masks",

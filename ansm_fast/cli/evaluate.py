@@ -85,8 +85,8 @@ PATH = click.Path(path_type=Path)
     "--weights",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="ANSM: `robust`, `tiny` or a checkpoint; by default the one that was trained for the "
-    "localizer. Several with names: a column each.",
+    help="ANSM: `robust`, `tiny`, `two_view` or a checkpoint; by default the one that was "
+    "trained for the localizer. Several with names: a column each.",
 )
 @click.option(
     "--surrogate", metavar="NAME_OR_FILE", help="Second localizer, for transferred attacks."

@@ -7,7 +7,12 @@ from pathlib import Path
 from ansm_fast.models.checkpoint import bundled
 
 # Name on the command line -> checkpoint in the package.
-BUNDLED_ANSMS = {"robust": "ansm_robust.safetensors", "tiny": "ansm_tiny.safetensors"}
+BUNDLED_ANSMS = {
+    "robust": "ansm_robust.safetensors",
+    "tiny": "ansm_tiny.safetensors",
+    "two_view": "ansm_two_view.safetensors",
+}
+# Localizer -> the ANSM that it gets unless another is asked for.
 TRAINED_FOR = {"robust": "robust", "builtin": "tiny"}
 DEFAULT_LOCALIZER = "robust"
 
@@ -16,8 +21,8 @@ def ansm_path(weights: str | Path | None = None, localizer: str | None = None) -
     """Find the file of an ANSM.
 
     Args:
-        weights: a checkpoint, or "robust" or "tiny", the bundled ones; None or "bundled", the one
-            that was trained for ``localizer``.
+        weights: a checkpoint, or "robust", "tiny" or "two_view", the bundled ones; None or
+            "bundled", the default one of ``localizer``.
         localizer: as the commands take it; one that is not bundled has no ANSM here and gets
             that of the default one.
     """

@@ -27,6 +27,7 @@ from ansm_fast.training.networks import Network, initial_path, make_network
 from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
 from ansm_fast.training.renewal import Renewal
 from ansm_fast.training.resume import check_same_run
+from ansm_fast.training.rounding import round_weights
 from ansm_fast.training.single_view_batches import ANSMBatches
 from ansm_fast.training.stages import FrozenLocalizer, TwoStageLoss, stage_rate
 from ansm_fast.training.state import disk_errors
@@ -179,6 +180,8 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     loop = Loop(run, task, out, accelerator)
     trained = loop.run()
     assert isinstance(trained, BaseANSM)
+    if run.half_weights:
+        round_weights(trained)
     path = out / "ansm.safetensors"
     provenance: dict[str, object] = {
         "config": run.settings(),
@@ -191,7 +194,7 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
         provenance["best_step"] = loop.best_step
         provenance["attack_threshold"] = loop.best_figures.get("attack_threshold", 0.5)
     if run.initial is not None:
-        provenance["initial"] = lineage(initial_path(run.initial), "ansm")
+        provenance["initial"] = lineage(initial_path(run), "ansm")
     if accelerator.is_main_process:
         accelerator.print(
             f"attacks took {100 * loop.shares().get('attack', 0.0):.1f} % of {loop.seconds:.0f} s "

@@ -53,10 +53,6 @@ class LocalizerRun(Run):
     validation_attacks: tuple[ValidationAttack, ...] = Field(
         default=(), description="attacks that the validation measures under, besides none"
     )
-    half_weights: bool = Field(
-        default=False,
-        description="round the finished weights to float16: a checkpoint half as large",
-    )
 
     def batch_sizes(self) -> dict[str, int]:
         """Field to size of every batch that processes share."""

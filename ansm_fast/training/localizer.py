@@ -25,6 +25,7 @@ from ansm_fast.training.loop import Loop, Task
 from ansm_fast.training.online import OnlineAttacks, OnlineCompression, spread
 from ansm_fast.training.processes import check_batch_sizes, make_accelerator, network_autocast
 from ansm_fast.training.resume import check_same_run
+from ansm_fast.training.rounding import round_weights
 from ansm_fast.training.run_config import CropPhase
 from ansm_fast.training.state import disk_errors
 from ansm_fast.training.validation import LocalizerValidation
@@ -98,14 +99,6 @@ def _can_become(narrow: object, wide: object) -> bool:
     if isinstance(narrow, LocalizerConfig) and isinstance(wide, LocalizerConfig):
         return all(one <= other for one, other in zip(narrow.widths, wide.widths, strict=True))
     return narrow == wide
-
-
-@torch.no_grad()
-def round_weights(module: nn.Module) -> None:
-    """Round what multiplies features to float16; its checkpoint is then half as large."""
-    for weight in module.parameters():
-        if weight.dim() > 1:
-            weight.copy_(weight.half())
 
 
 def train_network(

@@ -43,7 +43,7 @@ def make_network(run: ANSMRun, localizer: nn.Module) -> Network:
         if run.warm_start:
             warm_start(ansm, head, localizer)
     if run.initial is not None:
-        begin_from(ansm, initial_path(run.initial), str(localizer.fingerprint))
+        begin_from(ansm, initial_path(run), str(localizer.fingerprint))
     return ansm.to(memory_format=torch.channels_last), head  # type: ignore[call-overload]
 
 
@@ -81,9 +81,12 @@ def warm_start_two_views(ansm: TwoViewANSM) -> None:
             classifier.load_state_dict(found.classifier.state_dict())
 
 
-def initial_path(initial: Path) -> Path:
-    """Find the checkpoint that `initial` names."""
-    return ansm_path(None) if str(initial) == "bundled" else initial
+def initial_path(run: ANSMRun) -> Path:
+    """Find the checkpoint that `initial` names: "bundled" is the one in the package."""
+    if str(run.initial) == "bundled":
+        return ansm_path("two_view" if run.architecture == "two_view" else None)
+    assert run.initial is not None
+    return run.initial
 
 
 def _described(config: ANSMConfig | TwoViewConfig) -> str:

@@ -106,6 +106,10 @@ class Run(Strict):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the network; losses are in float32 either way"
     )
+    half_weights: bool = Field(
+        default=False,
+        description="round the finished weights to float16: a checkpoint half as large",
+    )
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     photographs: str = Field(description="public origin and licence of the photographs")

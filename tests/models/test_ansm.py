@@ -17,7 +17,7 @@ from ansm_fast.localizers import (
     load_localizer,
     save_localizer,
 )
-from ansm_fast.models import ANSM, ANSMConfig, ansm_path, load_ansm, save_ansm
+from ansm_fast.models import ANSM, ANSMConfig, TwoViewANSM, ansm_path, load_ansm, save_ansm
 from ansm_fast.models.bundled import BUNDLED_ANSMS, TRAINED_FOR
 from ansm_fast.models.checkpoint import bundled, load_checkpoint, save_checkpoint
 
@@ -230,7 +230,11 @@ def test_bundled_weights_name_no_path_of_the_machine_that_trained_them(name) -> 
 def test_bundled_names_and_files() -> None:
     assert load_ansm().fingerprint == load_ansm("robust").fingerprint
     assert set(TRAINED_FOR) == set(BUNDLED_LOCALIZERS)
-    assert set(TRAINED_FOR.values()) == set(BUNDLED_ANSMS)
+    assert set(TRAINED_FOR.values()) < set(BUNDLED_ANSMS)
+    two_view = load_ansm("two_view")
+    assert isinstance(two_view, TwoViewANSM)
+    assert two_view.trained_for == load_localizer("builtin").fingerprint
+    assert 0 < two_view.attack_threshold < 1
     assert ansm_path("bundled", "robust") == ansm_path("robust") == ansm_path(None, "robust")
     assert ansm_path(None, "builtin") == ansm_path("tiny") != ansm_path()
     assert ansm_path(None, "mine.safetensors") == ansm_path() == ansm_path("robust")
