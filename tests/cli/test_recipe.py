@@ -8,10 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from ansm_fast.cli.train_arguments import PRESETS
+from ansm_fast.localizers import load_localizer
+from ansm_fast.models import load_ansm
 from ansm_fast.training.config import parse_run
+from ansm_fast.training.networks import make_network
 from ansm_fast.training.resume import STATE
 
 CODE = """\
@@ -46,7 +50,7 @@ def one_size():
 SMALL = (
     "--set steps=3 --set detect.steps=1 --set ffa.steps=1 --set attack_cache_size=8 --set crop=32 "
     "--set detect.crop=32 --set detect.batch_size=2 --set batch_size=2 --set save_every=1 "
-    "--set variant=tiny --set validate_every=3 --set validation_attacks=[] "
+    "--set initial=null --set variant=tiny --set validate_every=3 --set validation_attacks=[] "
     "--set data.validation_count=4 --set 'attacks=[{name: fgsm, objective: hide}]'"
 )
 TRAIN = f"train ansm --localizer mine:make --data set -o run --preset quick {SMALL}"
@@ -185,6 +189,10 @@ def test_presets_report_and_hold_their_memory(name) -> None:
     path = Path(ansm_fast.__file__).parent / "training" / "configs" / f"{name}.yaml"
     run = parse_run(yaml.safe_load(path.read_text()) | {"attack_cache": "a"}, name)
     assert run.report and run.localizer is None
+    network, _ = make_network(run, load_localizer("builtin"))  # what it begins with is there
+    detector = load_ansm("two_view").detector.state_dict()
+    found = network.detector.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in detector.items())
     assert run.data.window is not None and run.data.memory is not None
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import TwoViewANSM, TwoViewConfig, load_ansm, save_ansm
-from ansm_fast.training.ansm import begin_from, train_ansm, warm_start_two_views
+from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.batches import MemorySet
 from ansm_fast.training.config import parse_run
+from ansm_fast.training.networks import begin_from, warm_start_two_views
 from ansm_fast.training.renewal import Renewal
 from ansm_fast.training.stages import FrozenLocalizer
 from ansm_fast.training.two_view_batches import TwoViewBatches
