@@ -43,11 +43,13 @@ def _differences() -> Tensor:
 
 
 class SmallPSCCNet(nn.Module):
-    """Image (B, 3, H, W), H and W multiples of 32, to PSCC-Net's finest mask, as logits.
+    """Image (B, 3, H, W), H and W multiples of 32, to the sum of PSCC-Net's four masks, as logits.
 
-    It has fewer channels than the package's, and its first two convolutions halve the size, as
-    HRNet's do and the package's do not: a sixteenth of the pixels from there on. The package's own
-    ``forward`` wants a mask, for its loss, and resizes features to those of images of one size.
+    The sum, since each mask is multiplied into the features of the next finer one, and so all of
+    them have to learn; the package has a loss for each. The network has fewer channels than the
+    package's, and its first two convolutions halve the size, as HRNet's do and the package's do
+    not: a sixteenth of the pixels from there on. The package's own ``forward`` wants a mask, for
+    its loss, and resizes features to those of images of one size.
     """
 
     def __init__(self) -> None:
@@ -61,16 +63,25 @@ class SmallPSCCNet(nn.Module):
         whole = PSCC_Net(pretrain_path="")
         self.features, self.masks = whole.FENet, whole.SegNet
         self.features.conv1.stride = self.features.conv2.stride = (2, 2)
+        # The package's weights, of 0.001, are for a pretrained network: a step of Adam is larger.
+        for part in self.features.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
         # Small random filters never lose the brightness, in which traces of a few grey levels
         # drown; a normalization behind them takes their size away again.
+        mix = torch.cat([torch.eye(27), torch.randn(64 - 27, 27) / 27**0.5])
         with torch.no_grad():
-            self.features.conv1.weight[:27] = 16 * _differences()
+            self.features.conv1.weight.copy_(
+                16 * torch.einsum("nd,dcyx->ncyx", mix, _differences())
+            )
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.features(image * 2 - 1)
         self.masks.crop_size = list(features[0].shape[2:])
-        finest = self.masks(features)[0]
-        return F.interpolate(finest, image.shape[2:], mode="bilinear", align_corners=False)
+        return sum(
+            F.interpolate(mask, image.shape[2:], mode="bilinear", align_corners=False)
+            for mask in self.masks(features)
+        )
 
 
 def make() -> WrappedLocalizer:
