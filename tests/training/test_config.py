@@ -36,7 +36,7 @@ def test_committed_configs_are_valid(path):
     assert "CC0" in run.photographs or run.photographs.startswith("as in recipes/")
 
 
-@pytest.mark.parametrize("name", ["builtin", "rgb", "robust", "segformer", "smooth"])
+@pytest.mark.parametrize("name", ["builtin", "rgb", "robust", "segformer", "smooth", "two_view"])
 def test_a_recipe_is_numbered_and_its_steps_build_on_each_other(name):
     steps = sorted((RECIPES / name).glob("*.yaml"))
     numbers = [int(path.name.partition("_")[0]) for path in steps]
@@ -58,6 +58,7 @@ SECOND_EDITION = (RECIPES / "robust/5_ansm_robust.yaml", RECIPES / "adversarial/
 THIRD_EDITION = (RECIPES / "robust/6_ansm_wide.yaml", RECIPES / "robust/8_ansm_long.yaml")
 OTHER_VICTIMS = (RECIPES / "segformer/2_ansm.yaml",)
 OTHER_ATTACKS = (RECIPES / "smooth/1_ansm.yaml",)
+TWO_VIEW = (RECIPES / "two_view/1_ansm_detect.yaml", RECIPES / "two_view/2_ansm_write.yaml")
 
 
 def the_same(paths, fields) -> None:
@@ -67,7 +68,7 @@ def the_same(paths, fields) -> None:
             assert getattr(other, field) == getattr(first, field), field
 
 
-@pytest.mark.parametrize("names", [FIRST_EDITION, SECOND_EDITION])
+@pytest.mark.parametrize("names", [FIRST_EDITION, SECOND_EDITION, TWO_VIEW])
 def test_trainings_for_one_localizer_share_its_attack_cache(names):
     the_same(
         names,
@@ -84,7 +85,9 @@ def test_trainings_for_one_localizer_share_its_attack_cache(names):
 
 
 def test_parts_of_a_training_share_the_network():
-    the_same(FIRST_EDITION, ("variant", "eps_d", "detail", "jpeg_quality", "jpeg_blur"))
+    fields = ("variant", "eps_d", "detail", "jpeg_quality", "jpeg_blur")
+    the_same(FIRST_EDITION, fields)
+    the_same(TWO_VIEW, (*fields, "architecture", "attacked_map"))
 
 
 def test_another_victims_ansm_is_trained_in_the_same_way():
@@ -106,7 +109,8 @@ def test_an_ansm_goes_on_for_a_localizer_that_goes_on():
 
 
 def test_every_training_of_an_ansm_belongs_to_an_edition():
-    known = {*FIRST_EDITION, *SECOND_EDITION, *THIRD_EDITION, *OTHER_VICTIMS, *OTHER_ATTACKS}
+    editions = (FIRST_EDITION, SECOND_EDITION, THIRD_EDITION, TWO_VIEW)
+    known = {*OTHER_VICTIMS, *OTHER_ATTACKS}.union(*editions)
     assert {path for path in COMMITTED if "ansm" in path.name} == known
 
 
