@@ -128,7 +128,8 @@ def test_wheel_of_an_environment_with_torch(built) -> None:
     assert len(sizes) == 4 and sum(sizes.values()) < 10e6
     # What runs, and nothing that is only told of.
     package = folder / "unpacked" / "ansm_fast"
-    assert {path.name for path in package.rglob("*.yaml")} == {"ansm.yaml", "localizer.yaml"}
+    recipes = {"ansm", "localizer", "quick", "standard", "thorough"}
+    assert {path.stem for path in package.rglob("*.yaml")} == recipes
     weights = {path.suffix for path in (package / "weights").iterdir()}
     assert weights == {".safetensors", ".md"} and not list(package.rglob("*.jsonl"))
     report = doctor(folder)
