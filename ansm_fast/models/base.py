@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ansm_fast.models.unet import UNet, check_image
 from ansm_fast.ops import clamp_project
 
 
-class BaseANSM(nn.Module):
+class BaseANSM(nn.Module, ABC):
     """An Adversarial Noise Suppression Module. Fully convolutional: any height and width will do.
 
     A subclass gives ``eps_d``, ``receptive_field``, ``dtype``, ``features``, ``perturbation`` and,
@@ -19,7 +20,6 @@ class BaseANSM(nn.Module):
 
     Attributes:
         stride: tiles of an image must start at multiples of it to equal the whole.
-        receptive_field: radius in pixels beyond which the input does not matter.
         fingerprint: hash of configuration and weights, set when loaded from or saved to a file.
         trained_for: fingerprint of the localizer that it was trained for, set when loaded from a
             file; "" if unknown. Behind another localizer an ANSM may do harm.
@@ -37,32 +37,34 @@ class BaseANSM(nn.Module):
         self.attack_threshold = 0.5
 
     @property
+    @abstractmethod
     def eps_d(self) -> float:
         """Bound of the perturbation (L-inf, image in [0, 1])."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def receptive_field(self) -> int:
-        raise NotImplementedError
+        """Radius in pixels beyond which the input does not matter."""
 
     @property
+    @abstractmethod
     def dtype(self) -> torch.dtype:
         """What images are converted to: the weights' type."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def has_attack_score(self) -> bool:
         """Whether this ANSM can tell that an image was attacked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, image: Tensor) -> Any:
         """Return what ``perturbation`` and ``attacked_map`` take, of an image of any size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def perturbation(self, features: Any, size: tuple[int, int]) -> Tensor:
         """Perturbation (B, 3, *size) in [-eps_d, eps_d] from what ``features`` gave."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attacked_map(self, features: Any, size: tuple[int, int]) -> Tensor:
         """How sure the ANSM is that the image was attacked, (B, 1, ceil(H / 2), ceil(W / 2)) in
         [0, 1], from what ``features`` gave of an image of ``size``.
@@ -70,7 +72,6 @@ class BaseANSM(nn.Module):
         Raises:
             ValueError: it cannot tell.
         """
-        raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
         """Perturbation (B, 3, H, W), each value in [-eps_d, eps_d].
