@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ansm_fast.training.attack_config import (
     AttackShare,
@@ -34,6 +34,35 @@ def with_attack_cache(values: Any) -> Any:
         if former in values and name in values:
             raise ValueError(f"{former} is called {name} now, and both are given; leave one out")
     return {_FORMER.get(key, key): value for key, value in values.items()}
+
+
+# Fields that one architecture alone reads.
+FIELDS_OF = {
+    "single_view": (
+        "detail",
+        "unattacked_share",
+        "frozen_statistics",
+        "mgr.own_mask_share_adv",
+        "mgr.auxiliary_weight",
+        "mgr.pristine_weight",
+    ),
+    "two_view": (
+        "attacked_map",
+        "renew_every",
+        "detect.second_view",
+        "detect.attacked_weight",
+        "detect.harmless",
+        "mgr.detected_share",
+        "mgr.strength_weight",
+    ),
+}
+
+
+def _value_and_default(run: BaseModel, field: str) -> tuple[Any, Any]:
+    """Value of a field, such as "mgr.pos_weight", and what it is where nobody gives it."""
+    part, _, name = field.rpartition(".")
+    owner = getattr(run, part) if part else run
+    return getattr(owner, name), type(owner).model_fields[name].default
 
 
 class ANSMRun(Run):
@@ -162,16 +191,18 @@ class ANSMRun(Run):
 
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> ANSMRun:
+        other = "two_view" if self.architecture == "single_view" else "single_view"
+        for field in FIELDS_OF[other]:
+            # What would be accepted and not read is said, wherever it differs from the default.
+            own, usual = _value_and_default(self, field)
+            if own != usual:
+                raise ValueError(f"{field} is for architecture {other}; leave it at {usual}")
         if self.architecture == "single_view":
             if self.variant != "tiny":
                 raise ValueError("variant must be tiny for architecture single_view")
-            if self.renew_every:
-                raise ValueError("renew_every is for architecture two_view")
             return self
         if self.objective != "two_stage":
             raise ValueError("objective must be two_stage for architecture two_view")
-        if self.detail:
-            raise ValueError("detail is for architecture single_view")
         if self.renew_every and self.workers:
             raise ValueError("renew_every attacks in the process that trains: give workers 0")
         if any(attack.adaptive for attack in self.online.attacks):

@@ -258,6 +258,13 @@ def test_both_bodies_begin_as_the_bundled_localizers():
         ({"objective": "pixel_mse"}, "objective must be two_stage"),
         ({"detail": 8}, "detail is for architecture single_view"),
         ({"renew_every": 2, "workers": 1}, "give workers 0"),
+        (
+            {"unattacked_share": 0.2},
+            "unattacked_share is for architecture single_view; leave it at",
+        ),
+        ({"mgr": {"auxiliary_weight": 2}}, "mgr.auxiliary_weight is for architecture single_view"),
+        ({"architecture": "single_view", "attacked_map": False}, "attacked_map is for"),
+        ({"architecture": "single_view", "mgr": {"strength_weight": 0}}, "mgr.strength_weight is"),
     ],
 )
 def test_fields_that_do_not_fit_the_architecture_are_named(workspace, changes, message):
