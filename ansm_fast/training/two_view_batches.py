@@ -14,10 +14,10 @@ from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.augmentation import augmented_crop
-from ansm_fast.training.batches import MemorySet, crop_window, flip, step_rng
+from ansm_fast.training.batches import MemorySet, step_rng
+from ansm_fast.training.cached_crops import cached_crops
 from ansm_fast.training.online import spread
 from ansm_fast.training.sampling import AttackSampler
-from ansm_fast.training.transplant import transplant
 from ansm_fast.training.two_view_loss import ATTACKED, UNATTACKED, UNDECIDED
 
 # Attacks that ask nothing of the localizer: a camera's noise looks like them.
@@ -72,16 +72,8 @@ class TwoViewBatches:
         self, step: int, size: int, crop: int
     ) -> tuple[Image, Image, NDArray[np.bool_], NDArray[np.int64]]:
         chosen = self.sampler(step, size)
-        rng = step_rng(self.run.seed, step)
-        rows, columns = crop_window(rng, (self.set.images.shape[1], self.set.images.shape[2]), crop)
-        originals = self.cache.indices[chosen]
-        attacked = self.cache.attacked[chosen][:, rows, columns]
-        original = self.set.images[originals][:, rows, columns]
-        mask = self.set.masks[originals][:, rows, columns]
-        if self.run.mirror:
-            attacked, original, mask = flip(rng, attacked, original, mask)
-        attacked = transplant(rng, attacked, original, self.run.transplant_share)
-        return attacked, original, mask, chosen
+        crops = cached_crops(self.run, self.set, self.cache, chosen, step, crop)
+        return *crops, chosen
 
     def _to_detect(self, step: int) -> tuple[Tensor, ...]:
         detect = self.run.detect
