@@ -144,9 +144,11 @@ def rows(
             for call in compiled_calls(getattr(torch, dtype), brief):
                 if only and call.op not in only:
                     continue
+                newest, oldest = architectures[-1:], architectures[:1]
+                few = newest if dtype != dtypes[0] or newest == oldest else [*oldest, *newest]
                 current = {
                     "op": call.op, "dtype": dtype, "case": call.label, "aligned": call.aligned,
-                    "architectures": architectures[-1 if brief and dtype != dtypes[0] else 0 :],
+                    "architectures": few if brief else architectures,
                 }  # fmt: skip
                 getattr(getattr(torch.ops, NAMESPACE), call.op).default(*call.arguments)
     finally:
@@ -157,7 +159,7 @@ def rows(
 def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
-    quick = "fewer sizes, two dtypes, the second for the newest GPUs alone"
+    quick = "fewer sizes, two dtypes, the first for the oldest and newest GPUs, the second for these"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--architecture", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
