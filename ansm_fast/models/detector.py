@@ -52,6 +52,7 @@ class Views:
 
     Attributes:
         mask: logits of a forgery, (B, 1, H', W').
+        first_mask: logits of a forgery by the image alone, (B, 1, H', W').
         attacked: logits of an attack, averaged over regions, (B, 1, H', W').
         pixels: the image's 2 x 2 blocks in [-1, 1], (B, 12, H', W').
         change: what compression would change in them, in the image's units; None without a second
@@ -59,6 +60,7 @@ class Views:
     """
 
     mask: Tensor
+    first_mask: Tensor
     attacked: Tensor
     pixels: Tensor
     change: Tensor | None
@@ -131,7 +133,8 @@ class TwoViewDetector(nn.Module):
     def forward(self, image: Tensor) -> Views:
         """Look at a batch (B, 3, H, W) in [0, 1], H and W multiples of 16."""
         own = self.body(self.front_end(image))
-        logits, features, change = self.classifier(own), [own], None
+        first = logits = self.classifier(own)
+        features, change = [own], None
         if self.has_second_view:
             with torch.no_grad():
                 view, change = self.compressed(image)
@@ -144,10 +147,17 @@ class TwoViewDetector(nn.Module):
         found = self.fusion(torch.cat(features, 1).to(own.dtype))
         return Views(
             mask=logits + self.correction(found),
+            first_mask=first,
             attacked=_ATTACKED_GAIN * mean_about(self.attacked(found), ATTACKED_RADIUS),
             pixels=F.pixel_unshuffle(image * 2 - 1, 2),
             change=change,
         )
+
+
+def upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring logits of half the size, padded, to the ``size`` of the image."""
+    full = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return full[..., : size[0], : size[1]]
 
 
 def _body(widths: tuple[int, int, int, int]) -> UNet:

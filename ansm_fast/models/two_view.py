@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ansm_fast.models.base import BaseANSM
 from ansm_fast.models.bounds import check_blur, check_sizes
-from ansm_fast.models.detector import TwoViewDetector, Views
+from ansm_fast.models.detector import TwoViewDetector, Views, upsampled
 from ansm_fast.models.unet import pad_to_stride
 from ansm_fast.models.writer import MaskWriter
 from ansm_fast.ops.checks import check_number
@@ -138,10 +138,7 @@ class TwoViewANSM(BaseANSM):
 
     def detected(self, features: Views, size: tuple[int, int]) -> Tensor:
         """Logits of the mask that the detector found, (B, 1, *size)."""
-        logits = F.interpolate(
-            features.mask, scale_factor=2.0, mode="bilinear", align_corners=False
-        )
-        return logits[..., : size[0], : size[1]]
+        return upsampled(features.mask, size)
 
     def attacked_map(self, features: Views, size: tuple[int, int]) -> Tensor:
         """How sure the ANSM is that the image was attacked, (B, 1, ceil(H / 2), ceil(W / 2)) in

@@ -50,6 +50,7 @@ FIELDS_OF = {
         "attacked_map",
         "renew_every",
         "detect.second_view",
+        "detect.first_view_weight",
         "detect.attacked_weight",
         "detect.harmless",
         "mgr.detected_share",

@@ -32,6 +32,9 @@ class DetectConfig(Strict):
         default=True,
         description="two views: train the body that sees the compressed image as well",
     )
+    first_view_weight: Weight = Field(
+        default=1.0, description="two views: of what the image alone tells, without the second view"
+    )
     attacked_weight: Weight = Field(
         default=0.5, description="two views: of the answer whether an image was attacked"
     )

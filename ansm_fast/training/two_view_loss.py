@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ansm_fast.localizers import FeatureTaps
 from ansm_fast.models import TwoViewANSM
-from ansm_fast.models.detector import Views
+from ansm_fast.models.detector import Views, upsampled
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
 from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.loop import Losses
@@ -35,8 +35,9 @@ class TwoViewLoss:
     """Losses of one step.
 
     Detection, without the localizer: ``BCE + Dice`` of the mask that the detector finds with the
-    truth, plus ``detect.attacked_weight`` times the binary cross-entropy of the map of what was
-    attacked. Then the detector stays as it is and the writer learns:
+    truth, plus ``detect.first_view_weight`` times that of the mask that the first view finds alone,
+    plus ``detect.attacked_weight`` times the binary cross-entropy of the map of what was attacked.
+    Then the detector stays as it is and the writer learns:
 
     * FFA aligns the tapped features of defended attacked images with those of the original ones.
     * MgR compares the localizer's mask of each defended image with a target: of attacked images the
@@ -66,7 +67,13 @@ class TwoViewLoss:
         with network_autocast(self.run.precision, image.device):
             found = self.ansm.features(image)
         change = None if found.change is None else found.change.float()
-        return Views(found.mask.float(), found.attacked.float(), found.pixels.float(), change)
+        return Views(
+            found.mask.float(),
+            found.first_mask.float(),
+            found.attacked.float(),
+            found.pixels.float(),
+            change,
+        )
 
     def _detect(self, seen: Tensor, mask: Tensor, attacked: Tensor) -> Losses:
         if not self.run.detect.second_view:
@@ -75,8 +82,14 @@ class TwoViewLoss:
         logits = self.ansm.detected(found, (mask.shape[2], mask.shape[3]))
         masks = bce_dice_loss(logits, mask)
         answers = attacked_loss(found.attacked, attacked)
-        loss = masks + self.run.detect.attacked_weight * answers
-        return {"detected": masks, "attacked": answers, "loss": loss}
+        terms = [masks, self.run.detect.attacked_weight * answers]
+        losses = {"detected": masks, "attacked": answers}
+        if self.run.detect.first_view_weight:
+            # By the common mask alone, the body that sees the noise learns to leave it to the other.
+            first = upsampled(found.first_mask, (mask.shape[2], mask.shape[3]))
+            losses["detected_first"] = bce_dice_loss(first, mask)
+            terms.append(self.run.detect.first_view_weight * losses["detected_first"])
+        return losses | {"loss": torch.stack(terms).sum()}
 
     def _write(
         self,

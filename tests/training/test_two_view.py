@@ -13,6 +13,7 @@ from torch import nn
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import TwoViewANSM, TwoViewConfig, load_ansm, save_ansm
+from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.batches import MemorySet
@@ -104,6 +105,27 @@ def test_detection_asks_nothing_of_the_writer_and_of_a_held_view(workspace):
     assert all(p.grad is not None for p in loss.ansm.detector.body.parameters())
     after = states(loss.ansm.detector.compressed_body)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_first_view_learns_to_find_by_itself(workspace):
+    _, path, values = workspace
+    gradients = []
+    for weight in (0.0, 1.0):
+        detect = TWO_VIEW["detect"] | {"first_view_weight": weight}
+        loss, (image, mask) = make_loss(path, values, detect=detect)
+        losses = loss(0, image, mask, torch.ones(4))
+        losses["loss"].backward()
+        gradients.append(loss.ansm.detector.classifier.weight.grad)
+        own = losses.get("detected_first", torch.tensor(0.0))
+        parts = losses["detected"] + 0.5 * losses["attacked"] + weight * own
+        assert float(losses["loss"].detach()) == pytest.approx(float(parts.detach()), rel=1e-6)
+        assert ("detected_first" in losses) == (weight > 0)
+    with torch.no_grad():
+        logits = loss._look(image).first_mask.requires_grad_()
+    at_size = nn.functional.interpolate(logits, scale_factor=2.0, mode="bilinear")[..., :40]
+    wanted = bce_dice_loss(at_size, mask).detach()
+    assert float(losses["detected_first"].detach()) == pytest.approx(float(wanted), rel=1e-5)
+    assert not torch.allclose(*gradients)
 
 
 @pytest.mark.parametrize("step", [2, 3])

@@ -159,7 +159,9 @@ def rows(
 def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--json", action="store_true")
-    quick = "fewer sizes, two dtypes, the first for the oldest and newest GPUs, the second for these"
+    quick = (
+        "fewer sizes, two dtypes, the first for the oldest and newest GPUs, the second for these"
+    )
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--architecture", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
