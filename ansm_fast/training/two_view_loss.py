@@ -85,7 +85,7 @@ class TwoViewLoss:
         terms = [masks, self.run.detect.attacked_weight * answers]
         losses = {"detected": masks, "attacked": answers}
         if self.run.detect.first_view_weight:
-            # By the common mask alone, the body that sees the noise learns to leave it to the other.
+            # Of the common mask alone the body that sees the noise leaves all to the other one.
             first = upsampled(found.first_mask, (mask.shape[2], mask.shape[3]))
             losses["detected_first"] = bce_dice_loss(first, mask)
             terms.append(self.run.detect.first_view_weight * losses["detected_first"])
