@@ -100,8 +100,8 @@ class Estimator:
             once += times * attack_kind(attack.name).cost(attack.steps)
         judged = [attack_kind(name).cost(number) for name, number in evaluated]
         attacked = (once + sum(judged)) * count * step
-        # The ANSM runs twice an image, for the localizer and for what it finds itself.
-        scored = (2 * each * validations + 2 * (1 + len(judged))) * count * steps.image
+        # The verdict scores no defence and the ANSM.
+        scored = (each * validations + 2 * (1 + len(judged))) * count * steps.image
         in_ffa = min(run.ffa.steps, run.steps - run.detect.steps)
         in_mgr = run.steps - run.detect.steps - in_ffa
         return Estimate(

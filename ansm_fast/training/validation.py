@@ -14,6 +14,7 @@ from ansm_fast.attacks import Attack, CountedLocalizer
 from ansm_fast.images.photograph import Image
 from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.models import BaseANSM, TwoViewANSM
+from ansm_fast.ops import clamp_project
 from ansm_fast.progress import Progress
 from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_config import ValidationAttack
@@ -34,22 +35,38 @@ def mask_figures(
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """Mean F1 at threshold 0.5 over forged images; mean predicted area over pristine ones."""
-    scores: list[float] = []
-    areas: list[float] = []
+    return figures_of_each(lambda image: [predict(image)], images, masks, device)[0]
+
+
+@torch.no_grad()
+def figures_of_each(
+    predict: Callable[[Tensor], list[Tensor]],
+    images: Image,
+    masks: NDArray[np.bool_],
+    device: torch.device | str = "cpu",
+) -> list[dict[str, float]]:
+    """``mask_figures`` of each of the masks that ``predict`` finds in one pass."""
+    scores: list[list[float]] = []
+    areas: list[list[float]] = []
     for start in range(0, len(images), _BATCH):
         part = slice(start, start + _BATCH)
         truth = mask_to_tensor(masks[part]).to(device) > 0
-        found = predict(to_tensor(images[part]).to(device)) > 0
-        for predicted, true in zip(found, truth, strict=True):
-            if true.any():
-                hits = int((predicted & true).sum())
-                scores.append(2 * hits / max(1, int(predicted.sum() + true.sum())))
-            else:
-                areas.append(float(predicted.float().mean()))
-    figures = {"f1": float(np.mean(scores)) if scores else float("nan")}
-    if areas:
-        figures["false_alarm"] = float(np.mean(areas))
-    return figures
+        for number, logits in enumerate(predict(to_tensor(images[part]).to(device))):
+            if number == len(scores):
+                scores.append([])
+                areas.append([])
+            for predicted, true in zip(logits > 0, truth, strict=True):
+                if true.any():
+                    hits = int((predicted & true).sum())
+                    f1 = 2 * hits / max(1, int(predicted.sum() + true.sum()))
+                    scores[number].append(f1)
+                else:
+                    areas[number].append(float(predicted.float().mean()))
+    return [
+        {"f1": float(np.mean(forged)) if forged else float("nan")}
+        | ({"false_alarm": float(np.mean(pristine))} if pristine else {})
+        for forged, pristine in zip(scores, areas, strict=True)
+    ]
 
 
 def attacked_images(
@@ -142,16 +159,19 @@ class ANSMValidation:
         def protected(image: Tensor) -> Tensor:
             return self.localizer(module.defend(image))
 
-        def guess(image: Tensor) -> Tensor:
+        def both(image: Tensor) -> list[Tensor]:
             size = (image.shape[2], image.shape[3])
+            found = module.features(image)
+            defended = clamp_project(image, module.perturbation(found, size), module.eps_d)
             if isinstance(module, TwoViewANSM):
-                found = module.features(image)
                 scores.setdefault(name, []).extend(
                     module.attacked_map(found, size).mean((1, 2, 3)).tolist()
                 )
-                return module.detected(found, size)
-            assert head is not None
-            return head(module.features(image), size)
+                guess = module.detected(found, size)
+            else:
+                assert head is not None
+                guess = head(found, size)
+            return [self.localizer(defended), guess]
 
         made = {
             name: attacked_images(config, protected, self.data, self.device)
@@ -159,10 +179,9 @@ class ANSMValidation:
         }
         figures: dict[str, float] = {}
         for name, images in (self.sets | made).items():
-            found = mask_figures(protected, images, self.data.masks, self.device)
-            figures |= {f"{name}_{key}": value for key, value in found.items()}
-            found = mask_figures(guess, images, self.data.masks, self.device)
-            figures[f"{name}_{name_of_guess}_f1"] = found["f1"]
+            defended, guessed = figures_of_each(both, images, self.data.masks, self.device)
+            figures |= {f"{name}_{key}": value for key, value in defended.items()}
+            figures[f"{name}_{name_of_guess}_f1"] = guessed["f1"]
         for name, values in scores.items():
             if name != "clean":
                 figures[f"{name}_attacked_auc"] = rank_auc(values, scores["clean"])

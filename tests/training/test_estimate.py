@@ -33,7 +33,7 @@ def test_every_part_counts(monkeypatch) -> None:
     assert found.attacks == 24 * (3 * 5 / 4)  # whole batches of eight
     assert found.detection == 40 * 2.0 and found.writing == 20 * 3.0 + 40 * 5.0
     # Eight images: PGD once, FGSM in both validations, and the verdict's PGD; then what is scored.
-    assert found.measuring == 8 * (10 + 2 + 20) * 1.0 + (2 * 3 * 2 + 2 * 2) * 8 * 0.5
+    assert found.measuring == 8 * (10 + 2 + 20) * 1.0 + (3 * 2 + 2 * 2) * 8 * 0.5
     assert found.total == found.attacks + found.detection + found.writing + found.measuring
 
 
