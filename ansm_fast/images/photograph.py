@@ -27,6 +27,8 @@ class Photograph:
         exif: TIFF-structured EXIF block without the ``Exif\\0\\0`` prefix, or None. It holds the
             orientation, so that viewers turn the output as they turn the input.
         note: what could not be kept, for the manifest; empty if all was.
+        chunks: what else goes along (gamma and primaries, resolution, text, XMP), as whole chunks
+            of a PNG.
     """
 
     pixels: Pixels
@@ -34,6 +36,7 @@ class Photograph:
     icc: bytes | None = None
     exif: bytes | None = None
     note: str = ""
+    chunks: bytes = b""
 
     @property
     def height(self) -> int:

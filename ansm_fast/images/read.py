@@ -2,13 +2,12 @@
 everything that must survive is kept.
 
 Pillow reads what has 8 bits, metadata included. It cuts colour with 16 bits down to 8, so that
-goes through OpenCV (PNG) and tifffile (TIFF).
+goes through OpenCV (PNG) and tifffile (TIFF, see ``tiff``).
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,17 +16,19 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from ansm_fast.images.formats import ORIENTATION, PNG_SIGNATURE, file_format, is_deep_png
+from ansm_fast.images import png_chunks
+from ansm_fast.images.formats import file_format, is_deep_png
 from ansm_fast.images.photograph import BadImage, Photograph, Pixels
 from ansm_fast.images.regular_files import NotAFile, read_regular
+from ansm_fast.images.tiff import is_plain, photograph_of
 
 # Called with width and height before pixels are decoded; raises BadImage where they are too many.
 Admit = Callable[[int, int], None]
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
-
 # Tags of a TIFF that describe the photograph; the rest describe how the file stores its pixels.
 _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+
 _SUB_BLOCKS = (0x8769, 0x8825)  # Exif and GPS
 
 
@@ -119,9 +120,14 @@ def _cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
 
 
 def _eight_bits(data: bytes, admit: Admit) -> Photograph:
-    image = _open(data, admit)
+    is_png = file_format(data) == "PNG"
+    image = _open(png_chunks.without_packed(data) if is_png else data, admit)
     image.load()
     note, icc, exif = _frames_note(image), image.info.get("icc_profile"), _exif(image)
+    if is_png:
+        icc, chunks = png_chunks.icc_profile(data), png_chunks.kept_chunks(data)
+    else:
+        chunks = _described(image)
     transparent = "transparency" in image.info
     if image.mode == "CMYK":
         image, icc, note = _cmyk_to_rgb(image)
@@ -133,28 +139,31 @@ def _eight_bits(data: bytes, admit: Admit) -> Photograph:
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise BadImage(f"has pixels of mode {image.mode}; convert it to 8- or 16-bit grey or RGB")
-    return _split(np.asarray(image), icc, exif, note)
+    return _split(np.asarray(image), icc, exif, note, chunks)
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn as the TIFF tag says. Readers of TIFF do so themselves, Pillow's included, while they
-    leave other formats as stored: each output has the size that its input is seen to have."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.swapaxes(pixels, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+def _described(image: Image.Image) -> bytes:
+    """Resolution, XMP and comment of what is no PNG, as chunks of one."""
+    info, chunks = image.info, b""
+    if dpi := info.get("dpi"):
+        chunks += png_chunks.resolution(dpi)
+    if isinstance(packet := info.get("xmp"), bytes):
+        chunks += png_chunks.xmp(packet)
+    if isinstance(text := info.get("comment"), bytes):
+        chunks += png_chunks.comment(text)
+    return chunks
 
 
-def _split(pixels: Pixels, icc: bytes | None, exif: bytes | None, note: str = "") -> Photograph:
+def _split(
+    pixels: Pixels, icc: bytes | None, exif: bytes | None, note: str = "", chunks: bytes = b""
+) -> Photograph:
     """A photograph of (H, W), (H, W, 1..4) samples: grey or RGB, with or without alpha."""
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     colours = 1 if pixels.shape[2] <= 2 else 3
     alpha = np.ascontiguousarray(pixels[:, :, colours]) if pixels.shape[2] > colours else None
-    return Photograph(np.ascontiguousarray(pixels[:, :, :colours]), alpha, icc, exif, note)
+    plain = np.ascontiguousarray(pixels[:, :, :colours])
+    return Photograph(plain, alpha, icc, exif, note, chunks)
 
 
 def _unchanged(data: bytes) -> Pixels:
@@ -167,59 +176,32 @@ def _unchanged(data: bytes) -> Pixels:
 
 
 def _png16(data: bytes, admit: Admit) -> Photograph:
-    image = _open(data, admit)
-    icc = image.info.get("icc_profile")
+    icc, bare = png_chunks.icc_profile(data), png_chunks.without_packed(data)
     # OpenCV is content with half a file; this checks every chunk up to the end.
-    image.verify()
-    return _split(_unchanged(data), icc, _png_exif(data))
-
-
-def _png_exif(data: bytes) -> bytes | None:
-    """The eXIf chunk, which may come after the pixels, where verify() does not keep it."""
-    position = len(PNG_SIGNATURE)
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"eXIf":
-            return data[position + 8 : position + 8 + length] or None
-        position += length + 12
-    return None
+    _open(bare, admit).verify()
+    pixels = _unchanged(bare)
+    clear = png_chunks.transparent_grey(data) if pixels.ndim == 2 else None
+    if clear is not None:
+        pixels = np.dstack([pixels, np.where(pixels == clear, 0, 65535).astype(np.uint16)])
+    count = png_chunks.frames(data)
+    note = f"still image of {count} animated frames" if count else ""
+    return _split(pixels, icc, png_chunks.exif_of(data), note, png_chunks.kept_chunks(data))
 
 
 def read_tiff(data: bytes, admit: Admit) -> Photograph:
     """Decode a TIFF, turned as its tag says; raises BadImage or what a codec raises."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = len(file.pages)
         page = file.pages.first
-        if page.dtype is None or page.dtype.itemsize == 1:
+        if not is_plain(page):
             return _eight_bits(data, admit)
-        if page.dtype != np.uint16:
-            raise BadImage(f"has samples of type {page.dtype}; convert it to 8 or 16 bits")
-        # Plain integers where tifffile keeps what the file says: compare, never name them.
-        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        plain = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-        if not inverted and page.photometric not in plain:
-            raise BadImage("is a 16-bit TIFF of neither grey nor RGB; convert it to RGB")
         admit(page.imagewidth, page.imagelength)
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            pixels = _unchanged(data)  # a compression that tifffile has no codec for
-        else:
-            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
-                pixels = np.moveaxis(pixels, 0, 2)
-            if inverted:
-                pixels = np.uint16(65535) - pixels
-        icc = page.tags.valueof(34675)
-        exif = Image.Exif()
-        for tag in _DESCRIPTIVE:
-            value = page.tags.valueof(tag)
-            if isinstance(value, str | int):
-                exif[tag] = int(value) if isinstance(value, int) else value
-        if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
-            raise BadImage(f"has pixels of shape {pixels.shape}; expected grey or RGB, with alpha")
-        block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
-        note = f"first of {pages} pages" if pages > 1 else ""
-        pixels = _upright(pixels, int(page.tags.valueof(ORIENTATION, default=1)))
-        return _split(pixels, bytes(icc) if icc else None, block, note)
+        return photograph_of(page, len(data), len(file.pages), _tiff_exif(data))
+
+
+def _tiff_exif(data: bytes) -> bytes | None:
+    """The tags that describe the photograph, where Pillow can read the file's directory."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            return _exif(image)
+    except (OSError, SyntaxError, ValueError, TypeError):
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from pathlib import Path
 
@@ -13,14 +12,10 @@ from PIL import Image as PillowImage
 
 from ansm_fast.images.atomic import write_bytes
 from ansm_fast.images.photograph import Image, Photograph, Pixels
+from ansm_fast.images.png_chunks import chunk
 
 # Length, type, 13 bytes and CRC of the IHDR chunk, which comes first, after the signature.
 _AFTER_IHDR = 8 + 4 + 4 + 13 + 4
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
 def _compress(pixels: Pixels) -> bytes:
@@ -48,13 +43,14 @@ def _encode(image: Photograph) -> bytes:
 
 
 def encode_png(image: Photograph) -> bytes:
-    """Encode a PNG at the depth of ``image.pixels``, with its alpha, ICC profile and EXIF."""
+    """Encode a PNG at the depth of ``image.pixels``, with its alpha, ICC profile, EXIF and
+    chunks."""
     encoded = _encode(image)
-    extra = b""
+    extra = image.chunks
     if image.icc:
-        extra += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(image.icc))
+        extra += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(image.icc))
     if image.exif:
-        extra += _chunk(b"eXIf", image.exif)
+        extra += chunk(b"eXIf", image.exif)
     return encoded[:_AFTER_IHDR] + extra + encoded[_AFTER_IHDR:] if extra else encoded
 
 

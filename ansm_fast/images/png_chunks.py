@@ -1,0 +1,137 @@
+"""Chunks of a PNG: read, left out, made.
+
+What describes an image without being pixels (colour, resolution, text) is copied chunk by chunk, so
+that nothing has to be understood to be kept.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from ansm_fast.images.formats import PNG_SIGNATURE
+from ansm_fast.images.photograph import BadImage
+
+COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi")
+TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_KEPT = (*COLOUR, b"pHYs", *TEXT)
+# Libraries refuse images for the size of what these unpack to; here nobody unpacks text, and a
+# profile up to a bound.
+_PACKED = (*TEXT, b"iCCP")
+MAX_PROFILE = 64 << 20
+_XMP = b"XML:com.adobe.xmp"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Make a chunk: length, kind, data and checksum."""
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of every whole chunk, length and checksum included."""
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + length + 12
+        if end > len(data):
+            return
+        yield kind, position, end
+        position = end
+
+
+def content(data: bytes, start: int, end: int) -> bytes:
+    """Of the chunk between ``start`` and ``end``."""
+    return data[start + 8 : end - 4]
+
+
+def _intact(data: bytes, start: int, end: int) -> bool:
+    return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
+def kept_chunks(data: bytes) -> bytes:
+    """The chunks of a PNG that go along with its pixels, as they are; damaged ones are not."""
+    return b"".join(
+        data[start:end]
+        for kind, start, end in chunks(data)
+        if kind in _KEPT and _intact(data, start, end)
+    )
+
+
+def without_packed(data: bytes) -> bytes:
+    """The PNG without text and profile; the same object if it has none."""
+    found = [(start, end) for kind, start, end in chunks(data) if kind in _PACKED]
+    if not found:
+        return data
+    parts, last = [], 0
+    for start, end in found:
+        parts.append(data[last:start])
+        last = end
+    return b"".join([*parts, data[last:]])
+
+
+def icc_profile(data: bytes) -> bytes | None:
+    """The colour profile of a PNG; None without one, or where it is damaged.
+
+    Raises:
+        BadImage: it is larger than ``MAX_PROFILE``.
+    """
+    for kind, start, end in chunks(data):
+        if kind != b"iCCP" or not _intact(data, start, end):
+            continue
+        packed = content(data, start, end).partition(b"\0")[2][1:]
+        unpack = zlib.decompressobj()
+        try:
+            profile = unpack.decompress(packed, MAX_PROFILE)
+        except zlib.error:
+            return None
+        if unpack.unconsumed_tail:
+            raise BadImage(f"has a colour profile of more than {MAX_PROFILE >> 20} MiB; remove it")
+        return profile or None
+    return None
+
+
+def exif_of(data: bytes) -> bytes | None:
+    """The EXIF block of a PNG, wherever it stands."""
+    for kind, start, end in chunks(data):
+        if kind == b"eXIf":
+            return content(data, start, end) or None
+    return None
+
+
+def frames(data: bytes) -> int:
+    """How many frames a PNG says that it animates; 0 for a still image."""
+    for kind, start, end in chunks(data):
+        if kind == b"acTL" and end - start >= 16:
+            return int.from_bytes(content(data, start, end)[:4], "big")
+    return 0
+
+
+def transparent_grey(data: bytes) -> int | None:
+    """The grey level that a grey PNG calls transparent, at its depth."""
+    for kind, start, end in chunks(data):
+        if kind == b"tRNS" and end - start == 14:
+            return int.from_bytes(content(data, start, end), "big")
+    return None
+
+
+def resolution(dpi: tuple[float, float]) -> bytes:
+    """A chunk that tells pixels an inch, across and down; nothing for what is no resolution."""
+    try:
+        metres = [round(float(value) / 0.0254) for value in dpi]
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return b""
+    if not all(0 < value < 2**31 for value in metres):
+        return b""
+    return chunk(b"pHYs", struct.pack(">IIB", *metres, 1))
+
+
+def xmp(packet: bytes) -> bytes:
+    """A chunk with an XMP packet."""
+    return chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + packet)
+
+
+def comment(text: bytes) -> bytes:
+    """A chunk with a comment in Latin-1; what follows a NUL is left out."""
+    return chunk(b"tEXt", b"Comment\0" + text.partition(b"\0")[0])
