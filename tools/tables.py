@@ -17,6 +17,7 @@ from ansm_fast.evaluation import FLOORS
 from ansm_fast.evaluation.tables import markdown, write_markdown
 from benchmarks.table import full_table, grid, short_table, where
 from tools.gpu import results as gpu_results
+from tools.training_step import table as step_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -110,6 +111,10 @@ def full_benchmark() -> str:
     return f"{where(document)}:\n\n{full_table(document['results'])}\n{MADE_BY}\n"
 
 
+def training_step() -> str:
+    return step_table(_read(RESULTS / "training" / "step_builtin.json"))
+
+
 def _range(values: Sequence[float], digits: int, unit: str) -> str:
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return f"{low}{unit}" if low == high else f"{low}–{high}{unit}"
@@ -151,6 +156,7 @@ TABLES = (
     Table("docs/evaluation.md", "evaluation", lambda: full_evaluation("robust")),
     Table("docs/evaluation_builtin.md", "evaluation", lambda: full_evaluation("builtin")),
     Table("docs/benchmarks.md", "benchmarks", full_benchmark),
+    Table("docs/training.md", "training_step", training_step),
     Table("docs/gpu_results.md", "gpu_results",
           lambda: gpu_results.page_text(gpu_results.committed())),
 )  # fmt: skip
