@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from ansm_fast.attacks import Attack, make_attack
     from ansm_fast.errors import InputError, SlowBackendWarning
-    from ansm_fast.inference import DefendOptions, Engine, defend_files
+    from ansm_fast.inference import Defender, DefendOptions, Engine, defend, defend_files
     from ansm_fast.localizers import Localizer, WrappedLocalizer, load_localizer, save_localizer
     from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
 
@@ -43,6 +43,7 @@ __all__ = [
     "ANSMConfig",
     "Attack",
     "DefendOptions",
+    "Defender",
     "Engine",
     "InputError",
     "Localizer",
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "attacks",
     "data",
+    "defend",
     "defend_files",
     "errors",
     "evaluation",
@@ -73,11 +75,13 @@ _FROM = {
     "ANSMConfig": "models",
     "Attack": "attacks",
     "DefendOptions": "inference",
+    "Defender": "inference",
     "Engine": "inference",
     "InputError": "errors",
     "Localizer": "localizers",
     "SlowBackendWarning": "errors",
     "WrappedLocalizer": "localizers",
+    "defend": "inference",
     "defend_files": "inference",
     "load_ansm": "models",
     "load_localizer": "localizers",
