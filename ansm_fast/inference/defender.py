@@ -99,7 +99,7 @@ class Defender:
         return self._each(image, tensor, lambda one: self._defended(one).pixels, as_image=True)
 
     def attack_score(self, image: Any) -> Any:
-        """Tell how much an image looks attacked, from 0 (left alone) to 1: a float, of a tensor (B,).
+        """Tell how much an image looks attacked, 0 (left alone) to 1: a float, of a tensor (B,).
 
         Raises:
             ValueError: this ANSM cannot tell. Else as ``defend``.
