@@ -185,10 +185,14 @@ def dual_mask_backward(
     if grad_orig:
         to_orig = empty_in_order(call.logits_orig, call.logits)
     if grad_logits or grad_orig:
+        # Elements that are loaded one by one take more registers, of which a thread of four warps
+        # has too few on sm_80.
+        warps = {} if call.elements % 4 == 0 else {"num_warps": 8}
         wrap_triton(gradient_kernel)[(samples * call.pieces,)](
             factors, saved, *call.tensors, to if grad_logits else call.logits,
             to_orig if grad_orig else call.logits, samples, call.elements, call.pieces,
             samples if reduction == MEAN else 1, *call.numbers, *call.weights,
-            EACH=factors.numel() != 1, GRAD=grad_logits, GRAD_ORIG=grad_orig, **call.flags,
+            EACH=factors.numel() != 1, GRAD=grad_logits, GRAD_ORIG=grad_orig,
+            **call.flags | warps,
         )  # fmt: skip
     return to, to_orig
