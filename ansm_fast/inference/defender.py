@@ -67,7 +67,7 @@ class Defender:
                 )
             network: nn.Module = localizer
         else:
-            network = load_localizer(localizer)
+            network = load_localizer(_text(localizer))
         if isinstance(weights, BaseANSM):
             ansm = weights
         else:
