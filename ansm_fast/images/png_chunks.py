@@ -30,7 +30,8 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of every whole chunk, length and checksum included."""
+    """Yield kind, start and end of every whole chunk, length and checksum included, to the last of
+    the image; what a file has behind it belongs to nothing."""
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -38,6 +39,8 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if end > len(data):
             return
         yield kind, position, end
+        if kind == b"IEND":
+            return
         position = end
 
 
@@ -86,9 +89,9 @@ def icc_profile(data: bytes) -> bytes | None:
             profile = unpack.decompress(packed, MAX_PROFILE)
         except zlib.error:
             return None
-        if unpack.unconsumed_tail:
+        if not unpack.eof and len(profile) >= MAX_PROFILE:
             raise BadImage(f"has a colour profile of more than {MAX_PROFILE >> 20} MiB; remove it")
-        return profile or None
+        return profile if profile and unpack.eof else None
     return None
 
 

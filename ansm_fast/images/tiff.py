@@ -22,6 +22,7 @@ _PLAIN = (
     tifffile.PHOTOMETRIC.RGB,
 )
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
+_MOST_SAMPLES = 8
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 
 
@@ -74,6 +75,9 @@ def read_page(page: tifffile.TiffPage, size: int) -> tuple[Pixels, Pixels | None
     Raises:
         BadImage: it is cut short or of an odd shape. What a codec raises on damage.
     """
+    samples = page.samplesperpixel * page.imagedepth
+    if samples > _MOST_SAMPLES:  # they would take memory that nobody asked for
+        raise BadImage(f"has {samples} samples a pixel; expected grey or RGB, with alpha")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not parts or any(not count or start + count > size for start, count in parts):
         raise BadImage("is truncated or damaged (a part of its pixels is not there)")
@@ -103,10 +107,10 @@ def photograph_of(page: tifffile.TiffPage, size: int, frames: int, exif: bytes |
     return Photograph(
         np.ascontiguousarray(colours),
         None if alpha is None else np.ascontiguousarray(alpha),
-        bytes(icc) if icc else None,
+        icc if isinstance(icc, bytes) and icc else None,
         exif,
         "; ".join(notes),
-        (png_chunks.xmp(bytes(packet)) if packet else b"") + _resolution(page),
+        (png_chunks.xmp(packet) if isinstance(packet, bytes) else b"") + _resolution(page),
     )
 
 
@@ -127,7 +131,7 @@ def _with_alpha(
 def _resolution(page: tifffile.TiffPage) -> bytes:
     unit = page.tags.valueof(296, default=2)
     values = [page.tags.valueof(tag) for tag in (282, 283)]
-    inches = {2: 1.0, 3: 2.54}.get(int(unit))
+    inches = {2: 1.0, 3: 2.54}.get(unit) if isinstance(unit, int) else None
     if inches is None or not all(isinstance(v, tuple) and len(v) == 2 and v[1] for v in values):
         return b""
     across, down = (inches * v[0] / v[1] for v in values)

@@ -14,10 +14,12 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
+from ansm_fast.attacks.checks import check_logits
 from ansm_fast.errors import InputError
 from ansm_fast.images.photograph import BadImage, Photograph, Pixels
 from ansm_fast.images.read import read_photograph
 from ansm_fast.inference.engine import Defended, Engine
+from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.pipeline import DefendOptions
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import BaseANSM, ansm_path, load_ansm
@@ -46,7 +48,7 @@ class Defender:
         device: where both run.
 
     Attributes:
-        ansm, localizer: the networks, in eval mode.
+        ansm, localizer: copies of the networks, for inference; what was given stays as it is.
 
     Raises:
         InputError: there are no such weights, or no ANSM for that localizer.
@@ -81,7 +83,8 @@ class Defender:
                 stacklevel=2,
             )
         self.device = torch.device(device)
-        self.ansm, self.localizer = ansm.eval().to(self.device), network.eval().to(self.device)
+        self.ansm = for_inference(ansm).to(self.device)
+        self.localizer = for_inference(network).to(self.device)
         self._engine = Engine(self.ansm, device=self.device)
         self._masks = Engine(self.ansm, self.localizer, device=self.device)
 
@@ -131,7 +134,10 @@ class Defender:
 
         def tensor(batch: Tensor) -> Tensor:
             with torch.inference_mode():
-                return self.localizer(batch.to(self.device)).sigmoid().to(batch.device)
+                seen = batch.to(self.device)
+                logits = self.localizer(seen)
+                check_logits(logits, seen, self.localizer)
+                return logits.sigmoid().to(batch.device)
 
         return self._each(image, tensor, lambda one: self._masks.mask(one.pixels))
 
@@ -213,8 +219,16 @@ def _like(image: Any, given: Photograph, defended: Pixels) -> Any:
     return result
 
 
+def _written(name: str | None) -> int:
+    """When the file of this name was written, if it is one: another one is loaded anew."""
+    path = Path(name or "")
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
 @lru_cache(maxsize=4)
-def _shared(localizer: str | None, weights: str | None, device: str) -> Defender:
+def _shared(
+    localizer: str | None, weights: str | None, device: str, written: tuple[int, int]
+) -> Defender:
     return Defender(localizer, weights=weights, device=device)
 
 
@@ -230,4 +244,6 @@ def defend(
     Raises:
         As ``Defender`` and ``Defender.defend``.
     """
-    return _shared(_text(localizer), _text(weights), str(device)).defend(image)
+    names = _text(localizer), _text(weights)
+    written = _written(names[0]), _written(names[1])
+    return _shared(*names, str(device), written).defend(image)

@@ -89,6 +89,17 @@ def test_a_damaged_text_is_left_out(tmp_path, rng) -> None:
     assert image.chunks == whole
 
 
+def test_what_stands_behind_the_image_belongs_to_nothing(tmp_path, rng) -> None:
+    data = png(rng, np.uint8) + chunk(b"tEXt", b"Title\0smuggled") * 3
+    assert read(tmp_path / "a.png", data).chunks == b""
+
+
+def test_a_cut_profile_is_none(tmp_path, rng) -> None:
+    packed = zlib.compress(bytes(range(256)) * 9)
+    image = read(tmp_path / "a.png", png(rng, np.uint8, chunk(b"iCCP", b"p\0\0" + packed[:-9])))
+    assert image.icc is None
+
+
 def test_transparent_grey_of_sixteen_bits(tmp_path, rng) -> None:
     pixels = rng.integers(0, 4, SIZE).astype(np.uint16) * 16000
     data = cv2.imencode(".png", pixels)[1].tobytes()

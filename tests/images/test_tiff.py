@@ -138,6 +138,27 @@ def test_other_samples_are_refused(tmp_path, dtype, options, said) -> None:
         read_photograph(path, LIMIT)
 
 
+def test_more_samples_than_an_image_has_are_refused_before_they_are_decoded(tmp_path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 4, 2), np.uint8), photometric="minisblack", metadata=None,
+                     planarconfig="contig")  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["SamplesPerPixel"].overwrite(60000)
+    with pytest.raises(BadImage, match="60000 samples a pixel"):
+        read_photograph(path, LIMIT)
+
+
+def test_odd_tags_of_the_resolution_do_no_harm(tmp_path, rng) -> None:
+    path = tmp_path / "a.tif"
+    pixels = samples(rng, 3)
+    tifffile.imwrite(path, pixels, photometric="rgb", resolution=(1, 1), metadata=None,
+                     extratags=[(34675, 2, 3, "icc", True), (700, 3, 1, 5, True)])  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["XResolution"].overwrite((1, 0))
+    image = read_photograph(path, LIMIT)
+    assert np.array_equal(image.pixels, pixels) and image.icc is None and image.chunks == b""
+
+
 def test_resolution_is_kept(tmp_path, rng) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(

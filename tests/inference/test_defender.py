@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -11,11 +13,11 @@ import torch
 from PIL import Image
 
 import ansm_fast
-from ansm_fast.errors import InputError
+from ansm_fast.errors import InputError, LocalizerError
 from ansm_fast.images.photograph import Photograph
 from ansm_fast.inference import Defender, Engine
 from ansm_fast.localizers import load_localizer
-from ansm_fast.models import load_ansm
+from ansm_fast.models import ansm_path, load_ansm
 
 SIZE = (37, 50)
 
@@ -129,6 +131,33 @@ def test_pairs_that_do_not_belong_together() -> None:
         Defender(torch.nn.Identity())
     mine = Defender(torch.nn.Conv2d(3, 1, 1), weights=load_ansm("two_view"))
     assert mine.mask(np.zeros((9, 9, 3), np.uint8)).shape == (9, 9)
+
+
+def test_what_was_given_stays_as_it_is() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.BatchNorm2d(1)).train()
+    ansm = load_ansm("two_view").train()
+    defender = Defender(model, weights=ansm)
+    defender.mask(np.zeros((9, 9, 3), np.uint8))
+    assert all(module.training for net in (model, ansm) for module in net.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert int(model[1].num_batches_tracked) == 0
+
+
+def test_masks_of_tensors_are_checked_as_those_of_arrays() -> None:
+    defender = Defender(torch.nn.Sigmoid(), weights=load_ansm("two_view"))
+    for image in (torch.rand(1, 3, 9, 9), np.zeros((9, 9, 3), np.uint8)):
+        with pytest.raises(LocalizerError):
+            defender.mask(image)
+
+
+def test_a_checkpoint_that_was_replaced_is_loaded_anew(weights, photograph, tmp_path) -> None:
+    path = tmp_path / "ansm.safetensors"
+    shutil.copy(ansm_path("robust"), path)
+    first = ansm_fast.defend(photograph, weights=path)
+    path.write_bytes(weights.read_bytes())
+    os.utime(path, ns=(1, 1))
+    second = ansm_fast.defend(photograph, weights=path)
+    assert np.array_equal(first, truth(photograph)) and not np.array_equal(first, second)
 
 
 def test_an_ansm_that_cannot_tell(photograph) -> None:
