@@ -101,6 +101,7 @@ def command(
     import torch
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
+    from ansm_fast.inference.stores import as_store
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
@@ -121,9 +122,9 @@ def command(
             "of an ANSM that was trained for it",
             err=True,
         )
-    inputs.prepare_folder(output, "-o")
+    as_store(output).prepare("-o")
     if masks is not None:
-        inputs.prepare_folder(masks, "--masks")
+        as_store(masks).prepare("--masks")
     with _Report(as_json) as report:
         summary = defend_files(
             sources,
@@ -162,8 +163,7 @@ class _Report:
 
     def advance(self, source: object, status: str, reason: str) -> None:
         if reason:
-            path = getattr(source, "path", source)
-            self.progress.console.print(f"{status}: {path} {reason}", markup=False)
+            self.progress.console.print(f"{status}: {source} {reason}", markup=False)
         self.progress.advance()
 
 

@@ -181,7 +181,7 @@ def command(
     from ansm_fast.evaluation.report import Files, document, print_tables
     from ansm_fast.evaluation.targets import fingerprint
     from ansm_fast.images.find import left_out_lines
-    from ansm_fast.inference.files import prepare_folder
+    from ansm_fast.inference.stores import prepare_folder
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import load_ansm
     from ansm_fast.progress import Progress

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,10 +33,16 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 _SUB_BLOCKS = (0x8769, 0x8825)  # Exif and GPS
 
 
+class Readable(Protocol):
+    """What gives its content: OSError if it cannot be read, NotAFile if it is no file."""
+
+    def read(self) -> bytes: ...
+
+
 def read_photograph(
-    path: Path, max_pixels: int, reserve: Callable[[int], None] = lambda pixels: None
+    path: Path | Readable, max_pixels: int, reserve: Callable[[int], None] = lambda pixels: None
 ) -> Photograph:
-    """Decode the file at ``path``.
+    """Decode the file at ``path``, or what is read from elsewhere.
 
     ``reserve`` is called with the number of pixels before they are decoded, and may wait.
 
@@ -44,7 +51,7 @@ def read_photograph(
             than ``max_pixels`` pixels (found out before any pixel is decoded).
     """
     try:
-        data = read_regular(path)
+        data = read_regular(path) if isinstance(path, Path) else path.read()
     except NotAFile as error:
         raise BadImage(f"cannot be read: it is {error}") from error
     except OSError as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from ansm_fast.errors import InputError
+from ansm_fast.images.regular_files import read_regular
+from ansm_fast.inference.stores import Place, Store, as_store
+from ansm_fast.json_lines import Record
 
 READABLE = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 # Images all the same: passing over them in silence would lose them, so they are reported.
@@ -19,20 +22,49 @@ UNREADABLE = frozenset(
 )
 
 
+class Source(Protocol):
+    """An input, whatever holds it; ``str`` of it is what a user calls it."""
+
+    @property
+    def relative(self) -> PurePosixPath:
+        """Its place in the output tree, with the input's suffix."""
+
+    @property
+    def key(self) -> str:
+        """What the manifest calls it; comparable with the addresses of places."""
+
+    def read(self) -> bytes:
+        """The whole content; OSError if it cannot be read, NotAFile if it is no file."""
+
+    def identity(self) -> Record:
+        """What tells that it is still the same: fields of the manifest, ``input_bytes`` one of
+        them; OSError if it is gone."""
+
+
 @dataclass(frozen=True)
-class Source:
-    """An input file and its place in the output tree (relative, with the input's suffix)."""
+class FileSource:
+    """A file of this machine."""
 
     path: Path
     relative: PurePosixPath
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     @property
     def key(self) -> str:
-        """Absolute path, links followed: what the manifest calls this input."""
+        """Absolute path, links followed."""
         return os.path.realpath(self.path)
 
+    def read(self) -> bytes:
+        return read_regular(self.path)
 
-def from_folder(folder: Path, output: Path) -> list[Source]:
+    def identity(self) -> Record:
+        status = self.path.stat()
+        return {"input_bytes": status.st_size, "input_mtime_ns": status.st_mtime_ns}
+
+
+def from_folder(folder: Path, output: Path) -> list[FileSource]:
     """Every image below ``folder``, sorted; hidden files and ``output`` itself are left out.
 
     Raises:
@@ -43,7 +75,7 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
     if os.path.realpath(output) == os.path.realpath(folder):
         raise InputError(f"output {output} is the input folder; give another folder to -o")
     excluded = os.path.realpath(output)
-    found: list[Source] = []
+    found: list[FileSource] = []
     for root, folders, names in os.walk(folder):
         base = Path(root)
         folders[:] = sorted(
@@ -55,7 +87,8 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
             suffix = os.path.splitext(name)[1].lower()
             if not name.startswith(".") and suffix in READABLE | UNREADABLE:
                 path = base / name
-                found.append(Source(path, PurePosixPath(path.relative_to(folder).as_posix())))
+                relative = PurePosixPath(path.relative_to(folder).as_posix())
+                found.append(FileSource(path, relative))
     if not found:
         raise InputError(
             f"no image in {folder}; expected files ending in {', '.join(sorted(READABLE))}"
@@ -63,29 +96,32 @@ def from_folder(folder: Path, output: Path) -> list[Source]:
     return found
 
 
-def from_files(paths: Iterable[Path]) -> list[Source]:
+def from_files(paths: Iterable[Path]) -> list[FileSource]:
     """Return the named files, each once; InputError if one does not exist."""
-    unique: dict[str, Source] = {}
+    unique: dict[str, FileSource] = {}
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give it to --batch")
         if not path.exists():
             raise InputError(f"no such file: {path}; check the name")
-        source = Source(path, PurePosixPath(path.name))
+        source = FileSource(path, PurePosixPath(path.name))
         unique.setdefault(source.key, source)
     return list(unique.values())
 
 
-def mask_paths(folder: Path, output: str) -> tuple[Path, Path]:
-    """Return where the masks before and after go: ``a/b.png`` to ``a/b.before.png``,
+def mask_names(output: PurePosixPath | str) -> tuple[str, str]:
+    """Return what the masks before and after are called: of ``a/b.png`` ``a/b.before.png`` and
     ``a/b.after.png``."""
-    path = folder / output
-    return path.with_suffix(".before.png"), path.with_suffix(".after.png")
+    name = PurePosixPath(output)
+    return str(name.with_suffix(".before.png")), str(name.with_suffix(".after.png"))
 
 
-def targets(output: Path, masks: Path | None, name: PurePosixPath | str) -> list[Path]:
+def targets(output: Store, masks: Store | None, name: PurePosixPath | str) -> list[Place]:
     """Return the files of one input: its output, and with ``masks`` those before and after."""
-    return [output / name, *(mask_paths(masks, str(name)) if masks is not None else ())]
+    found = [output.place(str(name))]
+    if masks is not None:
+        found += [masks.place(mask) for mask in mask_names(name)]
+    return found
 
 
 def safe_output_name(record: Mapping[str, object]) -> str | None:
@@ -105,47 +141,34 @@ class OutputNames:
     same.
 
     Args:
-        masks: folder of the masks, whose names follow from the output's.
-        inputs: absolute paths of the inputs.
+        masks: where the masks go, whose names follow from the output's.
+        inputs: keys of the inputs.
         reserved: names that belong to inputs of earlier runs.
     """
 
     def __init__(
-        self, output: Path, masks: Path | None, inputs: Iterable[str], reserved: Iterable[str]
+        self, output: Store, masks: Store | None, inputs: Iterable[str], reserved: Iterable[str]
     ) -> None:
         self._output, self._masks, self._lock = output, masks, threading.Lock()
         self._inputs = {path.casefold() for path in inputs}
         self._taken: set[str] = set()
-        self._listed: dict[str, set[str]] = {}
-        self._real: dict[Path, str] = {}
         for name in reserved:
             self._take(PurePosixPath(name))
 
-    def _paths(self, name: PurePosixPath) -> list[str]:
-        found = targets(self._output, self._masks, name)
-        for path in found:
-            if path.parent not in self._real:
-                self._real[path.parent] = os.path.realpath(path.parent)
-        return [os.path.join(self._real[path.parent], path.name) for path in found]
+    def _addresses(self, name: PurePosixPath) -> list[str]:
+        places = targets(self._output, self._masks, name)
+        return [place.address.casefold() for place in places]
 
     def _take(self, name: PurePosixPath) -> None:
-        self._taken.update(path.casefold() for path in self._paths(name))
-
-    def _lies_there(self, path: str) -> bool:
-        folder = os.path.dirname(path)
-        if folder not in self._listed:
-            try:
-                self._listed[folder] = {name.casefold() for name in os.listdir(folder)}
-            except OSError:  # not there yet
-                self._listed[folder] = set()
-        return os.path.basename(path).casefold() in self._listed[folder] or os.path.lexists(path)
+        self._taken.update(self._addresses(name))
 
     def _free(self, name: PurePosixPath) -> bool:
-        return not any(
-            path.casefold() in self._taken
-            or path.casefold() in self._inputs
-            or self._lies_there(path)
-            for path in self._paths(name)
+        if any(one in self._taken or one in self._inputs for one in self._addresses(name)):
+            return False
+        masks = () if self._masks is None else mask_names(name)
+        return not (
+            self._output.is_taken(str(name))
+            or any(self._masks is not None and self._masks.is_taken(mask) for mask in masks)
         )
 
     def _numbered(self, source: Source) -> Iterator[PurePosixPath]:
@@ -194,33 +217,21 @@ def own_names(source: Source) -> tuple[PurePosixPath, PurePosixPath]:
 
 def output_names(
     sources: Iterable[Source],
-    output: Path,
+    output: Path | Store,
     claimed: Mapping[str, str],
-    masks: Path | None = None,
+    masks: Path | Store | None = None,
 ) -> dict[Source, PurePosixPath]:
     """A PNG name below ``output`` for each source; see ``OutputNames``.
 
     Args:
-        claimed: absolute input path to output name of earlier runs; a source keeps its name,
-            and no other source takes it.
+        claimed: key to output name of earlier runs; a source keeps its name, and no other source
+            takes it.
     """
     sources = list(sources)
-    names = OutputNames(output, masks, [source.key for source in sources], claimed.values())
+    stores = as_store(output), None if masks is None else as_store(masks)
+    names = OutputNames(*stores, [source.key for source in sources], claimed.values())
     given = names.give(source for source in sources if source.key not in claimed)
     return {
         source: given[source] if source in given else PurePosixPath(claimed[source.key])
         for source in sources
     }
-
-
-def prepare_folder(folder: Path, option: str) -> None:
-    """Make ``folder`` and see that files can be made in it; InputError if not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {folder}: {error.strerror or error}; "
-            f"give a writable folder to {option}"
-        ) from error

@@ -12,9 +12,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from ansm_fast.images.atomic import temporary_name
 from ansm_fast.images.regular_files import read_regular
 from ansm_fast.inference.files import safe_output_name, targets
+from ansm_fast.inference.stores import Store
 from ansm_fast.json_lines import Appender, parse
 
 _NAME = re.compile(r"\.manifest-([0-9a-f]{16})\.journal")
@@ -28,8 +28,9 @@ class Journal:
         token: in the temporary names of this run, by which the next one finds them.
     """
 
-    def __init__(self, folder: Path, masks: Path | None) -> None:
-        self._folder, self._masks = folder, masks
+    def __init__(self, output: Store, masks: Store | None) -> None:
+        self._output, self._masks = output, masks
+        folder = output.state
         self.begun: list[dict[str, Any]] = []
         earlier = [entry for entry in os.listdir(folder) if _NAME.fullmatch(entry)]
         self.token = secrets.token_hex(8)
@@ -50,8 +51,8 @@ class Journal:
                 continue
             self.begun.append(record)
             self.begin(record)
-            for target in targets(self._folder, self._masks, name):
-                temporary_name(target, token[1]).unlink(missing_ok=True)
+            for place in targets(self._output, self._masks, name):
+                place.remove_leftover(token[1])
         path.unlink()
 
     def begin(self, record: dict[str, Any]) -> None:

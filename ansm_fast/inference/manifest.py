@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import threading
 from pathlib import Path
 
 from ansm_fast.errors import InputError
 from ansm_fast.images.regular_files import NotAFile, check_regular
-from ansm_fast.inference.files import safe_output_name, targets
+from ansm_fast.inference.files import Source, safe_output_name, targets
 from ansm_fast.inference.journal import Journal
+from ansm_fast.inference.stores import Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
 
 try:
@@ -27,12 +27,6 @@ PARTS = ("output", "mask_before", "mask_after")
 _BEGINNING = '{"input": '
 
 
-def identity(path: Path) -> Record:
-    """Size and modification time: what tells that an input is still the same."""
-    status = path.stat()
-    return {"input_bytes": status.st_size, "input_mtime_ns": status.st_mtime_ns}
-
-
 def checksum(content: bytes) -> str:
     """SHA-256, as ``sha256sum`` prints it."""
     return hashlib.sha256(content).hexdigest()
@@ -44,13 +38,13 @@ class Manifest:
     It knows the files that it claims by their content: what has another one isn't this program's.
     """
 
-    def __init__(self, folder: Path, masks: Path | None = None) -> None:
-        self.path = folder / NAME
+    def __init__(self, output: Path | Store, masks: Path | Store | None = None) -> None:
+        self._output, self._masks = as_store(output), None if masks is None else as_store(masks)
+        self.path = self._output.state / NAME
         self.records: dict[str, Record] = {}
         self._claims: dict[str, Record] = {}  # by input: the last output it had
         self._owners: dict[str, str] = {}  # by output: the input
-        self._contents: dict[str, set[str]] = {}  # by absolute path: checksums
-        self._folder, self._masks = folder, masks
+        self._contents: dict[str, set[str]] = {}  # by address: checksums
         self._lock = threading.Lock()
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -58,7 +52,7 @@ class Manifest:
             self._file = Appender(self.path, readable=True)
             self._hold()
             self._read()
-            self.journal = Journal(folder, masks)
+            self.journal = Journal(self._output, self._masks)
         except NotAFile as error:
             raise InputError(
                 f"cannot use {self.path}: it is {error}; give another folder to -o"
@@ -110,12 +104,12 @@ class Manifest:
             self._claims.pop(former, None)
         self._owners[name] = record["input"]
         self._claims[record["input"]] = record
-        same = self._masks is not None and record.get("masks") == os.path.abspath(self._masks)
-        for part, path in zip(
-            PARTS, targets(self._folder, self._masks if same else None, name), strict=False
+        same = self._masks is not None and record.get("masks") == self._masks.root
+        for part, place in zip(
+            PARTS, targets(self._output, self._masks if same else None, name), strict=False
         ):
             if isinstance(found := record.get(f"{part}_sha256"), str):
-                self._contents.setdefault(os.path.abspath(path), set()).add(found)
+                self._contents.setdefault(place.address, set()).add(found)
 
     def claimed(self) -> dict[str, str]:
         """Input to output name, of every output that was written."""
@@ -129,40 +123,34 @@ class Manifest:
             if {"input_bytes", "input_mtime_ns"} <= record.keys() and not os.path.exists(source)
         }
 
-    def may_be_own(self, path: Path) -> bool:
-        """Tell whether ``path`` is a file, no link, of which content was recorded; it isn't
+    def may_be_own(self, place: Place) -> bool:
+        """Tell whether ``place`` is a file, no link, of which content was recorded; it isn't
         read."""
-        try:
-            regular = stat.S_ISREG(os.lstat(path).st_mode)
-        except OSError:
-            return False
-        return regular and os.path.abspath(path) in self._contents
+        return place.address in self._contents and place.may_be_read()
 
-    def is_own(self, path: Path) -> bool:
-        """Whether the file at ``path`` holds the very content that was recorded of it. What a
+    def is_own(self, place: Place) -> bool:
+        """Whether the file at ``place`` holds the very content that was recorded of it. What a
         version of this program wrote that recorded no checksum is not known to."""
-        try:
-            return self.may_be_own(path) and (
-                checksum(path.read_bytes()) in self._contents[os.path.abspath(path)]
-            )
-        except OSError:
-            return False
+        return self.may_be_own(place) and place.checksum() in self._contents[place.address]
 
-    def is_done(self, source: Path, wanted: Record, needed: list[Path]) -> bool:
+    def is_done(self, source: Source, wanted: Record, needed: list[Place]) -> bool:
         """Whether the last line about ``source`` says done, agrees with ``wanted`` in every field,
         the input has not changed, and every file of ``needed``, the output first, is still there
         in the size that was recorded."""
-        record = self.records.get(os.path.realpath(source))
+        record = self.records.get(source.key)
         if record is None or record.get("status") != DONE or safe_output_name(record) is None:
             return False
         try:
-            expected = wanted | identity(source)
+            expected = wanted | source.identity()
         except OSError:
             return False
-        return all(record.get(key) == value for key, value in expected.items()) and all(
-            path.is_file() and path.stat().st_size == record.get(size, path.stat().st_size)
-            for path, size in zip(needed, (f"{part}_bytes" for part in PARTS), strict=False)
-        )
+        if any(record.get(key) != value for key, value in expected.items()):
+            return False
+        for part, place in zip(PARTS, needed, strict=False):
+            size = place.size()
+            if size is None or size != record.get(f"{part}_bytes", size):
+                return False
+        return True
 
     def add(self, record: Record) -> None:
         """Append one line and hand it to the operating system at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +17,10 @@ from ansm_fast.images.read import read_photograph
 from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
-from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record, identity
+from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
+from ansm_fast.inference.stores import Store, as_store
 from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
 
@@ -66,8 +66,8 @@ class _Run:
         self,
         plan: Plan,
         engine: Engine,
-        folder: Path,
-        masks: Path | None,
+        store: Store,
+        masks: Store | None,
         manifest: Manifest,
         common: Record,
         options: DefendOptions,
@@ -76,7 +76,7 @@ class _Run:
     ) -> None:
         self.jobs = [_Job(source, name) for source, name in plan.outputs.items()]
         self.names, self.engine, self.options = plan.names, engine, options
-        self.folder, self.masks, self.manifest, self.common = folder, masks, manifest, common
+        self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
         self.stop = threading.Event()
         self.budget = PixelBudget(options.budget_pixels, self.stop)
@@ -91,7 +91,7 @@ class _Run:
     def _finish(self, job: _Job, status: str, details: Record) -> None:
         record: Record = {"input": job.source.key, "status": status, **self.common}
         try:
-            record |= identity(job.source.path)
+            record |= job.source.identity()
         except OSError:
             details.setdefault("error", "vanished while it was read")
         elapsed = time.perf_counter() - job.started
@@ -104,7 +104,7 @@ class _Run:
             else:
                 self.summary.failed += 1
                 reason = str(details["error"])
-                self.summary.failures.append({"input": str(job.source.path), "error": reason})
+                self.summary.failures.append({"input": str(job.source), "error": reason})
             self.on_progress(job.source, status, str(details.get("error", "")))
         if job.pixels:
             self.budget.release(job.pixels)
@@ -128,7 +128,7 @@ class _Run:
             job.started = time.perf_counter()
             try:
                 limit = self.options.max_pixels
-                job.image = read_photograph(job.source.path, limit, self._reserve(job))
+                job.image = read_photograph(job.source, limit, self._reserve(job))
             except BadImage as error:
                 self._finish(job, FAILED, {"error": str(error)})
                 continue
@@ -137,7 +137,7 @@ class _Run:
     def _write(self) -> None:
         while (job := self.defended.get()) is not None:
             assert job.image is not None and job.result is not None
-            files = (job.image, job.result, self.folder)
+            files = (job.image, job.result, self.store)
             try:
                 while True:
                     try:
@@ -222,11 +222,11 @@ class _Run:
 
 def defend_files(
     sources: Sequence[Source],
-    output: Path,
+    output: Path | Store,
     engine: Engine,
     *,
     fingerprint: str,
-    masks: Path | None = None,
+    masks: Path | Store | None = None,
     localizer_fingerprint: str = "",
     attacked_threshold: float = 0.5,
     options: DefendOptions | None = None,
@@ -242,8 +242,8 @@ def defend_files(
 
     Args:
         sources: from ``files.from_folder`` or ``files.from_files``.
-        output: existing, writable folder.
-        masks: folder for the masks before and after; needs an engine with a localizer.
+        output: existing, writable folder, or another store.
+        masks: where the masks before and after go; needs an engine with a localizer.
         attacked_threshold: attack score from which the summary counts an image as attacked.
         on_start: called once with the number of sources and of those that are skipped.
         on_progress: called for each source that is done or failed, one call at a time.
@@ -253,11 +253,12 @@ def defend_files(
     """
     options = options or DefendOptions()
     started = time.perf_counter()
-    manifest = Manifest(output, masks)
+    store, mask_store = as_store(output), None if masks is None else as_store(masks)
+    manifest = Manifest(store, mask_store)
     common: Record = {"fingerprint": fingerprint}
-    if masks is not None:
+    if mask_store is not None:
         common["localizer_fingerprint"] = localizer_fingerprint
-        common["masks"] = os.path.abspath(masks)
+        common["masks"] = mask_store.root
     summary = Summary(
         total=len(sources),
         output=str(output),
@@ -265,11 +266,14 @@ def defend_files(
         fingerprint=fingerprint,
     )
     try:
-        plan = make_plan(sources, output, masks, manifest, common)
+        plan = make_plan(sources, store, mask_store, manifest, common)
         summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
         with _own_size_limit():
-            _Run(plan, engine, output, masks, manifest, common, options, summary, on_progress).run()
+            run = _Run(
+                plan, engine, store, mask_store, manifest, common, options, summary, on_progress
+            )
+            run.run()
         summary.count_attacked(sources, manifest.records, attacked_threshold)
     finally:
         manifest.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ansm_fast.inference.files import OutputNames, Source, own_names, targets
-from ansm_fast.inference.manifest import Manifest, Record, identity
+from ansm_fast.inference.manifest import Manifest, Record
+from ansm_fast.inference.stores import Store
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Plan:
 def _inherited(source: Source, moved: dict[tuple[int, int], str]) -> str | None:
     """The output of an input that was moved here, as size and modification time tell."""
     try:
-        found = identity(source.path)
+        found = source.identity()
     except OSError:
         return None
-    key = (found["input_bytes"], found["input_mtime_ns"])
+    key = (found["input_bytes"], found.get("input_mtime_ns", -1))
     name = moved.get(key)
     if name is None or PurePosixPath(name) not in own_names(source):
         return None
@@ -35,7 +35,11 @@ def _inherited(source: Source, moved: dict[tuple[int, int], str]) -> str | None:
 
 
 def make_plan(
-    sources: Sequence[Source], output: Path, masks: Path | None, manifest: Manifest, common: Record
+    sources: Sequence[Source],
+    output: Store,
+    masks: Store | None,
+    manifest: Manifest,
+    common: Record,
 ) -> Plan:
     """Leave out what is done; a source keeps the name of an earlier run unless something lies
     there that was not recorded. Whether its content is the same is seen to before it is replaced.
@@ -52,12 +56,11 @@ def make_plan(
             rest.append(source)
             continue
         files = targets(output, masks, name)
-        if source.key in claimed and manifest.is_done(source.path, common, files):
+        if source.key in claimed and manifest.is_done(source, common, files):
             skipped += 1
         elif all(
-            os.path.realpath(path) not in inputs
-            and (not os.path.lexists(path) or manifest.may_be_own(path))
-            for path in files
+            place.address not in inputs and (not place.lies_there() or manifest.may_be_own(place))
+            for place in files
         ):
             kept[source] = PurePosixPath(name)
         else:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from ansm_fast.images.atomic import Occupied, write_bytes
+from ansm_fast.images.atomic import Occupied
 from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.images.write import encode_png
 from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
 from ansm_fast.inference.manifest import PARTS, Manifest, checksum
+from ansm_fast.inference.stores import Place, Store
 
 _ORIENTATION = 274
 
@@ -54,9 +54,9 @@ def _orientation(exif: bytes | None) -> bytes | None:
 def write_result(
     image: Photograph,
     result: Defended,
-    folder: Path,
+    store: Store,
     output: str,
-    masks: Path | None,
+    masks: Store | None,
     manifest: Manifest,
     source: str,
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def write_result(
     }
     if result.attack_score is not None:
         record["attack_score"] = round(result.attack_score, 4)
-    paths = dict(zip(PARTS, targets(folder, masks, output), strict=False))
+    places = dict(zip(PARTS, targets(store, masks, output), strict=False))
     contents: dict[str, bytes] = {}
     if masks is not None:
         turned = _orientation(image.exif)
@@ -88,46 +88,41 @@ def write_result(
             if mask is None:
                 raise ValueError("masks were asked for, but the engine has no localizer")
             contents[part] = encode_png(Photograph(mask[:, :, None], exif=turned))
-            record[part] = str(paths[part])
+            record[part] = str(places[part])
             record[f"{part}_area"] = round(float((mask > 127).mean()), 6)
     contents["output"] = encode_png(replace(image, pixels=result.pixels))
     for part, content in contents.items():
         record[f"{part}_bytes"], record[f"{part}_sha256"] = len(content), checksum(content)
     if image.note:
         record["note"] = image.note
-    _write(paths, contents, record, manifest, source, masks)
+    _write(places, contents, record, manifest, source, masks)
     return record
 
 
 def _write(
-    paths: dict[str, Path],
+    places: dict[str, Place],
     contents: dict[str, bytes],
     record: dict[str, Any],
     manifest: Manifest,
     source: str,
-    masks: Path | None,
+    masks: Store | None,
 ) -> None:
     # Before any file is written: masks of an output that gets another name would be left over.
-    for path in paths.values() if len(paths) > 1 else ():
-        if os.path.lexists(path) and not manifest.is_own(path):
-            raise Occupied(str(path))
+    for place in places.values() if len(places) > 1 else ():
+        if place.lies_there() and not manifest.is_own(place):
+            raise Occupied(str(place))
     begun = {"input": source, "output": record["output"]}
     begun |= {key: value for key, value in record.items() if key.endswith("_sha256")}
     if masks is not None:
-        begun["masks"] = os.path.abspath(masks)
+        begun["masks"] = masks.root
     manifest.journal.begin(begun)
-    written: list[Path] = []
+    written: list[Place] = []
     try:
         for part, content in contents.items():
-            paths[part].parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(
-                paths[part],
-                content,
-                may_replace=manifest.is_own,
-                token=manifest.journal.token,
-            )
-            written.append(paths[part])
+            place = places[part]
+            place.write(content, partial(manifest.is_own, place), manifest.journal.token)
+            written.append(place)
     except BaseException:
-        for path in written:  # masks without their output
-            path.unlink(missing_ok=True)
+        for place in written:  # masks without their output
+            place.remove()
         raise

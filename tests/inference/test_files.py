@@ -8,13 +8,13 @@ import pytest
 from ansm_fast.errors import InputError
 from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.files import (
-    Source,
+    FileSource,
     from_files,
     from_folder,
     output_names,
-    prepare_folder,
 )
-from ansm_fast.inference.manifest import Manifest, identity
+from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.stores import LocalPlace, LocalStore, prepare_folder
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -24,7 +24,9 @@ def touch(folder: Path, *names: str) -> None:
         path.touch()
 
 
-def names_of(sources: list[Source], output: Path, claimed: dict[str, str] | None = None) -> dict:
+def names_of(
+    sources: list[FileSource], output: Path, claimed: dict[str, str] | None = None
+) -> dict:
     named = output_names(sources, output, claimed or {})
     return {str(source.relative): str(name) for source, name in named.items()}
 
@@ -60,7 +62,7 @@ def test_names_of_earlier_runs_stay(tmp_path: Path) -> None:
 
 def test_no_output_takes_the_place_of_an_input(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png")
-    source = Source(tmp_path / "in" / "a.png", PurePosixPath("a.png"))
+    source = FileSource(tmp_path / "in" / "a.png", PurePosixPath("a.png"))
     assert names_of([source], tmp_path / "in") == {"a.png": "a.png.png"}
 
 
@@ -82,23 +84,23 @@ def test_bad_folders(tmp_path: Path) -> None:
 
 def test_manifest_survives_a_cut_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "o.png")
-    source = tmp_path / "a.png"
-    record = {"input": str(source.resolve()), "status": "done", "output": "o.png", "mark": "m"}
+    source = FileSource(tmp_path / "a.png", PurePosixPath("a.png"))
+    record = {"input": source.key, "status": "done", "output": "o.png", "mark": "m"}
     manifest = Manifest(tmp_path)
-    manifest.add(record | identity(source))
+    manifest.add(record | source.identity())
     manifest.close()
     with manifest.path.open("a") as file:
         file.write('{"input": "/else')
     again = Manifest(tmp_path)
-    needed = [tmp_path / "o.png"]
+    needed: list[LocalPlace] = [LocalStore(tmp_path).place("o.png")]
     assert again.is_done(source, {"mark": "m"}, needed)
-    assert again.claimed() == {str(source.resolve()): "o.png"}
+    assert again.claimed() == {source.key: "o.png"}
     assert not again.is_done(source, {"mark": "other"}, needed)
-    assert not again.is_done(source, {"mark": "m"}, [tmp_path / "gone.png"])
+    assert not again.is_done(source, {"mark": "m"}, [LocalStore(tmp_path).place("gone.png")])
     again.add({"input": "later", "status": "failed"})
     again.close()
     assert json.loads(manifest.path.read_text().splitlines()[-1])["input"] == "later"
-    source.write_bytes(b"changed")
+    source.path.write_bytes(b"changed")
     assert not again.is_done(source, {"mark": "m"}, needed)
 
 

@@ -19,6 +19,7 @@ from ansm_fast.inference import Engine, Summary, defend_files, pipeline
 from ansm_fast.inference.files import from_files, from_folder
 from ansm_fast.inference.journal import Journal
 from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.stores import LocalPlace
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM
 
@@ -226,12 +227,12 @@ def test_an_output_changed_at_the_last_moment_stays(
     defend([photo], out, engine)
     own = Manifest.is_own
 
-    def changed(manifest: Manifest, path: Path) -> bool:
-        found = own(manifest, path)
-        if path.name == "a.png":
+    def changed(manifest: Manifest, place: LocalPlace) -> bool:
+        found = own(manifest, place)
+        if place.name == "a.png":
             if not in_place:
-                path.unlink()
-            path.write_bytes(b"mine")
+                place.path.unlink()
+            place.path.write_bytes(b"mine")
         return found
 
     monkeypatch.setattr(Manifest, "is_own", changed)

@@ -1,0 +1,198 @@
+"""Where outputs go: a store, and below it a place for each file.
+
+Plan, manifest and writer know stores and places alone. The folder of this machine is one; what
+speaks another protocol is in ``url_store``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ansm_fast.errors import InputError
+from ansm_fast.images.atomic import temporary_name, write_bytes
+
+
+class Place(Protocol):
+    """A file that is there or not; ``str`` of it is what a user calls it.
+
+    All methods but ``write`` answer rather than raise where nothing can be found out.
+    """
+
+    @property
+    def name(self) -> str:
+        """The last part of its name."""
+
+    @property
+    def address(self) -> str:
+        """What tells it from every other file, comparable with the keys of inputs."""
+
+    def lies_there(self) -> bool:
+        """Whether anything, of any kind, has this name."""
+
+    def may_be_read(self) -> bool:
+        """Whether it is a file, and no link; its content isn't looked at."""
+
+    def size(self) -> int | None:
+        """Bytes of the file; None if there is none."""
+
+    def checksum(self) -> str | None:
+        """SHA-256 of the file, and of no link; None if there is none."""
+
+    def write(self, content: bytes, may_replace: Callable[[], bool], token: str) -> None:
+        """Write it whole or not at all.
+
+        Args:
+            may_replace: asked if something lies there, whenever it came.
+            token: names the run, whose leftovers the next one finds by it.
+
+        Raises:
+            Occupied: ``may_replace`` said no; nothing was touched.
+            OSError: it cannot be written.
+        """
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+
+    def remove_leftover(self, token: str) -> None:
+        """Remove what a killed run of this token left of an unfinished ``write``."""
+
+
+class Store(Protocol):
+    """A tree of files; ``str`` of it is what the user gave.
+
+    Attributes:
+        state: local folder of the manifest and the journals.
+    """
+
+    @property
+    def state(self) -> Path: ...
+
+    @property
+    def root(self) -> str:
+        """Its address, however the user wrote it."""
+
+    def place(self, name: str) -> Place:
+        """The file of a relative POSIX name."""
+
+    def is_taken(self, name: str) -> bool:
+        """Whether anything has this name, in capitals or not. It may be answered from a listing
+        that was made once: ``Place.write`` asks anew."""
+
+    def prepare(self, option: str) -> None:
+        """Make it and see that it can be written to; InputError, which names ``option``, if not."""
+
+
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a file, as ``sha256sum`` prints it, in constant memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+class LocalPlace:
+    """A file of this machine. The address follows the links of its folder, not its own."""
+
+    __slots__ = ("address", "path")
+
+    def __init__(self, path: Path, address: str) -> None:
+        self.path, self.address = path, address
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def lies_there(self) -> bool:
+        return os.path.lexists(self.path)
+
+    def may_be_read(self) -> bool:
+        try:
+            return stat.S_ISREG(os.lstat(self.path).st_mode)
+        except OSError:
+            return False
+
+    def size(self) -> int | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def checksum(self) -> str | None:
+        try:
+            return checksum_of(self.path) if self.may_be_read() else None
+        except OSError:
+            return None
+
+    def write(self, content: bytes, may_replace: Callable[[], bool], token: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.path, content, may_replace=lambda path: may_replace(), token=token)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def remove_leftover(self, token: str) -> None:
+        temporary_name(self.path, token).unlink(missing_ok=True)
+
+
+class LocalStore:
+    """A folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder
+        self._real: dict[Path, str] = {}
+        self._listed: dict[str, set[str]] = {}
+
+    def __str__(self) -> str:
+        return str(self.state)
+
+    @property
+    def root(self) -> str:
+        return os.path.abspath(self.state)
+
+    def place(self, name: str) -> LocalPlace:
+        path = self.state / name
+        if path.parent not in self._real:
+            self._real[path.parent] = os.path.realpath(path.parent)
+        return LocalPlace(path, os.path.join(self._real[path.parent], path.name))
+
+    def is_taken(self, name: str) -> bool:
+        place = self.place(name)
+        folder = os.path.dirname(place.address)
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = {name.casefold() for name in os.listdir(folder)}
+            except OSError:  # not there yet
+                self._listed[folder] = set()
+        return place.name.casefold() in self._listed[folder] or place.lies_there()
+
+    def prepare(self, option: str) -> None:
+        prepare_folder(self.state, option)
+
+
+def prepare_folder(folder: Path, option: str) -> None:
+    """Make ``folder`` and see that files can be made in it; InputError if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error}; "
+            f"give a writable folder to {option}"
+        ) from error
+
+
+def as_store(folder: Path | Store) -> Store:
+    """A folder as a store; a store as it is."""
+    return LocalStore(folder) if isinstance(folder, Path) else folder
