@@ -14,6 +14,7 @@ import yaml
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import make_localizer
 from ansm_fast.models import ANSM, save_ansm
+from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.config import load_run, parse_run
 
 EXPERIMENTS = Path(ablation.__file__).parent
@@ -35,6 +36,40 @@ def test_every_variant_is_a_valid_run_that_differs_in_its_objective_alone(vary) 
         }
         assert differing <= {"ffa", "objective"}
         assert all(tap in known for tap in run.ffa.taps or ())
+
+
+def test_variants_that_detect_alike_share_a_detector(tmp_path, monkeypatch) -> None:
+    values = yaml.safe_load((EXPERIMENTS / "parts.yaml").read_text(encoding="utf-8"))
+    asked: dict[str, ANSMRun] = {}
+
+    def trained(values, folder):
+        run = parse_run(values, folder.name)
+        assert isinstance(run, ANSMRun)
+        asked[folder.name] = run
+        return folder / "ansm.safetensors"
+
+    monkeypatch.setattr(ablation, "run_one", trained)
+    found = ablation.variants(
+        "parts", values["steps"], make_localizer(), values["detect"]["steps"]
+    )
+    assert [name for name, _ in ablation.run_all(values, found, tmp_path, 1)] == list(found)
+    detectors = {name: run for name, run in asked.items() if name.endswith("-detector")}
+    assert len(detectors) == 3 and len(asked) == 3 + len(found)
+    assert {run.steps for run in detectors.values()} == {values["detect"]["steps"]}
+    assert {(run.renew_every > 0, run.jpeg_quality > 0) for run in detectors.values()} == {
+        (True, True),
+        (False, True),
+        (True, False),
+    }
+    for name, run in asked.items():
+        assert run.seed == 1
+        if name not in detectors:
+            assert run.steps == values["steps"] - values["detect"]["steps"]
+            assert run.detect.steps == 0 and run.initial is not None
+            assert asked[run.initial.parent.name].jpeg_quality == run.jpeg_quality
+    assert asked["FFA_only-1"].ffa.steps == asked["FFA_only-1"].steps
+    assert asked["MgR_only-1"].ffa.steps == 0
+    assert not asked["no_map_of_what_was_attacked-1"].attacked_map
 
 
 def test_the_attacks_are_those_of_a_training() -> None:
