@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 
 import pytest
 
-from ansm_fast.json_lines import Appender, parse, read, text_of
+from ansm_fast.json_lines import Appender, line_of, parse, read, text_of
 
 
 def test_what_was_appended_is_read(tmp_path) -> None:
@@ -63,3 +65,50 @@ def test_a_new_file_is_never_one_that_was_there(tmp_path) -> None:
     with pytest.raises(FileExistsError):
         Appender(path, new=True)
     assert path.read_text() == "mine"
+
+
+# Whatever some reader takes for the end of a line, and a byte that is no UTF-8.
+SEPARATORS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_no_name_splits_a_line(tmp_path, readable) -> None:
+    path, record = tmp_path / "a.jsonl", {"name": f"é{SEPARATORS}\udce9\ud800", "n": 1}
+    with Appender(path, readable=readable) as file:
+        file.add(record)
+        file.add({"n": 2})
+    text = path.read_text(encoding="utf-8")  # every byte of it is UTF-8
+    assert len(text.splitlines()) == 2 and ("é" in text) == readable
+    assert read(path) == [record, {"n": 2}]
+    assert os.fsencode(read(path)[0]["name"][-2]) == b"\xe9"
+    assert len(line_of(record).splitlines()) == 1
+
+
+def test_what_a_full_disk_cut_is_taken_back(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+
+    class Full:
+        """A disk with room for five more bytes."""
+
+        def __init__(self, file) -> None:
+            self.file, self.room = file, 5
+
+        def write(self, content: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written, self.room = self.file.write(content[: self.room]), 0
+            return written
+
+        def __getattr__(self, name: str):
+            return getattr(self.file, name)
+
+    with Appender(path) as file:
+        file.add({"n": 1})
+        real, file._file = file._file, Full(file._file)
+        with pytest.raises(OSError, match="No space left") as caught:
+            file.add({"n": 2})
+        assert caught.value.filename == str(path)
+        assert path.read_text() == '{"n": 1}\n'
+        file._file = real
+        file.add({"n": 3})
+    assert read(path, pytest.fail) == [{"n": 1}, {"n": 3}]

@@ -72,6 +72,7 @@ def write_bytes(
     *,
     may_replace: Callable[[Path], bool] | None = None,
     token: str | None = None,
+    sync: bool = False,
 ) -> None:
     """Write a file; its folder must exist. A failure leaves neither the file nor a part of it.
 
@@ -79,6 +80,7 @@ def write_bytes(
         may_replace: asked if something lies at ``path``, whenever it came there; by default it
             is replaced, whatever it is.
         token: of the temporary name; see ``temporary_beside``.
+        sync: wait until the disk has it: the content before the name, and both in the end.
 
     Raises:
         Occupied: ``may_replace`` said no.
@@ -89,16 +91,43 @@ def write_bytes(
         temporary = temporary_beside(path, token)
         try:
             temporary.write_bytes(content)
+            if sync:
+                _sync(temporary)
             if may_replace is None:
                 os.replace(temporary, path)
             elif not _take_free_name(temporary, path):
                 _replace(temporary, path, may_replace)
         finally:
             temporary.unlink(missing_ok=True)
+        if sync:
+            _sync(path.parent)
     except OSError as error:
         if error.errno is not None:
             error.filename = str(path)  # not the temporary one; a full disk tells none
         raise
+
+
+def make_folder(folder: Path, *, sync: bool = False) -> None:
+    """Make a folder and those above it that are not there; ``sync`` as in ``write_bytes``."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()] if sync else []
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync(made.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder, where the system can do that."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # no folder can be opened on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:
