@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ansm_fast.data import read_rgb
-from ansm_fast.images.atomic import write_text
+from ansm_fast.images.atomic import make_folder, write_bytes, write_text
 from ansm_fast.images.write import write_png
 
 
@@ -38,3 +38,22 @@ def test_the_temporary_name_is_nobody_elses(tmp_path) -> None:
     write_text(tmp_path / ("b" * 250), "new")
     assert (tmp_path / ".a.tmp").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {".a.tmp", "a", "b" * 250}
+
+
+def test_the_disk_has_content_then_name_then_folders(tmp_path, monkeypatch) -> None:
+    """In this order: a power cut leaves no name of a file whose content is missing."""
+    synced, real = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.append((os.path.relpath(path, tmp_path), (tmp_path / "x/y/a").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make_folder(tmp_path / "x" / "y", sync=True)
+    assert sorted(synced) == [(".", False), ("x", False)]
+    synced.clear()
+    write_bytes(tmp_path / "x/y/a", b"content", token="t", sync=True)
+    assert synced == [("x/y/.a.t.tmp", False), ("x/y", True)]
+    write_bytes(tmp_path / "x/y/b", b"content")
+    assert len(synced) == 2
