@@ -63,6 +63,16 @@ if TYPE_CHECKING:
     help="Attack score from which an image counts as attacked; by default the one that the ANSM's "
     "training found for 1 % false alarms, or 0.5.",
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Compare checksums, not sizes and times alone, before an image counts as done.",
+)
+@click.option(
+    "--fsync",
+    is_flag=True,
+    help="Wait at each output until the disk has it, so that no power cut takes it away.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(
     files: tuple[Path, ...],
@@ -76,6 +86,8 @@ def command(
     device: str,
     max_pixels: int,
     attacked_threshold: float | None,
+    verify: bool,
+    fsync: bool,
     as_json: bool,
 ) -> None:
     """Defend FILES, or every image below --batch DIR, against adversarial noise.
@@ -136,7 +148,9 @@ def command(
             attacked_threshold=ansm.attack_threshold
             if attacked_threshold is None
             else attacked_threshold,
-            options=DefendOptions(batch_size=batch_size, max_pixels=max_pixels),
+            options=DefendOptions(
+                batch_size=batch_size, max_pixels=max_pixels, verify=verify, sync=fsync
+            ),
             on_start=report.start,
             on_progress=report.advance,
         )

@@ -17,6 +17,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from ansm_fast.errors import out_of_memory
 from ansm_fast.images import png_chunks
 from ansm_fast.images.formats import file_format, is_deep_png
 from ansm_fast.images.photograph import BadImage, Photograph, Pixels
@@ -56,6 +57,13 @@ def read_photograph(
         raise BadImage(f"cannot be read: it is {error}") from error
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror or error}") from error
+    return decode_photograph(data, max_pixels, reserve)
+
+
+def decode_photograph(
+    data: bytes, max_pixels: int, reserve: Callable[[int], None] = lambda pixels: None
+) -> Photograph:
+    """``read_photograph`` of a file's content."""
     if not data:
         raise BadImage("is empty")
 
@@ -77,9 +85,9 @@ def read_photograph(
         raise
     except UnidentifiedImageError as error:
         raise BadImage("is not a JPEG, PNG, TIFF, WebP or BMP image") from error
-    except MemoryError as error:
-        raise BadImage("does not fit in memory; lower --max-pixels") from error
     except Exception as error:  # a codec may raise anything on a damaged file
+        if reason := out_of_memory(error):
+            raise BadImage(f"does not fit in memory ({reason}); lower --max-pixels") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadImage(f"is truncated or damaged ({reason})") from error
 

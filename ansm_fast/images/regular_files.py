@@ -55,10 +55,12 @@ def read_regular(path: str | Path) -> bytes:
     Raises:
         NotAFile: it is something else, which is never waited for. OSError: it cannot be read.
     """
-    return _read(path, None)[0]
+    return _read(path, bounded=False)[0]
 
 
-def _read(path: str | Path, most: int | None) -> tuple[bytes, os.stat_result, os.stat_result]:
+def _read(
+    path: str | Path, most: int | None = None, bounded: bool = True
+) -> tuple[bytes, os.stat_result, os.stat_result]:
     """The content, and the state of the open file before and after."""
     check_regular(path)
     # What was a file a moment ago may be a pipe by now: opened so, it doesn't block.
@@ -69,7 +71,7 @@ def _read(path: str | Path, most: int | None) -> tuple[bytes, os.stat_result, os
         if most is not None and before.st_size > most:
             raise TooLarge(f"has {before.st_size} bytes, more than {most}")
         # One byte more than there were: one that grows without end is not followed.
-        content = file.read() if most is None else file.read(before.st_size + 1)
+        content = file.read(before.st_size + 1) if bounded else file.read()
         return content, before, os.fstat(descriptor)
 
 
@@ -81,8 +83,8 @@ def _place(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def read_unchanged(path: str | Path, most: int) -> tuple[bytes, os.stat_result]:
-    """Read a regular file of at most ``most`` bytes that nobody writes to meanwhile: the content,
+def read_unchanged(path: str | Path, most: int | None = None) -> tuple[bytes, os.stat_result]:
+    """Read a regular file, of at most ``most`` bytes, that nobody writes to meanwhile: the content,
     and the state of the file that has it. One that changes or is replaced is read anew.
 
     Raises:

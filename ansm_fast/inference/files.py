@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from ansm_fast.errors import InputError
-from ansm_fast.images.regular_files import read_regular
+from ansm_fast.images.regular_files import read_unchanged
 from ansm_fast.inference.stores import Place, Store, as_store
 from ansm_fast.json_lines import Record
 
@@ -53,11 +53,12 @@ class FileSource:
 
     @property
     def key(self) -> str:
-        """Absolute path, links followed."""
-        return os.path.realpath(self.path)
+        """Absolute path, links of its folder followed; a link and its target are two inputs."""
+        folder, name = os.path.split(os.path.abspath(self.path))
+        return os.path.join(os.path.realpath(folder), name)
 
     def read(self) -> bytes:
-        return read_regular(self.path)
+        return read_unchanged(self.path)[0]
 
     def identity(self) -> Record:
         status = self.path.stat()
@@ -133,6 +134,16 @@ def safe_output_name(record: Mapping[str, object]) -> str | None:
     return name if path.stem and not path.is_absolute() and ".." not in path.parts else None
 
 
+def addresses(sources: Iterable[Source]) -> set[str]:
+    """Of all that the sources are made of, and that nothing may be written over."""
+    found = set()
+    for source in sources:
+        found.add(source.key)
+        if isinstance(source, FileSource):
+            found.add(os.path.realpath(source.path))
+    return found
+
+
 class OutputNames:
     """Gives out PNG names below ``output``; safe to call from several threads.
 
@@ -142,7 +153,7 @@ class OutputNames:
 
     Args:
         masks: where the masks go, whose names follow from the output's.
-        inputs: keys of the inputs.
+        inputs: addresses of the inputs.
         reserved: names that belong to inputs of earlier runs.
     """
 
@@ -229,7 +240,7 @@ def output_names(
     """
     sources = list(sources)
     stores = as_store(output), None if masks is None else as_store(masks)
-    names = OutputNames(*stores, [source.key for source in sources], claimed.values())
+    names = OutputNames(*stores, addresses(sources), claimed.values())
     given = names.give(source for source in sources if source.key not in claimed)
     return {
         source: given[source] if source in given else PurePosixPath(claimed[source.key])

@@ -28,14 +28,14 @@ class Journal:
         token: in the temporary names of this run, by which the next one finds them.
     """
 
-    def __init__(self, output: Store, masks: Store | None) -> None:
+    def __init__(self, output: Store, masks: Store | None, *, sync: bool = False) -> None:
         self._output, self._masks = output, masks
         folder = output.state
         self.begun: list[dict[str, Any]] = []
         earlier = [entry for entry in os.listdir(folder) if _NAME.fullmatch(entry)]
         self.token = secrets.token_hex(8)
         self._path = folder / f".manifest-{self.token}.journal"
-        self._file = Appender(self._path, new=True)
+        self._file = Appender(self._path, new=True, sync=sync)
         for name in sorted(earlier):
             self._take_over(folder / name)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePath
 
 from ansm_fast.errors import InputError
 from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import Source, safe_output_name, targets
 from ansm_fast.inference.journal import Journal
-from ansm_fast.inference.stores import Place, Store, as_store
+from ansm_fast.inference.stores import LocalStore, Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
 
 try:
@@ -22,37 +22,72 @@ except ImportError:  # not a POSIX system
 
 NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
+SKIPPED = "skipped"  # in progress and summary: the manifest says "done" of these
 # What a record says of the files of an input, in the order of ``files.targets``.
 PARTS = ("output", "mask_before", "mask_after")
 _BEGINNING = '{"input": '
 
 
-def checksum(content: bytes) -> str:
-    """SHA-256, as ``sha256sum`` prints it."""
-    return hashlib.sha256(content).hexdigest()
+# Seconds within which two writes to a file may get one modification time, on a file system whose
+# clock is coarse.
+_COARSE = 2.0
+
+
+def mask_roots(output: Store, masks: Store | None) -> tuple[str, ...]:
+    """How a record may call the folder of the masks: as seen from that of the outputs, so that both
+    can be moved, or, as earlier versions did, by its whole name."""
+    if masks is None:
+        return ()
+    if not (isinstance(output, LocalStore) and isinstance(masks, LocalStore)):
+        return (masks.root,)
+    try:
+        return (PurePath(os.path.relpath(masks.root, output.root)).as_posix(), masks.root)
+    except ValueError:  # on another drive
+        return (masks.root,)
+
+
+def _is_as_found(record: Record, found: Record) -> bool:
+    """Whether size and modification time are those of the record, and prove it: not where the input
+    was that new when it was read that a later change may have left both as they were."""
+    if any(record.get(key) != value for key, value in found.items()):
+        return False
+    try:
+        return bool(record["input_mtime_ns"] / 1e9 < record["input_read_at"] - _COARSE)
+    except (KeyError, TypeError):  # of an earlier version, or without such times
+        return True
 
 
 class Manifest:
     """Append-only, safe to call from several threads; the last line about an input counts.
 
     It knows the files that it claims by their content: what has another one isn't this program's.
+
+    A record's ``input`` is the input's key, and ``relative`` its place below the input folder, by
+    which a tree that was moved or copied is known again.
+
+    Args:
+        sync: wait at each line until the disk has it.
     """
 
-    def __init__(self, output: Path | Store, masks: Path | Store | None = None) -> None:
+    def __init__(
+        self, output: Path | Store, masks: Path | Store | None = None, *, sync: bool = False
+    ) -> None:
         self._output, self._masks = as_store(output), None if masks is None else as_store(masks)
         self.path = self._output.state / NAME
         self.records: dict[str, Record] = {}
         self._claims: dict[str, Record] = {}  # by input: the last output it had
         self._owners: dict[str, str] = {}  # by output: the input
         self._contents: dict[str, set[str]] = {}  # by address: checksums
+        self._places: dict[str, str] = {}  # by place below the input folder: the last input
+        self._mask_roots = mask_roots(self._output, self._masks)
         self._lock = threading.Lock()
         try:
             with contextlib.suppress(FileNotFoundError):
                 check_regular(self.path)
-            self._file = Appender(self.path, readable=True)
+            self._file = Appender(self.path, readable=True, sync=sync)
             self._hold()
             self._read()
-            self.journal = Journal(self._output, self._masks)
+            self.journal = Journal(self._output, self._masks, sync=sync)
         except NotAFile as error:
             raise InputError(
                 f"cannot use {self.path}: it is {error}; give another folder to -o"
@@ -104,7 +139,9 @@ class Manifest:
             self._claims.pop(former, None)
         self._owners[name] = record["input"]
         self._claims[record["input"]] = record
-        same = self._masks is not None and record.get("masks") == self._masks.root
+        if isinstance(relative := record.get("relative"), str):
+            self._places[relative] = record["input"]
+        same = self._masks is not None and record.get("masks") in self._mask_roots
         for part, place in zip(
             PARTS, targets(self._output, self._masks if same else None, name), strict=False
         ):
@@ -137,20 +174,75 @@ class Manifest:
         """Whether the last line about ``source`` says done, agrees with ``wanted`` in every field,
         the input has not changed, and every file of ``needed``, the output first, is still there
         in the size that was recorded."""
+        record = self.may_be_done(source, wanted, needed)
+        return record is not None and _is_as_found(record, source.identity())
+
+    def may_be_done(self, source: Source, wanted: Record, needed: list[Place]) -> Record | None:
+        """The record for which ``is_done`` holds if the content of the input says so, as it may
+        where the input was touched."""
         record = self.records.get(source.key)
-        if record is None or record.get("status") != DONE or safe_output_name(record) is None:
-            return False
+        if record is None or not self._agrees(record, wanted, needed):
+            return None
+        return record if self._has_size_of(source, record) else None
+
+    def elsewhere(self, source: Source, wanted: Record, inputs: Collection[str]) -> Record | None:
+        """What was recorded of an input in the same place of another tree, none of ``inputs``, if
+        all but its content tells that it is this one, which was moved or copied."""
+        record = self._claims.get(self._places.get(str(source.relative), ""))
+        name = None if record is None else safe_output_name(record)
+        if record is None or name is None or record["input"] in inputs:
+            return None
+        record = self.records.get(record["input"], record)
+        if "input_sha256" not in record:
+            return None
+        if not self._agrees(record, wanted, targets(self._output, self._masks, name)):
+            return None
+        return record if self._has_size_of(source, record) else None
+
+    def _has_size_of(self, source: Source, record: Record) -> bool:
         try:
-            expected = wanted | source.identity()
+            found = source.identity()
         except OSError:
             return False
-        if any(record.get(key) != value for key, value in expected.items()):
+        if "input_sha256" not in record:  # by an earlier version
+            return all(record.get(key) == value for key, value in found.items())
+        return found["input_bytes"] == record.get("input_bytes")
+
+    def _agrees(self, record: Record, wanted: Record, needed: list[Place]) -> bool:
+        if record.get("status") != DONE or safe_output_name(record) is None:
             return False
+        for key, value in wanted.items():
+            if record.get(key) != value and not (
+                key == "masks" and record.get(key) in self._mask_roots
+            ):
+                return False
         for part, place in zip(PARTS, needed, strict=False):
             size = place.size()
-            if size is None or size != record.get(f"{part}_bytes", size):
+            if not size or size != record.get(f"{part}_bytes", size):
                 return False
         return True
+
+    def is_same_content(self, record: Record, found: Record, *, verify: bool) -> bool:
+        """Whether a record is of an input as ``reading.read_source`` found it; with ``verify`` also
+        whether its files hold what was recorded of them."""
+        name = safe_output_name(record)
+        if (
+            name is None
+            or record.get("input_sha256", found["input_sha256"]) != found["input_sha256"]
+        ):
+            return False
+        places = targets(self._output, self._masks, name) if verify else []
+        return all(
+            place.checksum() == record.get(f"{part}_sha256")
+            for part, place in zip(PARTS, places, strict=False)
+        )
+
+    def confirm(self, source: Source, record: Record, found: Record) -> None:
+        """Note that a record of an earlier run, perhaps of another tree, is right for ``source`` as
+        it was found; nothing where the record says so already."""
+        status = {key: found[key] for key in source.identity()}
+        if record["input"] != source.key or not _is_as_found(record, status):
+            self.add(record | {"input": source.key, "relative": str(source.relative), **found})
 
     def add(self, record: Record) -> None:
         """Append one line and hand it to the operating system at once."""

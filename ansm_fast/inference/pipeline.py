@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from ansm_fast.images.atomic import Occupied
 from ansm_fast.images.photograph import BadImage, Photograph
-from ansm_fast.images.read import read_photograph
+from ansm_fast.images.read import decode_photograph
 from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
-from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record
+from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record, mask_roots
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
+from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
 from ansm_fast.inference.stores import Store, as_store
 from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
@@ -29,7 +31,12 @@ Progress = Callable[[Source, str, str], None]
 
 @dataclass(frozen=True)
 class DefendOptions:
-    """Bounds and thread counts; the defaults suit a machine of two or more cores."""
+    """Bounds and thread counts; the defaults suit a machine of two or more cores.
+
+    Attributes:
+        verify: compare the checksums of inputs and outputs before an input is skipped.
+        sync: wait at each output and each line of the manifest until the disk has it.
+    """
 
     max_pixels: int = 200_000_000
     batch_size: int = 4
@@ -37,6 +44,8 @@ class DefendOptions:
     budget_pixels: int = 48_000_000
     readers: int = 2
     writers: int = 2
+    verify: bool = False
+    sync: bool = False
 
 
 @dataclass
@@ -47,9 +56,11 @@ class _Job:
     image: Photograph | None = None
     result: Defended | None = None
     started: float = 0.0
+    found: Record = field(default_factory=dict)
+    attempts: int = 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _own_size_limit() -> Iterator[None]:
     """Pillow's guard against huge images is replaced by max_pixels while the pipeline runs."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -75,7 +86,8 @@ class _Run:
         on_progress: Progress,
     ) -> None:
         self.jobs = [_Job(source, name) for source, name in plan.outputs.items()]
-        self.names, self.engine, self.options = plan.names, engine, options
+        self.names, self.doubtful = plan.names, plan.doubtful
+        self.engine, self.options = engine, options
         self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
         self.stop = threading.Event()
@@ -83,38 +95,63 @@ class _Run:
         self.decoded: BoundedQueue[_Job] = BoundedQueue(64, self.stop)
         self.defended: BoundedQueue[_Job | None] = BoundedQueue(64, self.stop)
         self._lock = threading.Lock()
-        self._next = iter(self.jobs)
+        self._waiting = deque(self.jobs)
         self._finished = 0
 
     # -- results ----------------------------------------------------------------------------
 
     def _finish(self, job: _Job, status: str, details: Record) -> None:
         record: Record = {"input": job.source.key, "status": status, **self.common}
-        try:
-            record |= job.source.identity()
-        except OSError:
-            details.setdefault("error", "vanished while it was read")
+        record["relative"] = str(job.source.relative)
+        if not job.found:
+            with contextlib.suppress(OSError):
+                job.found = job.source.identity()
         elapsed = time.perf_counter() - job.started
-        record |= details | {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
+        record |= job.found | details
+        record |= {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
         self.manifest.add(record)
+        self._count(job, status, str(details.get("error", "")))
+
+    def _count(self, job: _Job, status: str, reason: str = "") -> None:
         with self._lock:
             self._finished += 1
             if status == DONE:
                 self.summary.defended += 1
+            elif status == SKIPPED:
+                self.summary.skipped += 1
             else:
                 self.summary.failed += 1
-                reason = str(details["error"])
                 self.summary.failures.append({"input": str(job.source), "error": reason})
-            self.on_progress(job.source, status, str(details.get("error", "")))
+            self.on_progress(job.source, status, reason)
+        self._let_go(job)
+
+    def _let_go(self, job: _Job) -> None:
         if job.pixels:
             self.budget.release(job.pixels)
-        job.image = job.result = None
+        job.image, job.result, job.pixels = None, None, 0
+
+    def _again(self, job: _Job) -> None:
+        """Begin anew with an input that was replaced since it was read."""
+        job.attempts += 1
+        if job.attempts == ATTEMPTS:
+            reason = f"was replaced {ATTEMPTS} times while it was defended"
+            return self._finish(job, FAILED, {"error": reason})
+        self._let_go(job)
+        with self._lock:
+            self._waiting.append(job)
 
     # -- threads ----------------------------------------------------------------------------
 
     def _take(self) -> _Job | None:
-        with self._lock:
-            return next(self._next, None)
+        """The next job; None when all are finished, as any may have to be done again."""
+        while not self.stop.is_set():
+            with self._lock:
+                if self._waiting:
+                    return self._waiting.popleft()
+                if self._finished >= len(self.jobs):
+                    break
+            self.stop.wait(0.02)
+        return None
 
     def _reserve(self, job: _Job) -> Callable[[int], None]:
         def reserve(pixels: int) -> None:
@@ -124,19 +161,29 @@ class _Run:
         return reserve
 
     def _read(self) -> None:
-        while not self.stop.is_set() and (job := self._take()) is not None:
+        limit, verify = self.options.max_pixels, self.options.verify
+        while (job := self._take()) is not None:
             job.started = time.perf_counter()
             try:
-                limit = self.options.max_pixels
-                job.image = read_photograph(job.source, limit, self._reserve(job))
+                content, job.found = read_source(job.source, limit)
+                former = self.doubtful.get(job.source)
+                if former and self.manifest.is_same_content(former, job.found, verify=verify):
+                    self.manifest.confirm(job.source, former, job.found)
+                    self._count(job, SKIPPED)
+                    continue
+                job.image = decode_photograph(content, limit, self._reserve(job))
             except BadImage as error:
                 self._finish(job, FAILED, {"error": str(error)})
                 continue
+            del content
             self.decoded.put(job)
 
     def _write(self) -> None:
         while (job := self.defended.get()) is not None:
             assert job.image is not None and job.result is not None
+            if not is_unchanged(job.source, job.found):
+                self._again(job)
+                continue
             files = (job.image, job.result, self.store)
             try:
                 while True:
@@ -236,7 +283,9 @@ def defend_files(
     """Defend every source into ``output`` and record each in its manifest.
 
     A source is skipped if the manifest says that it was done with the same fingerprints, it has
-    not changed since, and its output (and masks) are still there in their size. Nothing is ever
+    not changed since, and its output (and masks) are still there in their size (with
+    ``options.verify``, in the very content that was recorded). What was only touched, or belongs to
+    a tree that was moved or copied, is known by its content. Nothing is ever
     written over but what the manifest recorded, by its checksum: where something else lies, the
     output gets another name.
 
@@ -246,19 +295,21 @@ def defend_files(
         masks: where the masks before and after go; needs an engine with a localizer.
         attacked_threshold: attack score from which the summary counts an image as attacked.
         on_start: called once with the number of sources and of those that are skipped.
-        on_progress: called for each source that is done or failed, one call at a time.
+        on_progress: called for each source that is done, failed, or skipped for its content, one
+            call at a time.
 
     Raises:
         InputError: the manifest cannot be used.
     """
     options = options or DefendOptions()
     started = time.perf_counter()
-    store, mask_store = as_store(output), None if masks is None else as_store(masks)
-    manifest = Manifest(store, mask_store)
+    store = as_store(output, options.sync)
+    mask_store = None if masks is None else as_store(masks, options.sync)
+    manifest = Manifest(store, mask_store, sync=options.sync)
     common: Record = {"fingerprint": fingerprint}
     if mask_store is not None:
         common["localizer_fingerprint"] = localizer_fingerprint
-        common["masks"] = mask_store.root
+        common["masks"] = mask_roots(store, mask_store)[0]
     summary = Summary(
         total=len(sources),
         output=str(output),
@@ -266,7 +317,7 @@ def defend_files(
         fingerprint=fingerprint,
     )
     try:
-        plan = make_plan(sources, store, mask_store, manifest, common)
+        plan = make_plan(sources, store, mask_store, manifest, common, verify=options.verify)
         summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
         with _own_size_limit():

@@ -6,17 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ansm_fast.inference.files import OutputNames, Source, own_names, targets
+from ansm_fast.inference.files import OutputNames, Source, addresses, own_names, targets
 from ansm_fast.inference.manifest import Manifest, Record
 from ansm_fast.inference.stores import Store
 
 
 @dataclass
 class Plan:
-    """``outputs``: the name of each output that is still to be made, in the order of the sources;
-    ``skipped``: how many are done; ``names``: gives further names."""
+    """What a run does.
+
+    Attributes:
+        outputs: the name of each output that may still have to be made, in the order of the
+            sources.
+        doubtful: of those, records of earlier runs that serve if content tells that they are right.
+        skipped: how many are done.
+        names: gives further names.
+    """
 
     outputs: dict[Source, PurePosixPath]
+    doubtful: dict[Source, Record]
     skipped: int
     names: OutputNames
 
@@ -40,25 +48,37 @@ def make_plan(
     masks: Store | None,
     manifest: Manifest,
     common: Record,
+    *,
+    verify: bool = False,
 ) -> Plan:
     """Leave out what is done; a source keeps the name of an earlier run unless something lies
     there that was not recorded. Whether its content is the same is seen to before it is replaced.
+
+    Args:
+        verify: what seems done is doubtful until its content was compared.
     """
-    inputs = {source.key for source in sources}
+    inputs = addresses(sources)
     claimed, moved = manifest.claimed(), manifest.moved()
     names = OutputNames(output, masks, inputs, claimed.values())
     kept: dict[Source, PurePosixPath] = {}
     rest: list[Source] = []
+    doubtful: dict[Source, Record] = {}
     skipped = 0
     for source in sources:
         name = claimed.get(source.key) or _inherited(source, moved)
+        if source.key not in claimed and (found := manifest.elsewhere(source, common, inputs)):
+            doubtful[source] = found
         if name is None:
             rest.append(source)
             continue
         files = targets(output, masks, name)
-        if source.key in claimed and manifest.is_done(source, common, files):
-            skipped += 1
-        elif all(
+        if source.key in claimed:
+            if not verify and manifest.is_done(source, common, files):
+                skipped += 1
+                continue
+            if found := manifest.may_be_done(source, common, files):
+                doubtful[source] = found
+        if all(
             place.address not in inputs and (not place.lies_there() or manifest.may_be_own(place))
             for place in files
         ):
@@ -67,4 +87,4 @@ def make_plan(
             rest.append(source)
     given = kept | names.give(rest)
     outputs = {source: given[source] for source in sources if source in given}
-    return Plan(outputs, skipped, names)
+    return Plan(outputs, doubtful, skipped, names)

@@ -6,6 +6,7 @@ speaks another protocol is in ``url_store``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ansm_fast.errors import InputError
-from ansm_fast.images.atomic import temporary_name, write_bytes
+from ansm_fast.images.atomic import make_folder, temporary_name, write_bytes
 
 
 class Place(Protocol):
@@ -36,7 +37,8 @@ class Place(Protocol):
         """Whether anything, of any kind, has this name."""
 
     def may_be_read(self) -> bool:
-        """Whether it is a file, and no link; its content isn't looked at."""
+        """Whether it is a file, and no link, nor in a folder that a link takes out of the store;
+        its content isn't looked at."""
 
     def size(self) -> int | None:
         """Bytes of the file; None if there is none."""
@@ -98,12 +100,17 @@ def checksum_of(path: Path) -> str:
 
 
 class LocalPlace:
-    """A file of this machine. The address follows the links of its folder, not its own."""
+    """A file of this machine. The address follows the links of its folder, not its own.
 
-    __slots__ = ("address", "path")
+    Args:
+        inside: whether it lies in the store for sure, whatever links are there.
+        sync: wait at each file until the disk has it.
+    """
 
-    def __init__(self, path: Path, address: str) -> None:
-        self.path, self.address = path, address
+    __slots__ = ("address", "inside", "path", "sync")
+
+    def __init__(self, path: Path, address: str, inside: bool = True, sync: bool = False) -> None:
+        self.path, self.address, self.inside, self.sync = path, address, inside, sync
 
     def __str__(self) -> str:
         return str(self.path)
@@ -117,7 +124,7 @@ class LocalPlace:
 
     def may_be_read(self) -> bool:
         try:
-            return stat.S_ISREG(os.lstat(self.path).st_mode)
+            return self.inside and stat.S_ISREG(os.lstat(self.path).st_mode)
         except OSError:
             return False
 
@@ -135,21 +142,30 @@ class LocalPlace:
             return None
 
     def write(self, content: bytes, may_replace: Callable[[], bool], token: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.path, content, may_replace=lambda path: may_replace(), token=token)
+        make_folder(self.path.parent, sync=self.sync)
+        write_bytes(
+            self.path,
+            content,
+            may_replace=lambda path: may_replace(),
+            token=token,
+            sync=self.sync,
+        )
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def remove_leftover(self, token: str) -> None:
-        temporary_name(self.path, token).unlink(missing_ok=True)
+        if self.inside:
+            with contextlib.suppress(OSError):  # a folder of its path is a file by now
+                temporary_name(self.path, token).unlink(missing_ok=True)
 
 
 class LocalStore:
-    """A folder of this machine."""
+    """A folder of this machine; ``sync``: wait at each file until the disk has it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.state = folder
+    def __init__(self, folder: Path, sync: bool = False) -> None:
+        self.state, self.sync = folder, sync
+        self._inside = os.path.join(os.path.realpath(folder), "")
         self._real: dict[Path, str] = {}
         self._listed: dict[str, set[str]] = {}
 
@@ -164,7 +180,9 @@ class LocalStore:
         path = self.state / name
         if path.parent not in self._real:
             self._real[path.parent] = os.path.realpath(path.parent)
-        return LocalPlace(path, os.path.join(self._real[path.parent], path.name))
+        real = self._real[path.parent]
+        inside = os.path.join(real, "").startswith(self._inside)
+        return LocalPlace(path, os.path.join(real, path.name), inside, self.sync)
 
     def is_taken(self, name: str) -> bool:
         place = self.place(name)
@@ -193,6 +211,6 @@ def prepare_folder(folder: Path, option: str) -> None:
         ) from error
 
 
-def as_store(folder: Path | Store) -> Store:
-    """A folder as a store; a store as it is."""
-    return LocalStore(folder) if isinstance(folder, Path) else folder
+def as_store(folder: Path | Store, sync: bool = False) -> Store:
+    """A folder as a store, with ``sync`` as there; a store as it is."""
+    return LocalStore(folder, sync) if isinstance(folder, Path) else folder

@@ -16,7 +16,8 @@ from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.images.write import encode_png
 from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
-from ansm_fast.inference.manifest import PARTS, Manifest, checksum
+from ansm_fast.inference.manifest import PARTS, Manifest, mask_roots
+from ansm_fast.inference.reading import checksum
 from ansm_fast.inference.stores import Place, Store
 
 _ORIENTATION = 274
@@ -95,7 +96,7 @@ def write_result(
         record[f"{part}_bytes"], record[f"{part}_sha256"] = len(content), checksum(content)
     if image.note:
         record["note"] = image.note
-    _write(places, contents, record, manifest, source, masks)
+    _write(places, contents, record, manifest, source, store, masks)
     return record
 
 
@@ -105,6 +106,7 @@ def _write(
     record: dict[str, Any],
     manifest: Manifest,
     source: str,
+    store: Store,
     masks: Store | None,
 ) -> None:
     # Before any file is written: masks of an output that gets another name would be left over.
@@ -114,7 +116,7 @@ def _write(
     begun = {"input": source, "output": record["output"]}
     begun |= {key: value for key, value in record.items() if key.endswith("_sha256")}
     if masks is not None:
-        begun["masks"] = masks.root
+        begun["masks"] = mask_roots(store, masks)[0]
     manifest.journal.begin(begun)
     written: list[Place] = []
     try:

@@ -83,7 +83,8 @@ def test_bad_folders(tmp_path: Path) -> None:
 
 
 def test_manifest_survives_a_cut_line(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "o.png")
+    touch(tmp_path, "a.png")
+    (tmp_path / "o.png").write_bytes(b"content")
     source = FileSource(tmp_path / "a.png", PurePosixPath("a.png"))
     record = {"input": source.key, "status": "done", "output": "o.png", "mark": "m"}
     manifest = Manifest(tmp_path)

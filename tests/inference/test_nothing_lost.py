@@ -159,7 +159,9 @@ def test_the_output_of_an_input_that_is_gone_stays(tmp_path: Path, engine: Engin
     moved = tmp_path / "moved" / "a.jpg"
     moved.parent.mkdir()
     os.rename(first, moved)
-    assert defend([moved], out, engine).defended == 1
+    assert defend([moved], out, engine).skipped == 1
+    assert defend([moved], out, engine, fingerprint="g").defended == 1
+    before = (out / "a.png").read_bytes()
     assert files(out) == {"manifest.jsonl", "a.png"}
     moved.unlink()
     other = picture(tmp_path / "y" / "a.jpg", seed=1)

@@ -175,11 +175,11 @@ def test_memory_is_bounded_however_many_images(
     for index in range(30):
         cv2.imwrite(str(root / f"{index}.png"), rng.integers(0, 255, (32, 32, 3), np.uint8))
     alive, peak, lock = 0, 0, threading.Lock()
-    read, write = pipeline.read_photograph, writer.write_result
+    read, write = pipeline.decode_photograph, writer.write_result
 
-    def counted_read(path: Path, limit: int, reserve: Any) -> Any:
+    def counted_read(content: bytes, limit: int, reserve: Any) -> Any:
         nonlocal alive, peak
-        image = read(path, limit, reserve)
+        image = read(content, limit, reserve)
         with lock:
             alive += 1
             peak = max(peak, alive)
@@ -191,7 +191,7 @@ def test_memory_is_bounded_however_many_images(
             alive -= 1
         return write(*args)
 
-    monkeypatch.setattr(pipeline, "read_photograph", counted_read)
+    monkeypatch.setattr(pipeline, "decode_photograph", counted_read)
     monkeypatch.setattr(pipeline, "write_result", counted_write)
     options = DefendOptions(budget_pixels=4 * 1024)
     summary = defend(root, tmp_path / "out", ansm, options=options)
