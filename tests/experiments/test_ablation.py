@@ -49,9 +49,7 @@ def test_variants_that_detect_alike_share_a_detector(tmp_path, monkeypatch) -> N
         return folder / "ansm.safetensors"
 
     monkeypatch.setattr(ablation, "run_one", trained)
-    found = ablation.variants(
-        "parts", values["steps"], make_localizer(), values["detect"]["steps"]
-    )
+    found = ablation.variants("parts", values["steps"], make_localizer(), values["detect"]["steps"])
     assert [name for name, _ in ablation.run_all(values, found, tmp_path, 1)] == list(found)
     detectors = {name: run for name, run in asked.items() if name.endswith("-detector")}
     assert len(detectors) == 3 and len(asked) == 3 + len(found)
