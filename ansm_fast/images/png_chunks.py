@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from ansm_fast.images.formats import PNG_SIGNATURE
 from ansm_fast.images.photograph import BadImage
@@ -25,8 +26,8 @@ _XMP = b"XML:com.adobe.xmp"
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     """Make a chunk: length, kind, data and checksum."""
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -117,6 +118,58 @@ def transparent_grey(data: bytes) -> int | None:
         if kind == b"tRNS" and end - start == 14:
             return int.from_bytes(content(data, start, end), "big")
     return None
+
+
+@dataclass
+class Described:
+    """What chunks say, for formats that keep it elsewhere.
+
+    Attributes:
+        xmp: the packet; empty without one.
+        resolution: pixels a metre across and down, None without one.
+        others: names of what else there is: "text", "colour chunks (gAMA, cHRM)".
+    """
+
+    xmp: bytes = b""
+    resolution: tuple[int, int] | None = None
+    others: list[str] = field(default_factory=list)
+
+
+def described(kept: bytes) -> Described:
+    """What ``Photograph.chunks`` say. Of a PNG that says sRGB, gamma and primaries repeat that;
+    without a word the others are taken for sRGB."""
+    found, colours, text = Described(), [], False
+    for kind, start, end in chunks(PNG_SIGNATURE + kept):
+        value = content(PNG_SIGNATURE + kept, start, end)
+        if kind == b"pHYs" and len(value) == 9 and value[8] == 1:
+            across, down = struct.unpack_from(">II", value)
+            found.resolution = (across, down) if across and down else None
+        elif kind == b"iTXt" and value.startswith(_XMP + b"\0") and not found.xmp:
+            found.xmp = _text(value[len(_XMP) + 1 :])
+        elif kind in COLOUR:
+            colours.append(kind.decode())
+        else:
+            text = text or kind in TEXT
+    if "sRGB" in colours:
+        colours = [kind for kind in colours if kind not in ("sRGB", "gAMA", "cHRM")]
+    if colours:
+        found.others.append(f"colour chunks ({', '.join(dict.fromkeys(colours))})")
+    if text:
+        found.others.append("text")
+    return found
+
+
+def _text(value: bytes) -> bytes:
+    """Of an iTXt, from its flag of compression on; nothing where it unpacks to too much."""
+    text = value[2:].split(b"\0", 2)[-1]
+    if value[:1] != b"\1":
+        return text
+    unpack = zlib.decompressobj()
+    try:
+        unpacked = unpack.decompress(text, MAX_PROFILE)
+    except zlib.error:
+        return b""
+    return unpacked if unpack.eof else b""
 
 
 def resolution(dpi: tuple[float, float]) -> bytes:

@@ -1,61 +1,64 @@
-"""PNG files: with alpha, ICC profile and EXIF, or of plain pixels."""
+"""Photographs to files: lossless, with alpha, ICC profile, EXIF and what else goes along."""
 
 from __future__ import annotations
 
-import io
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image as PillowImage
 
+from ansm_fast.images import png_encode, tiff_encode, webp
 from ansm_fast.images.atomic import write_bytes
-from ansm_fast.images.photograph import Image, Photograph, Pixels
+from ansm_fast.images.photograph import Image, Photograph
 from ansm_fast.images.png_chunks import chunk
 
-# Length, type, 13 bytes and CRC of the IHDR chunk, which comes first, after the signature.
-_AFTER_IHDR = 8 + 4 + 4 + 13 + 4
+# The formats of outputs and the suffix of each.
+SUFFIXES = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
+EFFORTS: Sequence[str] = ("fast", "small")
 
 
-def _compress(pixels: Pixels) -> bytes:
-    done, encoded = cv2.imencode(".png", pixels)
-    if not done:
-        raise OSError(f"PNG encoder failed on an image of shape {pixels.shape}")
-    return encoded.tobytes()
+@dataclass(frozen=True)
+class Encoded:
+    """A file's content, the suffix it must have, and what it doesn't keep of the photograph."""
+
+    content: bytes
+    suffix: str
+    note: str = ""
 
 
-def _encode(image: Photograph) -> bytes:
-    pixels, alpha = image.pixels, image.alpha
-    if image.grey and alpha is not None:
-        if image.depth == 8:
-            buffer = io.BytesIO()
-            both = np.dstack([pixels[:, :, 0], alpha])
-            PillowImage.fromarray(both, "LA").save(buffer, "PNG", compress_level=1)
-            return buffer.getvalue()
-        # Neither library writes grey with alpha at 16 bits: the grey goes out as RGB.
-        pixels = np.repeat(pixels, 3, axis=2)
-    if image.grey and alpha is None:
-        return _compress(pixels)
-    if alpha is None:
-        return _compress(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    return _compress(np.dstack([pixels[:, :, ::-1], alpha]))
+def encode(image: Photograph, kind: str = "png", effort: str = "fast") -> Encoded:
+    """Encode as a format of ``SUFFIXES``. What WebP cannot hold, as 16 bits, becomes a PNG, and
+    the note says so."""
+    small = effort == "small"
+    if kind == "webp" and not (reason := webp.why_not(image)):
+        content, note = webp.encode(image, small)
+        return Encoded(content, SUFFIXES[kind], note)
+    if kind == "tiff":
+        content, note = tiff_encode.encode(image, small)
+        return Encoded(content, SUFFIXES[kind], note)
+    note = f"PNG, since WebP cannot hold {reason}" if kind == "webp" else ""
+    return Encoded(encode_png(image, small), SUFFIXES["png"], note)
 
 
-def encode_png(image: Photograph) -> bytes:
+def encode_png(image: Photograph, small: bool = False) -> bytes:
     """Encode a PNG at the depth of ``image.pixels``, with its alpha, ICC profile, EXIF and
     chunks."""
-    encoded = _encode(image)
     extra = image.chunks
     if image.icc:
         extra += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(image.icc))
     if image.exif:
         extra += chunk(b"eXIf", image.exif)
-    return encoded[:_AFTER_IHDR] + extra + encoded[_AFTER_IHDR:] if extra else encoded
+    pixels = image.pixels
+    if image.alpha is not None:
+        pixels = np.dstack([pixels, image.alpha])
+    return png_encode.encode(pixels, small, extra)
 
 
 def write_png(path: str | Path, pixels: Image) -> None:
     """Write RGB (H, W, 3) or grey (H, W) as PNG, making the folder; see ``write_bytes``."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, _compress(pixels[..., ::-1] if pixels.ndim == 3 else pixels))
+    samples = pixels if pixels.ndim == 3 else pixels[:, :, None]
+    write_bytes(path, png_encode.encode(samples))
