@@ -12,6 +12,7 @@ import click
 
 from ansm_fast.cli.options import DEVICE, check_device
 from ansm_fast.errors import InputError, Interrupted
+from ansm_fast.images.formats import EFFORTS, SUFFIXES
 
 if TYPE_CHECKING:
     from ansm_fast.inference import Summary
@@ -45,6 +46,27 @@ if TYPE_CHECKING:
     metavar="NAME_OR_FILE",
     help="Localizer for the masks: `robust`, `builtin`, a checkpoint or module:function. Without "
     "--masks they go to OUTPUT-masks.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(tuple(SUFFIXES)),
+    default="png",
+    show_default=True,
+    help="Of the outputs, all without loss. What WebP cannot hold, as 16 bits, becomes PNG.",
+)
+@click.option(
+    "--compression",
+    "effort",
+    type=click.Choice(EFFORTS),
+    default="fast",
+    show_default=True,
+    help="`small` takes many times longer for a few per cent.",
+)
+@click.option(
+    "--only-attacked",
+    is_flag=True,
+    help="Copy images that don't look attacked as they are, byte for byte.",
 )
 @click.option("--batch-size", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the network; all cores.")
@@ -81,6 +103,9 @@ def command(
     weights: str | None,
     masks: Path | None,
     localizer: str | None,
+    kind: str,
+    effort: str,
+    only_attacked: bool,
     batch_size: int,
     threads: int | None,
     device: str,
@@ -113,6 +138,7 @@ def command(
     import torch
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
+    from ansm_fast.inference.form import Form
     from ansm_fast.inference.stores import as_store
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
@@ -126,6 +152,12 @@ def command(
             f"--attacked-threshold {attacked_threshold:g}: this ANSM gives no attack score; leave "
             "the option out, or give --weights of an ANSM that does, such as robust"
         )
+    if only_attacked and not ansm.has_attack_score:
+        raise InputError(
+            "--only-attacked: this ANSM gives no attack score, by which attacked images are told; "
+            "leave the option out, or give --weights of an ANSM that does, such as robust"
+        )
+    threshold = ansm.attack_threshold if attacked_threshold is None else attacked_threshold
     network = load_localizer(localizer) if masks is not None else None
     if network is not None and ansm.trained_for not in ("", network.fingerprint):
         click.echo(
@@ -145,9 +177,8 @@ def command(
             fingerprint=ansm.fingerprint,
             masks=masks,
             localizer_fingerprint=network.fingerprint if network is not None else "",
-            attacked_threshold=ansm.attack_threshold
-            if attacked_threshold is None
-            else attacked_threshold,
+            attacked_threshold=threshold,
+            form=Form(kind, effort, threshold if only_attacked else None),
             options=DefendOptions(
                 batch_size=batch_size, max_pixels=max_pixels, verify=verify, sync=fsync
             ),
@@ -185,9 +216,10 @@ def _conclude(summary: Summary, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary.as_dict(), ensure_ascii=False))
     else:
+        copied = f"{summary.copied} copied, " if summary.copied else ""
         click.echo(
-            f"{summary.defended} defended, {summary.skipped} already done, {summary.failed} failed "
-            f"of {summary.total} in {summary.seconds:.1f} s "
+            f"{summary.defended} defended, {copied}{summary.skipped} already done, "
+            f"{summary.failed} failed of {summary.total} in {summary.seconds:.1f} s "
             f"({summary.images_per_second:.1f} images/s); {summary.manifest}"
         )
         if summary.attacked is not None:
@@ -196,7 +228,7 @@ def _conclude(summary: Summary, as_json: bool) -> None:
                 f"(attack_score of {summary.attacked_threshold:g} or more)"
             )
     if summary.interrupted:
-        done = summary.defended + summary.skipped + summary.failed
+        done = summary.defended + summary.copied + summary.skipped + summary.failed
         raise Interrupted(f"at defend: {done} of {summary.total} images")
     if summary.failed:
         sys.exit(1)

@@ -6,6 +6,10 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".
 # Images all the same, which are told rather than passed over in silence.
 OTHER_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".pgm"})
 
+# The formats of outputs with the suffix of each, and how hard to compress.
+SUFFIXES = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
+EFFORTS = ("fast", "small")
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 274  # the tag, in EXIF and in TIFF
 

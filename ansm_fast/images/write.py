@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,9 @@ import numpy as np
 
 from ansm_fast.images import png_encode, tiff_encode, webp
 from ansm_fast.images.atomic import write_bytes
+from ansm_fast.images.formats import SUFFIXES
 from ansm_fast.images.photograph import Image, Photograph
 from ansm_fast.images.png_chunks import chunk
-
-# The formats of outputs and the suffix of each.
-SUFFIXES = {"png": ".png", "webp": ".webp", "tiff": ".tif"}
-EFFORTS: Sequence[str] = ("fast", "small")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from ansm_fast.errors import InputError
+from ansm_fast.images.formats import SUFFIXES
 from ansm_fast.images.regular_files import read_unchanged
 from ansm_fast.inference.stores import Place, Store, as_store
 from ansm_fast.json_lines import Record
@@ -128,9 +130,11 @@ def targets(output: Store, masks: Store | None, name: PurePosixPath | str) -> li
 def safe_output_name(record: Mapping[str, object]) -> str | None:
     """Return the output that a record names, unless it leads out of the folder of the outputs."""
     name = record.get("output")
-    if not isinstance(name, str) or "\0" in name or not name.endswith(".png"):
+    if not isinstance(name, str) or "\0" in name:
         return None
     path = PurePosixPath(name)
+    if path.suffix not in SUFFIXES.values() and record.get("defended") is not False:
+        return None
     return name if path.stem and not path.is_absolute() and ".." not in path.parts else None
 
 
@@ -145,7 +149,7 @@ def addresses(sources: Iterable[Source]) -> set[str]:
 
 
 class OutputNames:
-    """Gives out PNG names below ``output``; safe to call from several threads.
+    """Gives out names below ``output``; safe to call from several threads.
 
     No two names are alike, and a file of any name is none an input's own path and nothing that
     lies there already. Names are compared without regard to case, for file systems that do the
@@ -155,14 +159,24 @@ class OutputNames:
         masks: where the masks go, whose names follow from the output's.
         inputs: addresses of the inputs.
         reserved: names that belong to inputs of earlier runs.
+        suffix: of the format that is asked for.
+        may_return: tells whether an input had a name before, and what lies there may be its own.
     """
 
     def __init__(
-        self, output: Store, masks: Store | None, inputs: Iterable[str], reserved: Iterable[str]
+        self,
+        output: Store,
+        masks: Store | None,
+        inputs: Iterable[str],
+        reserved: Iterable[str],
+        suffix: str = ".png",
+        may_return: Callable[[str, str], bool] = lambda key, name: False,
     ) -> None:
         self._output, self._masks, self._lock = output, masks, threading.Lock()
+        self._suffix, self._may_return = suffix, may_return
         self._inputs = {path.casefold() for path in inputs}
         self._taken: set[str] = set()
+        self._given: dict[str, list[PurePosixPath]] = defaultdict(list)  # by key
         for name in reserved:
             self._take(PurePosixPath(name))
 
@@ -182,47 +196,64 @@ class OutputNames:
             or any(self._masks is not None and self._masks.is_taken(mask) for mask in masks)
         )
 
-    def _numbered(self, source: Source) -> Iterator[PurePosixPath]:
+    def _numbered(self, source: Source, suffix: str) -> Iterator[PurePosixPath]:
         number = 2
         while True:
-            yield source.relative.with_name(f"{source.relative.stem}-{number}.png")
+            yield source.relative.with_name(f"{source.relative.stem}-{number}{suffix}")
             number += 1
 
     def _first_free(self, candidates: Iterable[PurePosixPath], source: Source) -> PurePosixPath:
-        name = next((name for name in candidates if self._free(name)), None)
-        if name is None:
-            name = next(name for name in self._numbered(source) if self._free(name))
+        given = self._given[source.key]
+        name = next(
+            name
+            for name in candidates
+            if name not in given and (self._free(name) or self._may_return(source.key, str(name)))
+        )
         self._take(name)
+        given.append(name)
         return name
 
-    def another(self, source: Source) -> PurePosixPath:
-        """Return a further name, for a file whose own was taken meanwhile."""
+    def keep(self, source: Source, name: PurePosixPath) -> None:
+        """Note that an input has a name from an earlier run."""
+        self._given[source.key].append(name)
+
+    def another(self, source: Source, suffix: str | None = None) -> PurePosixPath:
+        """Return a further name, for a file whose own was taken meanwhile or that has another
+        suffix than the format's."""
+        suffix = self._suffix if suffix is None else suffix
+        given = self._given[source.key]
+        candidates = chain(own_names(source, suffix), self._numbered(source, suffix))
         with self._lock:
-            return self._first_free(own_names(source), source)
+            if given and given[-1].suffix != suffix:  # nothing was written under that name
+                self._taken.difference_update(self._addresses(given[-1]))
+            return self._first_free(candidates, source)
 
     def give(self, sources: Iterable[Source]) -> dict[Source, PurePosixPath]:
-        """``a.jpg`` becomes ``a.png``. Where ``a.jpg`` and ``a.png`` meet, the PNG keeps its name
-        and the other becomes ``a.jpg.png``; a number tells apart what is left."""
+        """``a.jpg`` becomes ``a.png`` (or what the suffix is). Where ``a.jpg`` and ``a.png`` meet,
+        the PNG keeps its name and the other becomes ``a.jpg.png``; a number tells apart what is
+        left."""
+        suffix = self._suffix
         names: dict[Source, PurePosixPath] = {}
         groups: dict[str, list[Source]] = defaultdict(list)
         for source in sources:
-            groups[str(own_names(source)[0]).casefold()].append(source)
+            groups[str(own_names(source, suffix)[0]).casefold()].append(source)
         with self._lock:
             for group in groups.values():
-                for source in sorted(group, key=lambda s: s.relative.suffix.lower() != ".png"):
-                    is_png = source.relative.suffix.lower() == ".png"
-                    plain, full = own_names(source)
-                    candidates = [plain, full] if len(group) == 1 or is_png else [full]
-                    names[source] = self._first_free(candidates, source)
+                for source in sorted(group, key=lambda s: s.relative.suffix.lower() != suffix):
+                    is_same = source.relative.suffix.lower() == suffix
+                    plain, full = own_names(source, suffix)
+                    candidates = [plain, full] if len(group) == 1 or is_same else [full]
+                    numbered = self._numbered(source, suffix)
+                    names[source] = self._first_free(chain(candidates, numbered), source)
         return names
 
 
-def own_names(source: Source) -> tuple[PurePosixPath, PurePosixPath]:
+def own_names(source: Source, suffix: str) -> tuple[PurePosixPath, PurePosixPath]:
     """Return ``a.png`` and ``a.jpg.png``: the names that an output of ``a.jpg`` has without a
     number."""
     return (
-        source.relative.with_suffix(".png"),
-        source.relative.with_name(source.relative.name + ".png"),
+        source.relative.with_suffix(suffix),
+        source.relative.with_name(source.relative.name + suffix),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from ansm_fast.errors import InputError
 from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import Source, safe_output_name, targets
+from ansm_fast.inference.form import asked_of
 from ansm_fast.inference.journal import Journal
 from ansm_fast.inference.stores import LocalStore, Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
@@ -152,6 +153,14 @@ class Manifest:
         """Input to output name, of every output that was written."""
         return {source: record["output"] for source, record in self._claims.items()}
 
+    def owner(self, name: str) -> str | None:
+        """The input whose output had this name last."""
+        return self._owners.get(name)
+
+    def format_of(self, key: str) -> str:
+        """The format that was asked for when the output of an input was written."""
+        return str(asked_of(self._claims.get(key, {}))["format"])
+
     def moved(self) -> dict[tuple[int, int], str]:
         """Output name by size and modification time of the input, for inputs that are gone."""
         return {
@@ -211,8 +220,9 @@ class Manifest:
     def _agrees(self, record: Record, wanted: Record, needed: list[Place]) -> bool:
         if record.get("status") != DONE or safe_output_name(record) is None:
             return False
+        found = record | asked_of(record)
         for key, value in wanted.items():
-            if record.get(key) != value and not (
+            if found.get(key) != value and not (
                 key == "masks" and record.get(key) in self._mask_roots
             ):
                 return False

@@ -8,16 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from ansm_fast.images.atomic import Occupied
 from ansm_fast.images.photograph import BadImage, Photograph
 from ansm_fast.images.read import decode_photograph
 from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
+from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record, mask_roots
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
@@ -53,6 +54,7 @@ class _Job:
     source: Source
     output: PurePosixPath
     pixels: int = 0
+    content: bytes | None = None  # of the input, where it may be copied
     image: Photograph | None = None
     result: Defended | None = None
     started: float = 0.0
@@ -82,12 +84,13 @@ class _Run:
         manifest: Manifest,
         common: Record,
         options: DefendOptions,
+        form: Form,
         summary: Summary,
         on_progress: Progress,
     ) -> None:
         self.jobs = [_Job(source, name) for source, name in plan.outputs.items()]
         self.names, self.doubtful = plan.names, plan.doubtful
-        self.engine, self.options = engine, options
+        self.engine, self.options, self.form = engine, options, form
         self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
         self.stop = threading.Event()
@@ -110,13 +113,17 @@ class _Run:
         record |= job.found | details
         record |= {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
         self.manifest.add(record)
-        self._count(job, status, str(details.get("error", "")))
+        copied = not details.get("defended", True)
+        self._count(job, status, str(details.get("error", "")), copied=copied)
 
-    def _count(self, job: _Job, status: str, reason: str = "") -> None:
+    def _count(self, job: _Job, status: str, reason: str = "", *, copied: bool = False) -> None:
         with self._lock:
             self._finished += 1
             if status == DONE:
-                self.summary.defended += 1
+                if copied:
+                    self.summary.copied += 1
+                else:
+                    self.summary.defended += 1
             elif status == SKIPPED:
                 self.summary.skipped += 1
             else:
@@ -128,7 +135,8 @@ class _Run:
     def _let_go(self, job: _Job) -> None:
         if job.pixels:
             self.budget.release(job.pixels)
-        job.image, job.result, job.pixels = None, None, 0
+        job.image = job.result = job.content = None
+        job.pixels = 0
 
     def _again(self, job: _Job) -> None:
         """Begin anew with an input that was replaced since it was read."""
@@ -172,6 +180,8 @@ class _Run:
                     self._count(job, SKIPPED)
                     continue
                 job.image = decode_photograph(content, limit, self._reserve(job))
+                if self.form.copy_below is not None:
+                    job.content = content
             except BadImage as error:
                 self._finish(job, FAILED, {"error": str(error)})
                 continue
@@ -184,16 +194,21 @@ class _Run:
             if not is_unchanged(job.source, job.found):
                 self._again(job)
                 continue
-            files = (job.image, job.result, self.store)
             try:
-                while True:
-                    try:
-                        details = write_result(
-                            *files, str(job.output), self.masks, self.manifest, job.source.key
-                        )
-                        break
-                    except Occupied:  # since its name was chosen, or the file was changed
-                        job.output = self.names.another(job.source)
+                details = write_result(
+                    job.image,
+                    job.result,
+                    self.store,
+                    str(job.output),
+                    self.masks,
+                    self.manifest,
+                    job.source.key,
+                    form=self.form,
+                    original=None
+                    if job.content is None
+                    else (job.content, job.source.relative.suffix),
+                    another=partial(self.names.another, job.source),
+                )
             except OSError as error:
                 reason = f"cannot be written: {error.strerror or error}"
                 self._finish(job, FAILED, {"error": reason})
@@ -277,6 +292,7 @@ def defend_files(
     localizer_fingerprint: str = "",
     attacked_threshold: float = 0.5,
     options: DefendOptions | None = None,
+    form: Form = Form(),  # noqa: B008
     on_start: Callable[[int, int], None] = lambda total, skipped: None,
     on_progress: Progress = lambda source, status, reason: None,
 ) -> Summary:
@@ -293,6 +309,7 @@ def defend_files(
         sources: from ``files.from_folder`` or ``files.from_files``.
         output: existing, writable folder, or another store.
         masks: where the masks before and after go; needs an engine with a localizer.
+        form: what outputs are like.
         attacked_threshold: attack score from which the summary counts an image as attacked.
         on_start: called once with the number of sources and of those that are skipped.
         on_progress: called for each source that is done, failed, or skipped for its content, one
@@ -306,7 +323,7 @@ def defend_files(
     store = as_store(output, options.sync)
     mask_store = None if masks is None else as_store(masks, options.sync)
     manifest = Manifest(store, mask_store, sync=options.sync)
-    common: Record = {"fingerprint": fingerprint}
+    common: Record = {"fingerprint": fingerprint, **form.asked()}
     if mask_store is not None:
         common["localizer_fingerprint"] = localizer_fingerprint
         common["masks"] = mask_roots(store, mask_store)[0]
@@ -317,18 +334,28 @@ def defend_files(
         fingerprint=fingerprint,
     )
     try:
-        plan = make_plan(sources, store, mask_store, manifest, common, verify=options.verify)
+        plan = make_plan(sources, store, mask_store, manifest, common, form, verify=options.verify)
         summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
         with _own_size_limit():
             run = _Run(
-                plan, engine, store, mask_store, manifest, common, options, summary, on_progress
+                plan,
+                engine,
+                store,
+                mask_store,
+                manifest,
+                common,
+                options,
+                form,
+                summary,
+                on_progress,
             )
             run.run()
         summary.count_attacked(sources, manifest.records, attacked_threshold)
     finally:
         manifest.close()
     summary.seconds = round(time.perf_counter() - started, 3)
-    summary.images_per_second = round(summary.defended / max(summary.seconds, 1e-9), 2)
+    finished = summary.defended + summary.copied
+    summary.images_per_second = round(finished / max(summary.seconds, 1e-9), 2)
     summary.failures.sort(key=lambda failure: failure["input"])
     return summary

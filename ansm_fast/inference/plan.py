@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ansm_fast.inference.files import OutputNames, Source, addresses, own_names, targets
+from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import Manifest, Record
-from ansm_fast.inference.stores import Store
+from ansm_fast.inference.stores import Place, Store
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Plan:
     names: OutputNames
 
 
-def _inherited(source: Source, moved: dict[tuple[int, int], str]) -> str | None:
+def _inherited(source: Source, moved: dict[tuple[int, int], str], suffix: str) -> str | None:
     """The output of an input that was moved here, as size and modification time tell."""
     try:
         found = source.identity()
@@ -37,7 +38,7 @@ def _inherited(source: Source, moved: dict[tuple[int, int], str]) -> str | None:
         return None
     key = (found["input_bytes"], found.get("input_mtime_ns", -1))
     name = moved.get(key)
-    if name is None or PurePosixPath(name) not in own_names(source):
+    if name is None or PurePosixPath(name) not in own_names(source, suffix):
         return None
     return moved.pop(key)
 
@@ -48,6 +49,7 @@ def make_plan(
     masks: Store | None,
     manifest: Manifest,
     common: Record,
+    form: Form,
     *,
     verify: bool = False,
 ) -> Plan:
@@ -59,13 +61,23 @@ def make_plan(
     """
     inputs = addresses(sources)
     claimed, moved = manifest.claimed(), manifest.moved()
-    names = OutputNames(output, masks, inputs, claimed.values())
+
+    def may_return(key: str, name: str) -> bool:
+        return manifest.owner(name) == key and may_stay(targets(output, masks, name))
+
+    def may_stay(places: list[Place]) -> bool:
+        return all(
+            place.address not in inputs and (not place.lies_there() or manifest.may_be_own(place))
+            for place in places
+        )
+
+    names = OutputNames(output, masks, inputs, claimed.values(), form.suffix, may_return)
     kept: dict[Source, PurePosixPath] = {}
     rest: list[Source] = []
     doubtful: dict[Source, Record] = {}
     skipped = 0
     for source in sources:
-        name = claimed.get(source.key) or _inherited(source, moved)
+        name = claimed.get(source.key) or _inherited(source, moved, form.suffix)
         if source.key not in claimed and (found := manifest.elsewhere(source, common, inputs)):
             doubtful[source] = found
         if name is None:
@@ -78,11 +90,9 @@ def make_plan(
                 continue
             if found := manifest.may_be_done(source, common, files):
                 doubtful[source] = found
-        if all(
-            place.address not in inputs and (not place.lies_there() or manifest.may_be_own(place))
-            for place in files
-        ):
+        if manifest.format_of(source.key) == form.kind and may_stay(files):
             kept[source] = PurePosixPath(name)
+            names.keep(source, kept[source])
         else:
             rest.append(source)
     given = kept | names.give(rest)

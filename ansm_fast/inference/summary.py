@@ -14,12 +14,15 @@ from ansm_fast.inference.manifest import DONE, Record
 class Summary:
     """What happened: counts, the reason for every failure, time and throughput.
 
+    ``copied`` counts those that look left alone and were copied as they are.
+
     ``attacked`` counts those of the ``scored`` images, done now or before, whose attack score is at
     least ``attacked_threshold``; it is None where the ANSM gives no score.
     """
 
     total: int = 0
     defended: int = 0
+    copied: int = 0
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
@@ -13,9 +15,10 @@ from PIL import Image
 
 from ansm_fast.images.atomic import Occupied
 from ansm_fast.images.photograph import Photograph, Pixels
-from ansm_fast.images.write import encode_png
+from ansm_fast.images.write import encode, encode_png
 from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
+from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import PARTS, Manifest, mask_roots
 from ansm_fast.inference.reading import checksum
 from ansm_fast.inference.stores import Place, Store
@@ -60,6 +63,10 @@ def write_result(
     masks: Store | None,
     manifest: Manifest,
     source: str,
+    *,
+    form: Form = Form(),  # noqa: B008
+    original: tuple[bytes, str] | None = None,
+    another: Callable[[str], PurePosixPath] | None = None,
 ) -> dict[str, Any]:
     """Write the output and, with ``masks``, the masks before and after; returns what the
     manifest says about them. The output comes last: where it is, its masks are.
@@ -67,37 +74,64 @@ def write_result(
     Args:
         manifest: says what may be written over: what it recorded, and nothing else.
         source: what it calls the input.
+        form: what the output is like.
+        original: content and suffix of the input, for a form that copies what looks left alone.
+        another: gives a further name of a suffix, where ``output`` has another one or is taken;
+            without it the first is an error and the second is Occupied.
 
     Raises:
         Occupied: something else lies where a file was to be written.
         OSError: a file cannot be written; no half-written file is left.
     """
+    score = None if result.attack_score is None else round(result.attack_score, 4)
+    copied = original is not None and form.is_copied(score)
+    after = image.pixels if copied else result.pixels
     record: dict[str, Any] = {
         "output": output,
         "width": image.width,
         "height": image.height,
         "depth": image.depth,
-        **perturbation_norms(image.pixels, result.pixels),
+        **perturbation_norms(image.pixels, after),
     }
-    if result.attack_score is not None:
-        record["attack_score"] = round(result.attack_score, 4)
-    places = dict(zip(PARTS, targets(store, masks, output), strict=False))
+    if form.copy_below is not None:
+        record["defended"] = not copied
+    if score is not None:
+        record["attack_score"] = score
     contents: dict[str, bytes] = {}
     if masks is not None:
         turned = _orientation(image.exif)
-        for part, mask in zip(PARTS[1:], (result.mask_before, result.mask_after), strict=True):
+        found = result.mask_before, result.mask_before if copied else result.mask_after
+        for part, mask in zip(PARTS[1:], found, strict=True):
             if mask is None:
                 raise ValueError("masks were asked for, but the engine has no localizer")
             contents[part] = encode_png(Photograph(mask[:, :, None], exif=turned))
-            record[part] = str(places[part])
             record[f"{part}_area"] = round(float((mask > 127).mean()), 6)
-    contents["output"] = encode_png(replace(image, pixels=result.pixels))
-    for part, content in contents.items():
-        record[f"{part}_bytes"], record[f"{part}_sha256"] = len(content), checksum(content)
-    if image.note:
-        record["note"] = image.note
-    _write(places, contents, record, manifest, source, store, masks)
-    return record
+    notes: list[str] = []
+    if copied and original is not None:
+        contents["output"], suffix = original
+    else:
+        encoded = encode(replace(image, pixels=after), form.kind, form.effort)
+        suffix, notes = encoded.suffix, [image.note, encoded.note]
+        contents["output"] = encoded.content
+    for part, written in contents.items():
+        record[f"{part}_bytes"], record[f"{part}_sha256"] = len(written), checksum(written)
+    if note := "; ".join(note for note in notes if note):
+        record["note"] = note
+    if PurePosixPath(output).suffix != suffix:
+        if another is None:
+            raise ValueError(f"{output} is no name of a file with the suffix {suffix}")
+        output = str(another(suffix))
+    while True:
+        record["output"] = output
+        places = dict(zip(PARTS, targets(store, masks, output), strict=False))
+        record |= {part: str(place) for part, place in places.items() if part != "output"}
+        try:
+            _write(places, contents, record, manifest, source, store, masks)
+            return record
+        except Occupied:  # since its name was chosen, or the file was changed
+            if another is None:
+                raise
+            output = str(another(suffix))
 
 
 def _write(
@@ -113,8 +147,12 @@ def _write(
     for place in places.values() if len(places) > 1 else ():
         if place.lies_there() and not manifest.is_own(place):
             raise Occupied(str(place))
-    begun = {"input": source, "output": record["output"]}
-    begun |= {key: value for key, value in record.items() if key.endswith("_sha256")}
+    begun = {"input": source}
+    begun |= {
+        key: value
+        for key, value in record.items()
+        if key in ("output", "defended") or key.endswith("_sha256")
+    }
     if masks is not None:
         begun["masks"] = mask_roots(store, masks)[0]
     manifest.journal.begin(begun)

@@ -12,9 +12,10 @@ import tifffile
 from PIL import Image, ImageCms
 
 from ansm_fast.images import png_chunks
+from ansm_fast.images.formats import EFFORTS, SUFFIXES
 from ansm_fast.images.photograph import Photograph
 from ansm_fast.images.read import read_photograph
-from ansm_fast.images.write import EFFORTS, SUFFIXES, encode, encode_png
+from ansm_fast.images.write import encode, encode_png
 
 SIZE = (21, 34)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

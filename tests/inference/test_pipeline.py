@@ -159,7 +159,7 @@ def test_interrupt_ends_cleanly_and_the_next_run_goes_on(
 def test_a_fault_in_a_thread_is_raised(
     tmp_path: Path, folder: Path, ansm: ANSM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_args: object) -> None:
+    def broken(*_args: object, **_options: object) -> None:
         raise ZeroDivisionError("fault of the program")
 
     monkeypatch.setattr(pipeline, "write_result", broken)
@@ -185,11 +185,11 @@ def test_memory_is_bounded_however_many_images(
             peak = max(peak, alive)
         return image
 
-    def counted_write(*args: Any) -> Any:
+    def counted_write(*args: Any, **options: Any) -> Any:
         nonlocal alive
         with lock:
             alive -= 1
-        return write(*args)
+        return write(*args, **options)
 
     monkeypatch.setattr(pipeline, "decode_photograph", counted_read)
     monkeypatch.setattr(pipeline, "write_result", counted_write)
