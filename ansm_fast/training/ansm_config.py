@@ -104,7 +104,8 @@ class ANSMRun(Run):
     warm_start: bool = Field(
         default=True,
         description="begin with the body of the localizer, where it is the built-in network; two "
-        "views: with that of the bundled localizer `robust`, in size base",
+        "views: with that of the bundled localizer of its widths, `robust` in size base and "
+        "`builtin` in tiny",
     )
     initial: Path | None = Field(
         default=None,

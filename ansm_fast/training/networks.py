@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ansm_fast.errors import InputError
-from ansm_fast.localizers import BuiltinLocalizer, load_localizer
+from ansm_fast.localizers import BUNDLED_LOCALIZERS, BuiltinLocalizer, load_localizer
 from ansm_fast.models import ANSM, ANSMConfig, BaseANSM, TwoViewANSM, ansm_path, load_ansm
 from ansm_fast.models.two_view import TwoViewConfig
 from ansm_fast.training.ansm_config import ANSMRun
@@ -66,19 +66,23 @@ def warm_start(ansm: ANSM, head: AuxiliaryMaskHead, localizer: nn.Module) -> Non
 
 
 def warm_start_two_views(ansm: TwoViewANSM) -> None:
-    """Begin both bodies as that of the bundled localizer `robust`, which finds traces in images as
-    they are and behind compression; in a size of other widths, from nothing."""
-    found = load_localizer("robust")
-    assert isinstance(found, BuiltinLocalizer)
+    """Begin both bodies as that of the bundled localizer of their widths: in size base `robust`,
+    which finds traces in images as they are and behind compression, in size tiny `builtin`, which
+    finds them in the former; in any other size, from nothing."""
     detector = ansm.detector
     pairs = [(detector.body, detector.classifier)]
     if detector.has_second_view:
         pairs.append((detector.compressed_body, detector.compressed_classifier))
-    for body, classifier in pairs:
-        own, other = body.state_dict(), found.body.state_dict()
-        if all(own[name].shape == value.shape for name, value in other.items()):
+    for name in BUNDLED_LOCALIZERS:
+        found = load_localizer(name)
+        assert isinstance(found, BuiltinLocalizer)
+        other = found.body.state_dict()
+        if any(detector.body.state_dict()[key].shape != value.shape for key, value in other.items()):
+            continue
+        for body, classifier in pairs:
             body.load_state_dict(other)
             classifier.load_state_dict(found.classifier.state_dict())
+        return
 
 
 def initial_path(run: ANSMRun) -> Path:

@@ -255,8 +255,9 @@ def test_of_another_localizers_ansm_the_detector_alone_is_taken(tmp_path):
         begin_from(plain, tmp_path / "a.safetensors")
 
 
-def test_both_bodies_begin_as_the_bundled_localizers():
-    ansm, robust = TwoViewANSM(TwoViewConfig("base")), load_localizer("robust")
+@pytest.mark.parametrize(("variant", "localizer"), [("base", "robust"), ("tiny", "builtin")])
+def test_both_bodies_begin_as_the_bundled_localizer_of_their_widths(variant, localizer):
+    ansm, robust = TwoViewANSM(TwoViewConfig(variant)), load_localizer(localizer)
     warm_start_two_views(ansm)
     for body in (ansm.detector.body, ansm.detector.compressed_body):
         found = body.state_dict()
