@@ -27,6 +27,7 @@ _COMMANDS = {
     "attack": ("ansm_fast.cli.attack", "Write attacked versions of a folder of forgeries."),
     "data": ("ansm_fast.cli.data", "Synthesize forgeries; check attacked sets."),
     "train": ("ansm_fast.cli.train", "Train a localizer or an ANSM from a config file."),
+    "export": ("ansm_fast.cli.export", "Write an ANSM as ONNX or as a torch.export program."),
     "doctor": ("ansm_fast.cli.doctor", "Show every op and backend, and why one is not available."),
 }
 _DEBUG = "ANSM_FAST_DEBUG"

@@ -48,7 +48,7 @@ def _table(values: tuple[int, ...], quality: int) -> Tensor:
     return torch.tensor(steps, dtype=torch.float32).view(1, 64, 1, 1)
 
 
-def _rounded(values: Tensor) -> Tensor:
+def rounded(values: Tensor) -> Tensor:
     """Whole numbers; the gradient passes as if nothing were rounded."""
     whole = torch.floor(values.detach() + (0.5 + _TIE))
     return values + (whole - values.detach())
@@ -108,21 +108,21 @@ class JPEGResidual(nn.Module):
 
     def _quantized(self, planes: Tensor, steps: Tensor) -> Tensor:
         """(N, 1, H, W), in grey levels about 0, after its coefficients were rounded."""
-        coefficients = _rounded(F.conv2d(F.pixel_unshuffle(planes, 8), self.cosines) / steps)
+        coefficients = rounded(F.conv2d(F.pixel_unshuffle(planes, 8), self.cosines) / steps)
         blocks = F.conv2d(coefficients * steps, self.cosines.transpose(0, 1))
-        return _rounded(F.pixel_shuffle(blocks, 8))
+        return rounded(F.pixel_shuffle(blocks, 8))
 
     def forward(self, image: Tensor) -> Tensor:
         with without_autocast(image.device):
             levels = image.float() * 255
             if self.blur > 0:
                 padded = F.pad(levels, (1, 1, 1, 1), mode="replicate")
-                levels = _rounded(F.conv2d(padded, self.kernel, groups=3))
-            planes = _rounded(F.conv2d(levels, self.to_ycbcr))
+                levels = rounded(F.conv2d(padded, self.kernel, groups=3))
+            planes = rounded(F.conv2d(levels, self.to_ycbcr))
             light = self._quantized(planes[:, :1] - 128, self.luminance) + 128
-            half = _rounded(F.avg_pool2d(planes[:, 1:], 2))
+            half = rounded(F.avg_pool2d(planes[:, 1:], 2))
             color = self._quantized(half.reshape(-1, 1, *half.shape[2:]), self.chrominance)
             color = F.interpolate(color.view_as(half), scale_factor=2.0, mode="bilinear")
-            planes = torch.cat([light.clamp(0, 255), _rounded(color)], 1)
-            decoded = _rounded(F.conv2d(planes, self.to_rgb).clamp(0, 255))
+            planes = torch.cat([light.clamp(0, 255), rounded(color)], 1)
+            decoded = rounded(F.conv2d(planes, self.to_rgb).clamp(0, 255))
             return (decoded / 255 - image).to(image.dtype)

@@ -40,8 +40,9 @@ _SRM = (
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, autocast is off on ``device``; some, such as "meta", know none."""
-    if device.type not in AUTOCAST_DEVICES:
+    """Inside, autocast is off on ``device``; some, such as "meta", know none. An exported graph
+    holds nothing of it."""
+    if device.type not in AUTOCAST_DEVICES or torch.compiler.is_exporting():
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
