@@ -15,6 +15,7 @@ from ansm_fast.errors import InputError, Interrupted
 from ansm_fast.images.formats import EFFORTS, SUFFIXES
 
 if TYPE_CHECKING:
+    from ansm_fast.images.walk import LeftOut
     from ansm_fast.inference import Summary
 
 
@@ -86,6 +87,9 @@ if TYPE_CHECKING:
     "training found for 1 % false alarms, or 0.5.",
 )
 @click.option(
+    "--follow-links", is_flag=True, help="With --batch: enter linked folders, each folder once."
+)
+@click.option(
     "--verify",
     is_flag=True,
     help="Compare checksums, not sizes and times alone, before an image counts as done.",
@@ -111,6 +115,7 @@ def command(
     device: str,
     max_pixels: int,
     attacked_threshold: float | None,
+    follow_links: bool,
     verify: bool,
     fsync: bool,
     as_json: bool,
@@ -125,9 +130,15 @@ def command(
     if (batch is None) == (not files):
         raise InputError("give either FILES or --batch DIR; see ansm-fast defend --help")
 
-    from ansm_fast.inference import files as inputs
+    from ansm_fast.images.walk import LeftOut
+    from ansm_fast.inference.files import from_files
+    from ansm_fast.inference.search import from_folder
 
-    sources = inputs.from_folder(batch, output) if batch else inputs.from_files(files)
+    left_out = LeftOut()
+    if batch is not None:
+        sources = from_folder(batch, output, follow_links=follow_links, left_out=left_out)
+    else:
+        sources = from_files(files)
     if localizer is not None and masks is None:
         masks = output.with_name(f"{Path(os.path.realpath(output)).name}-masks")
     if masks is not None and os.path.realpath(masks) == os.path.realpath(output):
@@ -185,7 +196,8 @@ def command(
             on_start=report.start,
             on_progress=report.advance,
         )
-    _conclude(summary, as_json)
+    summary.left_out = left_out.as_list()
+    _conclude(summary, left_out, as_json)
 
 
 class _Report:
@@ -212,7 +224,7 @@ class _Report:
         self.progress.advance()
 
 
-def _conclude(summary: Summary, as_json: bool) -> None:
+def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary.as_dict(), ensure_ascii=False))
     else:
@@ -227,8 +239,10 @@ def _conclude(summary: Summary, as_json: bool) -> None:
                 f"{summary.attacked} of {summary.scored} look attacked "
                 f"(attack_score of {summary.attacked_threshold:g} or more)"
             )
+        for line in left_out.lines():
+            click.echo(line)
     if summary.interrupted:
         done = summary.defended + summary.copied + summary.skipped + summary.failed
         raise Interrupted(f"at defend: {done} of {summary.total} images")
-    if summary.failed:
+    if summary.failed or left_out.has_unreadable():
         sys.exit(1)

@@ -67,47 +67,20 @@ class FileSource:
         return {"input_bytes": status.st_size, "input_mtime_ns": status.st_mtime_ns}
 
 
-def from_folder(folder: Path, output: Path) -> list[FileSource]:
-    """Every image below ``folder``, sorted; hidden files and ``output`` itself are left out.
-
-    Raises:
-        InputError: no such folder, no image in it, or ``output`` is the folder itself.
-    """
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}; give an existing folder to --batch")
-    if os.path.realpath(output) == os.path.realpath(folder):
-        raise InputError(f"output {output} is the input folder; give another folder to -o")
-    excluded = os.path.realpath(output)
-    found: list[FileSource] = []
-    for root, folders, names in os.walk(folder):
-        base = Path(root)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(base / name) != excluded
-        )
-        for name in sorted(names):
-            suffix = os.path.splitext(name)[1].lower()
-            if not name.startswith(".") and suffix in READABLE | UNREADABLE:
-                path = base / name
-                relative = PurePosixPath(path.relative_to(folder).as_posix())
-                found.append(FileSource(path, relative))
-    if not found:
-        raise InputError(
-            f"no image in {folder}; expected files ending in {', '.join(sorted(READABLE))}"
-        )
-    return found
-
-
 def from_files(paths: Iterable[Path]) -> list[FileSource]:
-    """Return the named files, each once; InputError if one does not exist."""
+    """Return the named files, each once. One that is not there or no file is left to the run, which
+    reports it; where there is none but such, InputError."""
+    paths = list(paths)
+    if not any(os.path.exists(path) and not os.path.isdir(path) for path in paths):
+        for path in paths:
+            if os.path.isdir(path):
+                raise InputError(f"{path} is a folder; give it to --batch")
+            if not os.path.lexists(path):
+                raise InputError(f"no such file: {path}; check the name")
     unique: dict[str, FileSource] = {}
     for path in paths:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give it to --batch")
-        if not path.exists():
-            raise InputError(f"no such file: {path}; check the name")
-        source = FileSource(path, PurePosixPath(path.name))
+        name = os.path.basename(os.path.abspath(path)) or "root"
+        source = FileSource(path, PurePosixPath(name))
         unique.setdefault(source.key, source)
     return list(unique.values())
 

@@ -306,7 +306,7 @@ def defend_files(
     output gets another name.
 
     Args:
-        sources: from ``files.from_folder`` or ``files.from_files``.
+        sources: from ``search.from_folder`` or ``files.from_files``.
         output: existing, writable folder, or another store.
         masks: where the masks before and after go; needs an engine with a localizer.
         form: what outputs are like.

@@ -17,7 +17,8 @@ class Summary:
     ``copied`` counts those that look left alone and were copied as they are.
 
     ``attacked`` counts those of the ``scored`` images, done now or before, whose attack score is at
-    least ``attacked_threshold``; it is None where the ANSM gives no score.
+    least ``attacked_threshold``; it is None where the ANSM gives no score. ``left_out``: what the
+    search for images passed over, as ``LeftOut.as_list`` gives it.
     """
 
     total: int = 0
@@ -35,6 +36,7 @@ class Summary:
     attacked: int | None = None
     attacked_threshold: float | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

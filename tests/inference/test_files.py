@@ -10,10 +10,10 @@ from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.files import (
     FileSource,
     from_files,
-    from_folder,
     output_names,
 )
 from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.search import from_folder
 from ansm_fast.inference.stores import LocalPlace, LocalStore, prepare_folder
 
 

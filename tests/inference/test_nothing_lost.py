@@ -16,9 +16,10 @@ from PIL import Image
 
 from ansm_fast.errors import InputError
 from ansm_fast.inference import Engine, Summary, defend_files, pipeline
-from ansm_fast.inference.files import from_files, from_folder
+from ansm_fast.inference.files import from_files
 from ansm_fast.inference.journal import Journal
 from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.search import from_folder
 from ansm_fast.inference.stores import LocalPlace
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM

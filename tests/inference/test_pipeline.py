@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ansm_fast.inference import DefendOptions, Engine, Summary, defend_files, pipeline, writer
-from ansm_fast.inference.files import from_folder
+from ansm_fast.inference.search import from_folder
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM
 

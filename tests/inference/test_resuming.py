@@ -15,8 +15,9 @@ from PIL import Image
 
 from ansm_fast.images import regular_files
 from ansm_fast.inference import DefendOptions, Engine, Summary, defend_files, pipeline, reading
-from ansm_fast.inference.files import FileSource, from_files, from_folder
+from ansm_fast.inference.files import FileSource, from_files
 from ansm_fast.inference.reading import ATTEMPTS
+from ansm_fast.inference.search import from_folder
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM
 
