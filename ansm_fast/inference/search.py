@@ -42,7 +42,7 @@ def from_folder(
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give an existing folder to --batch")
     own = None if output is None else _status(output)
-    if own is not None and os.path.samestat(own, os.stat(folder)):
+    if output is not None and os.path.realpath(output) == os.path.realpath(folder):
         raise InputError(f"output {output} is the input folder; give another folder to -o")
 
     def skip(path: Path) -> str | None:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from ansm_fast.inference import Engine, Summary, defend_files
-from ansm_fast.inference.files import from_folder
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.search import from_folder
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM
 

@@ -136,7 +136,7 @@ def test_no_run_takes_results_for_photographs(
         assert (again.total, again.skipped) == (2, 2)
     if masks and out not in ("photos", "photos/jpg/out"):
         return  # nobody would look there for what it says of these masks
-    assert defend(photos, tmp_path / "next", engine, **options).total == 2
+    assert defend(photos, tmp_path / "next", Engine(ansm)).total == 2
     moved = tmp_path / "moved"
     os.rename(tmp_path / "photos", moved)
     assert defend(moved / "jpg", tmp_path / "third", engine).total == 2
