@@ -1,11 +1,10 @@
-"""``ansm-fast defend``: images or whole folders in, defended PNG files out."""
+"""``ansm-fast defend``: images, folders and lists of them in, defended files out."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,16 +19,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1)
 @click.option(
     "--batch",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Defend every image below DIR; the tree is kept.",
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results."
+    "--list",
+    "listed",
+    metavar="FILE",
+    help="Defend the files that FILE names, one a line; - reads stdin.",
 )
+@click.option("-0", "--null", is_flag=True, help="The names of --list end in NUL, as find -print0.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the results.")
 @click.option(
     "--weights",
     metavar="NAME_OR_FILE",
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Also write the localizer's mask before and after into DIR.",
 )
@@ -101,11 +103,13 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(
-    files: tuple[Path, ...],
-    batch: Path | None,
-    output: Path,
+    files: tuple[str, ...],
+    batch: str | None,
+    listed: str | None,
+    null: bool,
+    output: str,
     weights: str | None,
-    masks: Path | None,
+    masks: str | None,
     localizer: str | None,
     kind: str,
     effort: str,
@@ -127,30 +131,34 @@ def command(
     another file has an output's name, the output gets a further one (photo.jpg.png, photo-2.png).
     manifest.jsonl also tells how much each image looks attacked, in [0, 1] (attack_score).
     """
-    if (batch is None) == (not files):
-        raise InputError("give either FILES or --batch DIR; see ansm-fast defend --help")
+    if [bool(files), batch is not None, listed is not None].count(True) != 1:
+        raise InputError(
+            "give either FILES or --batch DIR or --list FILE; see ansm-fast defend --help"
+        )
+    if null and listed is None:
+        raise InputError("--null says how the names of --list are separated; give --list")
 
     from ansm_fast.images.walk import LeftOut
-    from ansm_fast.inference.files import from_files
-    from ansm_fast.inference.search import from_folder
+    from ansm_fast.inference.gather import beside, from_list, gather, is_local, store_of
 
     left_out = LeftOut()
-    if batch is not None:
-        sources = from_folder(batch, output, follow_links=follow_links, left_out=left_out)
+    store = store_of(output, "-o", fsync)
+    if listed is not None:
+        sources = from_list(listed, null)
     else:
-        sources = from_files(files)
+        sources = gather(files, batch, store, follow_links=follow_links, left_out=left_out)
     if localizer is not None and masks is None:
-        masks = output.with_name(f"{Path(os.path.realpath(output)).name}-masks")
-    if masks is not None and os.path.realpath(masks) == os.path.realpath(output):
+        masks = beside(output, "-masks")
+    mask_store = None if masks is None else store_of(masks, "--masks", fsync)
+    if mask_store is not None and mask_store.real_root == store.real_root:
         raise InputError(f"masks and outputs cannot share {output}; give another folder to --masks")
-    if masks is not None and batch and os.path.realpath(masks) == os.path.realpath(batch):
+    if mask_store is not None and batch and mask_store.real_root == os.path.realpath(batch):
         raise InputError(f"masks cannot go to the input folder {batch}; give another to --masks")
 
     import torch
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
     from ansm_fast.inference.form import Form
-    from ansm_fast.inference.stores import as_store
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
@@ -169,7 +177,7 @@ def command(
             "leave the option out, or give --weights of an ANSM that does, such as robust"
         )
     threshold = ansm.attack_threshold if attacked_threshold is None else attacked_threshold
-    network = load_localizer(localizer) if masks is not None else None
+    network = load_localizer(localizer) if mask_store is not None else None
     if network is not None and ansm.trained_for not in ("", network.fingerprint):
         click.echo(
             "warning: these weights were trained for another localizer than "
@@ -177,21 +185,27 @@ def command(
             "of an ANSM that was trained for it",
             err=True,
         )
-    as_store(output).prepare("-o")
-    if masks is not None:
-        as_store(masks).prepare("--masks")
+    store.prepare("-o")
+    if mask_store is not None:
+        mask_store.prepare("--masks")
+    # Those far away are waited for, by many at once.
+    far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
     with _Report(as_json) as report:
         summary = defend_files(
             sources,
-            output,
+            store,
             Engine(ansm, network, device=device),
             fingerprint=ansm.fingerprint,
-            masks=masks,
+            masks=mask_store,
             localizer_fingerprint=network.fingerprint if network is not None else "",
             attacked_threshold=threshold,
             form=Form(kind, effort, threshold if only_attacked else None),
             options=DefendOptions(
-                batch_size=batch_size, max_pixels=max_pixels, verify=verify, sync=fsync
+                batch_size=batch_size,
+                max_pixels=max_pixels,
+                verify=verify,
+                sync=fsync,
+                **({"readers": 16, "writers": 16} if far else {}),
             ),
             on_start=report.start,
             on_progress=report.advance,

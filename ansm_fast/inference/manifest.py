@@ -13,7 +13,7 @@ from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import Source, safe_output_name, targets
 from ansm_fast.inference.form import asked_of
 from ansm_fast.inference.journal import Journal
-from ansm_fast.inference.stores import LocalStore, Place, Store, as_store
+from ansm_fast.inference.stores import MANIFEST, LocalStore, Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
 
 try:
@@ -21,7 +21,6 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-NAME = "manifest.jsonl"
 DONE, FAILED = "done", "failed"
 SKIPPED = "skipped"  # in progress and summary: the manifest says "done" of these
 # What a record says of the files of an input, in the order of ``files.targets``.
@@ -74,7 +73,7 @@ class Manifest:
         self, output: Path | Store, masks: Path | Store | None = None, *, sync: bool = False
     ) -> None:
         self._output, self._masks = as_store(output), None if masks is None else as_store(masks)
-        self.path = self._output.state / NAME
+        self.path = self._output.state / MANIFEST
         self.records: dict[str, Record] = {}
         self._claims: dict[str, Record] = {}  # by input: the last output it had
         self._owners: dict[str, str] = {}  # by output: the input
@@ -82,6 +81,14 @@ class Manifest:
         self._places: dict[str, str] = {}  # by place below the input folder: the last input
         self._mask_roots = mask_roots(self._output, self._masks)
         self._lock = threading.Lock()
+        self._output.begin()
+        try:
+            self._open(sync)
+        except BaseException:
+            self._output.end(failed=True)
+            raise
+
+    def _open(self, sync: bool) -> None:
         try:
             with contextlib.suppress(FileNotFoundError):
                 check_regular(self.path)
@@ -263,3 +270,4 @@ class Manifest:
     def close(self) -> None:
         self._file.close()
         self.journal.close()
+        self._output.end()

@@ -23,7 +23,7 @@ from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
 from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
-from ansm_fast.inference.stores import Store, as_store
+from ansm_fast.inference.stores import MANIFEST, Store, as_store
 from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
 
@@ -330,7 +330,7 @@ def defend_files(
     summary = Summary(
         total=len(sources),
         output=str(output),
-        manifest=str(manifest.path),
+        manifest=str(store.place(MANIFEST)),
         fingerprint=fingerprint,
     )
     try:

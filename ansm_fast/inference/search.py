@@ -11,7 +11,7 @@ from ansm_fast.images.formats import file_format
 from ansm_fast.images.walk import LeftOut, walk
 from ansm_fast.inference.earlier import of_earlier_runs
 from ansm_fast.inference.files import READABLE, UNREADABLE, FileSource
-from ansm_fast.inference.manifest import NAME
+from ansm_fast.inference.stores import MANIFEST
 
 OWN_FOLDER = "the folder of the outputs"
 OTHER_NAME = "an image by its content, not by its name; rename it, or name it as a file"
@@ -55,13 +55,13 @@ def from_folder(
 
     found: list[FileSource] = []
     above = Path(os.path.realpath(folder)).parents  # a run may have written into its input
-    manifests = [place / NAME for place in (*above, *([] if output is None else [output]))]
+    manifests = [place / MANIFEST for place in (*above, *([] if output is None else [output]))]
     for path, relative in walk(
         folder, left_out, follow_links=follow_links, skip=skip, tell=is_named_image
     ):
         if is_named_image(path):
             found.append(FileSource(path, relative))
-        elif path.name == NAME:
+        elif path.name == MANIFEST:
             manifests.append(path)
         elif _is_image(path):
             left_out.add(OTHER_NAME, path)

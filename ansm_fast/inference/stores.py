@@ -18,6 +18,8 @@ from typing import Protocol
 from ansm_fast.errors import InputError
 from ansm_fast.images.atomic import make_folder, temporary_name, write_bytes
 
+MANIFEST = "manifest.jsonl"
+
 
 class Place(Protocol):
     """A file that is there or not; ``str`` of it is what a user calls it.
@@ -79,12 +81,22 @@ class Store(Protocol):
     def root(self) -> str:
         """Its address, however the user wrote it."""
 
+    @property
+    def real_root(self) -> str:
+        """``root``, links followed."""
+
     def place(self, name: str) -> Place:
         """The file of a relative POSIX name."""
 
     def is_taken(self, name: str) -> bool:
         """Whether anything has this name, in capitals or not. It may be answered from a listing
         that was made once: ``Place.write`` asks anew."""
+
+    def begin(self) -> None:
+        """Get ``state`` ready for a run; InputError where that cannot be, or another one runs."""
+
+    def end(self, *, failed: bool = False) -> None:
+        """Bring ``state`` to where the outputs are, unless the run could not begin."""
 
     def prepare(self, option: str) -> None:
         """Make it and see that it can be written to; InputError, which names ``option``, if not."""
@@ -176,6 +188,10 @@ class LocalStore:
     def root(self) -> str:
         return os.path.abspath(self.state)
 
+    @property
+    def real_root(self) -> str:
+        return os.path.realpath(self.state)
+
     def place(self, name: str) -> LocalPlace:
         path = self.state / name
         if path.parent not in self._real:
@@ -193,6 +209,12 @@ class LocalStore:
             except OSError:  # not there yet
                 self._listed[folder] = set()
         return place.name.casefold() in self._listed[folder] or place.lies_there()
+
+    def begin(self) -> None:
+        """The manifest itself, which lies here, is what a run holds."""
+
+    def end(self, *, failed: bool = False) -> None:
+        """Nothing is elsewhere."""
 
     def prepare(self, option: str) -> None:
         prepare_folder(self.state, option)

@@ -126,3 +126,55 @@ def test_bad_weights_are_one_line(tmp_path: Path, folder: Path, weights: Path) -
     refused(defend(pickled), "pickled")
     refused(defend(other), "'localizer' checkpoint")
     assert not (tmp_path / "out").exists()
+
+
+def test_inputs_of_every_kind(
+    tmp_path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    out, names = tmp_path / "out", f"{folder}/a.jpg\0{folder}/sub/b.png\0"
+    options = ("-o", out, "--weights", weights)
+    listed = CliRunner().invoke(
+        command, ["--list", "-", "-0", *map(str, options)], input=names.encode()
+    )
+    assert listed.exit_code == 0 and "2 defended" in listed.stdout
+    assert (out / "a.png").is_file() and (out / "sub" / "b.png").is_file()
+    assert "1 already done" in run(f"{folder}/*.jpg", *options).stdout
+    assert "2 already done" in run("--batch", f"file://{folder}", *options).stdout
+    far = run("--batch", folder, "-o", "memory://cli/out", "--weights", weights)
+    assert far.exit_code == 0 and "memory://cli/out/manifest.jsonl" in far.stdout
+    masked = run(folder / "a.jpg", "-o", "memory://cli/out", "--localizer", "builtin")
+    assert masked.exit_code == 0, masked.output
+    import fsspec
+
+    found = set(fsspec.filesystem("memory").find("/cli"))
+    assert found >= {"/cli/out/sub/b.png", "/cli/out-masks/a.after.png"}
+
+
+def test_bad_names_of_inputs_and_outputs(tmp_path: Path, folder: Path, weights: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "list").write_text("none.jpg\n")
+    refused(run("--batch", folder, "--list", "x", "-o", out), "either FILES or --batch DIR or")
+    refused(run(folder / "a.jpg", "--list", "x", "-o", out), "either FILES or --batch DIR or")
+    refused(run("--batch", folder, "-0", "-o", out), "give --list")
+    refused(run("--list", tmp_path / "list", "-o", out), "is there")
+    refused(run("--list", tmp_path / "no", "-o", out), "cannot read --list")
+    refused(run(f"{folder}/*.gif", "-o", out), "no file matches")
+    refused(run("nosuch://a", "-o", out), "unknown scheme")
+    refused(run(folder / "a.jpg", "-o", "nosuch://a"), "unknown scheme")
+    refused(run(folder / "a.jpg", "-o", "zip://a::b.zip"), "cannot open")
+    arguments = (folder / "a.jpg", "-o", out, "--weights", weights)
+    refused(run(*arguments, "--only-attacked"), "gives no attack score")
+    assert run(*arguments, "--format", "gif").exit_code == 2
+    assert not out.exists()
+
+
+def test_formats_and_copies(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("--batch", folder, "-o", out, "--weights", "robust")
+    assert run(*arguments, "--format", "webp", "--compression", "small").exit_code == 0
+    assert (out / "a.webp").is_file() and (out / "sub" / "b.webp").is_file()
+    # Of every score that there is, less than 1.
+    result = run(*arguments, "--only-attacked", "--attacked-threshold", "1")
+    assert result.exit_code == 0 and "0 defended, 2 copied, 0 already done" in result.stdout
+    assert (out / "a.jpg").read_bytes() == (folder / "a.jpg").read_bytes()
