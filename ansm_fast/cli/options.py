@@ -60,6 +60,31 @@ def removed_option(name: str, instead: str) -> Callable[[F], F]:
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 
 
+DEVICE_OR_AUTO = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.",
+)
+
+
+def chosen_device(device: str) -> str:
+    """The device that ``auto`` stands for; any other one as it is.
+
+    Raises:
+        InputError: as ``check_device``.
+    """
+    import torch
+
+    if device == "auto":
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        device = "cpu" if found is None or found.type == "mps" else found.type
+    check_device(device)
+    return device
+
+
 def check_device(device: str) -> None:
     """Raise InputError unless numbers can be put on ``device`` and read back."""
     import torch

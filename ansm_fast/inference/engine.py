@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ansm_fast.attacks.checks import check_logits
 from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.inference.optimize import for_inference
-from ansm_fast.inference.tiling import tiles
+from ansm_fast.inference.packing import pack, unpack
+from ansm_fast.inference.profile import adopt, current, stage
+from ansm_fast.inference.tiling import Tile, tiles
 from ansm_fast.models import BaseANSM
-from ansm_fast.ops import clamp_project, image_pack, image_unpack
 
 MASK_HALO = 128
 
@@ -32,13 +36,6 @@ class Defended:
     attack_score: float | None = None
     mask_before: Pixels | None = None
     mask_after: Pixels | None = None
-
-
-def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
-    missing = (height - pixels.shape[0], width - pixels.shape[1])
-    if missing == (0, 0):
-        return pixels
-    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
 
 
 def _halved(part: tuple[slice, slice]) -> tuple[slice, slice]:
@@ -60,11 +57,13 @@ class Engine:
         device: where the networks run.
         tile: larger images (by area than ``tile`` squared) are cut into cores of this side; a
             multiple of ``ansm.stride``.
+        streams: how many threads defend at once. Those that have nothing to do take tiles of an
+            image that another one defends.
 
     A grey image is defended as three equal channels and gets the mean of their perturbations. The
     masks of a tiled image are made tile by tile: a localizer that looks at the whole image, as the
     built-in one does, then sees a tile at a time. Its attack score is the mean over all tiles' own
-    areas, and so that of the whole image.
+    areas, and so that of the whole image. Threads may share an engine.
     """
 
     def __init__(
@@ -73,30 +72,42 @@ class Engine:
         localizer: nn.Module | None = None,
         *,
         device: str | torch.device = "cpu",
-        tile: int = 1536,
+        tile: int = 1600,
+        streams: int = 1,
     ) -> None:
         if not isinstance(ansm, BaseANSM):
             raise TypeError(f"ansm must be an ANSM, got {type(ansm).__name__}; see load_ansm")
-        if tile <= 0 or tile % ansm.stride:
-            raise ValueError(f"tile must be a positive multiple of {ansm.stride}, got {tile}")
         self.device = torch.device(device)
         self.stride, self.halo, self.eps_d = ansm.stride, ansm.receptive_field, ansm.eps_d
-        self.tile = tile
+        self.tile = self._checked(tile)
+        self.streams = streams
+        self._idle = threading.Semaphore(streams)
         self._ansm = for_inference(ansm).to(self.device)
         self._gives_logits = False
         self._localizer = for_inference(localizer).to(self.device) if localizer else None
 
+    def _checked(self, tile: int) -> int:
+        if tile <= 0 or tile % self.stride:
+            raise ValueError(f"tile must be a positive multiple of {self.stride}, got {tile}")
+        return tile
+
     def padded(self, image: Photograph) -> tuple[int, int]:
         """Height and width rounded up to the stride: images that agree in them share a batch."""
-        up = self.stride
-        return -(-image.height // up) * up, -(-image.width // up) * up
+        return self._up(image.pixels)
 
-    def is_tiled(self, image: Photograph) -> bool:
-        return image.height * image.width > self.tile**2
+    def _up(self, pixels: Pixels) -> tuple[int, int]:
+        up = self.stride
+        return -(-pixels.shape[0] // up) * up, -(-pixels.shape[1] // up) * up
+
+    def is_tiled(self, image: Photograph, tile: int | None = None) -> bool:
+        return image.height * image.width > (tile or self.tile) ** 2
 
     @torch.inference_mode()
-    def defend(self, images: Sequence[Photograph]) -> list[Defended]:
+    def defend(self, images: Sequence[Photograph], *, tile: int | None = None) -> list[Defended]:
         """Defend images that agree in ``padded`` size and depth.
+
+        Args:
+            tile: takes the place of the engine's own: a smaller one needs less memory.
 
         Raises:
             ValueError: they don't agree. TypeError: pixels of another type. LocalizerError: as
@@ -121,98 +132,148 @@ class Engine:
                     "pixels must be (H, W, 3) or (H, W, 1), uint8 or uint16, got "
                     f"{image.pixels.dtype} {image.pixels.shape}; bring floats to 0..255 and round"
                 )
+        side = self.tile if tile is None else self._checked(tile)
         batch = [image.pixels for image in images]
-        if any(self.is_tiled(image) for image in images):
-            results = [self._tiled(pixels) for pixels in batch]
-        else:
-            results = self._whole(batch)
-        if self._localizer is not None:
-            for image, result in zip(images, results, strict=True):
-                result.mask_before = self.mask(image.pixels)
-                result.mask_after = self.mask(result.pixels)
+        with self._a_stream():
+            if any(self.is_tiled(image, side) for image in images):
+                results = [self._tiled(pixels, side) for pixels in batch]
+            else:
+                results = self._whole(batch)
+            if self._localizer is not None:
+                masks = self._masks(batch + [result.pixels for result in results], side)
+                for index, result in enumerate(results):
+                    result.mask_before, result.mask_after = masks[index], masks[len(batch) + index]
         return results
 
     def _whole(
         self, batch: Sequence[Pixels], inner: tuple[slice, slice] | None = None
     ) -> list[Defended]:
         """Defend in one pass; the attack score is taken over ``inner``, or over the image."""
-        up = self.stride
-        height, width = (-(-side // up) * up for side in batch[0].shape[:2])
-        image = self._pack([_pad(pixels, height, width) for pixels in batch])
-        perturbation, attacked = self._ansm.perturbation_and_map(image)
-        grey = [pixels.shape[2] == 1 for pixels in batch]
-        for index, is_grey in enumerate(grey):
-            if is_grey:
-                perturbation[index] = perturbation[index].mean(0, keepdim=True)
-        defended = self._unpack(image, perturbation, batch[0].dtype == np.uint16)
-        results: list[Defended] = []
-        for index, pixels in enumerate(batch):
-            rows, columns, channels = pixels.shape
-            own = defended[index][:rows, :columns, :channels]
-            score = None
-            if attacked is not None:
-                part = inner or (slice(0, rows), slice(0, columns))
-                score = float(attacked[index, 0][_halved(part)].mean())
-            results.append(Defended(np.ascontiguousarray(own), score))
+        with stage("pack"):
+            image = pack(batch, *self._up(batch[0]), self.device)
+        with stage("network"):
+            perturbation, attacked = self._ansm.perturbation_and_map(image)
+        with stage("unpack"):
+            for index, pixels in enumerate(batch):
+                if pixels.shape[2] == 1:
+                    perturbation[index] = perturbation[index].mean(0, keepdim=True)
+            defended = unpack(image, perturbation, self.eps_d, batch[0].dtype == np.uint16)
+            results: list[Defended] = []
+            for index, pixels in enumerate(batch):
+                rows, columns, channels = pixels.shape
+                own = defended[index][:rows, :columns, :channels]
+                score = None
+                if attacked is not None:
+                    part = inner or (slice(0, rows), slice(0, columns))
+                    score = float(attacked[index, 0][_halved(part)].mean())
+                results.append(Defended(np.ascontiguousarray(own), score))
         return results
 
-    def _tiled(self, pixels: Pixels) -> Defended:
+    def _tiled(self, pixels: Pixels, side: int) -> Defended:
         result, (height, width) = np.empty_like(pixels), pixels.shape[:2]
-        scores: list[float] = []
-        areas: list[int] = []
-        for part in tiles(height, width, self.tile, self.halo, self.stride):
+        found: list[tuple[float, int]] = []
+
+        def one(part: Tile) -> None:
             window = np.ascontiguousarray(pixels[part.window])
             (defended,) = self._whole([window], part.inner)
             result[part.core] = defended.pixels[part.inner]
             if defended.attack_score is not None:
-                scores.append(defended.attack_score)
-                areas.append(_area(_halved(part.inner)))
-        score = float(np.average(scores, weights=areas)) if scores else None
-        return Defended(result, score)
+                found.append((defended.attack_score, _area(_halved(part.inner))))
 
-    @torch.inference_mode()
+        self._each(tiles(height, width, side, self.halo, self.stride), one)
+        if not found:
+            return Defended(result)
+        scores, areas = zip(*sorted(found), strict=True)  # in one order whoever came first
+        return Defended(result, float(np.average(scores, weights=areas)))
+
     def mask(self, pixels: Pixels) -> Pixels:
         """255 times the localizer's probability of a forgery, (H, W) uint8.
 
         Raises:
             LocalizerError: the localizer gives no finite logits of the image's size.
         """
+        with torch.inference_mode(), self._a_stream():
+            return self._masks([pixels], self.tile)[0]
+
+    def _masks(self, batch: Sequence[Pixels], side: int) -> list[Pixels]:
+        """Masks of pixels of one depth, of those that are equally large in one pass."""
         if self._localizer is None:
             raise ValueError("this engine has no localizer; pass localizer= to Engine")
-        localizer = self._localizer
+        results = [np.empty(pixels.shape[:2], np.uint8) for pixels in batch]
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, pixels in enumerate(batch):
+            alike[pixels.shape[0], pixels.shape[1]].append(index)
 
-        def one(part: Pixels) -> Pixels:
-            seen = self._pack([part])
-            logits = localizer(seen)
-            check_logits(logits, seen, localizer, sure=self._gives_logits)
+        for (height, width), members in alike.items():
+
+            def one(part: Tile, members: list[int] = members) -> None:
+                found = self._masks_of([batch[index][part.window] for index in members])
+                for index, mask in zip(members, found, strict=True):
+                    results[index][part.core] = mask[part.inner]
+
+            if height * width <= side**2:
+                whole = (slice(0, height), slice(0, width))
+                one(Tile(whole, whole))
+            else:
+                self._each(tiles(height, width, side, MASK_HALO, self.stride), one)
+        return results
+
+    def _masks_of(self, batch: Sequence[Pixels]) -> Pixels:
+        with stage("masks"):
+            height, width = batch[0].shape[:2]
+            seen = pack(batch, height, width, self.device)
+            assert self._localizer is not None
+            logits = self._localizer(seen)
+            check_logits(logits, seen, self._localizer, sure=self._gives_logits)
             self._gives_logits = True
-            logits = logits[0, 0]
-            return logits.sigmoid().mul(255).round().to(torch.uint8).cpu().numpy()
+            return logits[:, 0].sigmoid().mul(255).round().to(torch.uint8).cpu().numpy()
 
-        if pixels.shape[0] * pixels.shape[1] <= self.tile**2:
-            return one(pixels)
-        result, (height, width) = np.empty(pixels.shape[:2], np.uint8), pixels.shape[:2]
-        for tile in tiles(height, width, self.tile, MASK_HALO, self.stride):
-            result[tile.core] = one(np.ascontiguousarray(pixels[tile.window]))[tile.inner]
-        return result
+    # -- streams ----------------------------------------------------------------------------
 
-    def _pack(self, batch: Sequence[Pixels]) -> Tensor:
-        """(B, 3, H, W) float32 RGB in [0, 1], channels_last, of one depth."""
-        colour = [np.repeat(p, 3, axis=2) if p.shape[2] == 1 else p for p in batch]
-        stacked = np.stack(colour)
-        if stacked.dtype == np.uint16:
-            levels = torch.from_numpy(stacked.astype(np.float32)).to(self.device)
-            return levels.div_(65535).permute(0, 3, 1, 2)
-        return image_pack(
-            torch.from_numpy(stacked).to(self.device),
-            bgr=False,
-            memory_format=torch.channels_last,
-        )
+    @contextmanager
+    def _a_stream(self) -> Iterator[None]:
+        """Inside, one stream fewer is idle, if any is: more callers than streams are welcome."""
+        taken = self._idle.acquire(blocking=False)
+        try:
+            yield
+        finally:
+            if taken:
+                self._idle.release()
 
-    def _unpack(self, image: Tensor, perturbation: Tensor, deep: bool) -> Pixels:
-        """(B, H, W, 3) of the defended levels, uint16 where ``deep``, otherwise uint8."""
-        if deep:
-            defended = clamp_project(image, perturbation, self.eps_d)
-            levels = defended.mul(65535).round_().permute(0, 2, 3, 1)
-            return levels.contiguous().cpu().numpy().astype(np.uint16)
-        return image_unpack(image, perturbation, self.eps_d, bgr=False).cpu().numpy()
+    def _each(self, parts: Iterable[Tile], work: Callable[[Tile], None]) -> None:
+        """Work on every part, together with the streams that are idle meanwhile."""
+        rest, lock, faults = iter(parts), threading.Lock(), list[BaseException]()
+        profile = current()
+
+        def take() -> bool:
+            with lock:
+                part = None if faults else next(rest, None)
+            if part is None:
+                return False
+            try:
+                work(part)
+            except BaseException as error:  # of a helper: raised where the image is defended
+                faults.append(error)
+                return False
+            return True
+
+        def help_out() -> None:
+            adopt(profile)
+            try:
+                with torch.inference_mode():
+                    while take():
+                        pass
+            finally:
+                self._idle.release()
+
+        helpers: list[threading.Thread] = []
+        more = True
+        while more:
+            if self._idle.acquire(blocking=False):
+                helpers.append(threading.Thread(target=help_out, name="ansm-fast-helper"))
+                helpers[-1].start()
+            more = take()
+        for helper in helpers:
+            helper.join()
+        if faults:
+            raise faults[0]

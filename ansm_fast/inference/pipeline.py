@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import torch
 from PIL import Image
 
 from ansm_fast.images.photograph import BadImage, Photograph
@@ -20,7 +21,9 @@ from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record, mask_roots
+from ansm_fast.inference.memory import Tidy
 from ansm_fast.inference.plan import Plan, make_plan
+from ansm_fast.inference.profile import Profile, stage
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
 from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
 from ansm_fast.inference.stores import MANIFEST, Store, as_store
@@ -40,13 +43,14 @@ class DefendOptions:
     """
 
     max_pixels: int = 200_000_000
-    batch_size: int = 4
+    batch_size: int = 1
     batch_pixels: int = 1 << 21
     budget_pixels: int = 48_000_000
     readers: int = 2
     writers: int = 2
     verify: bool = False
     sync: bool = False
+    profile: bool = False
 
 
 @dataclass
@@ -72,6 +76,18 @@ def _own_size_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+@contextlib.contextmanager
+def _cores_shared(streams: int) -> Iterator[None]:
+    """Several streams compute on one core each: no core waits for another within an operator."""
+    before = torch.get_num_threads()
+    if streams > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Run:
     """One run over a list of jobs; the calling thread drives the engine."""
 
@@ -93,11 +109,14 @@ class _Run:
         self.engine, self.options, self.form = engine, options, form
         self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
+        self.profile = Profile() if options.profile else None
         self.stop = threading.Event()
         self.budget = PixelBudget(options.budget_pixels, self.stop)
-        self.decoded: BoundedQueue[_Job] = BoundedQueue(64, self.stop)
-        self.defended: BoundedQueue[_Job | None] = BoundedQueue(64, self.stop)
-        self._lock = threading.Lock()
+        ahead = 4 * max(engine.streams, options.batch_size)
+        self.decoded: BoundedQueue[_Job] = BoundedQueue(ahead, self.stop)
+        self.ready: BoundedQueue[list[_Job]] = BoundedQueue(1, self.stop)
+        self.defended: BoundedQueue[_Job | None] = BoundedQueue(ahead, self.stop)
+        self._lock, self._tidy = threading.Lock(), Tidy(engine.streams, 2 * engine.tile**2)
         self._waiting = deque(self.jobs)
         self._finished = 0
 
@@ -136,6 +155,8 @@ class _Run:
         if job.pixels:
             self.budget.release(job.pixels)
         job.image = job.result = job.content = None
+        with self._lock:
+            self._tidy.after_image(job.pixels)
         job.pixels = 0
 
     def _again(self, job: _Job) -> None:
@@ -173,13 +194,15 @@ class _Run:
         while (job := self._take()) is not None:
             job.started = time.perf_counter()
             try:
-                content, job.found = read_source(job.source, limit)
+                with stage("read"):
+                    content, job.found = read_source(job.source, limit)
                 former = self.doubtful.get(job.source)
                 if former and self.manifest.is_same_content(former, job.found, verify=verify):
                     self.manifest.confirm(job.source, former, job.found)
                     self._count(job, SKIPPED)
                     continue
-                job.image = decode_photograph(content, limit, self._reserve(job))
+                with stage("decode"):
+                    job.image = decode_photograph(content, limit, self._reserve(job))
                 if self.form.copy_below is not None:
                     job.content = content
             except BadImage as error:
@@ -215,8 +238,14 @@ class _Run:
             else:
                 self._finish(job, DONE, details)
 
-    def _thread(self, target: Callable[[], None]) -> threading.Thread:
+    def _stream(self) -> None:
+        while True:
+            self._defend(self.ready.get())
+
+    def _thread(self, target: Callable[[], None], kind: str) -> threading.Thread:
         def run() -> None:
+            if self.profile is not None:
+                self.profile.joined(kind)
             try:
                 target()
             except Stopped:
@@ -234,8 +263,9 @@ class _Run:
     fault: BaseException | None = None
 
     def run(self) -> None:
-        readers = [self._thread(self._read) for _ in range(self.options.readers)]
-        writers = [self._thread(self._write) for _ in range(self.options.writers)]
+        readers = [self._thread(self._read, "reader") for _ in range(self.options.readers)]
+        streams = [self._thread(self._stream, "stream") for _ in range(self.engine.streams)]
+        writers = [self._thread(self._write, "writer") for _ in range(self.options.writers)]
         try:
             self._drive()
             for _ in writers:
@@ -248,9 +278,11 @@ class _Run:
             self.summary.interrupted = True
         finally:
             self.stop.set()
-            for thread in readers + writers:
+            for thread in readers + streams + writers:
                 thread.join()
-        if self.fault is not None:
+        if isinstance(self.fault, KeyboardInterrupt):
+            self.summary.interrupted = True
+        elif self.fault is not None:
             raise self.fault
 
     def _drive(self) -> None:
@@ -273,7 +305,7 @@ class _Run:
                 size = self.engine.padded(job.image)
                 batch = batcher.add(job, (size, job.image.depth), size[0] * size[1])
             if batch:
-                self._defend(batch)
+                self.ready.put(batch)  # waits for a stream: meanwhile a bucket may fill
 
     def _defend(self, batch: list[_Job]) -> None:
         results = self.engine.defend([job.image for job in batch if job.image is not None])
@@ -337,7 +369,7 @@ def defend_files(
         plan = make_plan(sources, store, mask_store, manifest, common, form, verify=options.verify)
         summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
-        with _own_size_limit():
+        with _own_size_limit(), _cores_shared(engine.streams):
             run = _Run(
                 plan,
                 engine,
@@ -351,6 +383,7 @@ def defend_files(
                 on_progress,
             )
             run.run()
+            summary.profile = run.profile.report() if run.profile is not None else None
         summary.count_attacked(sources, manifest.records, attacked_threshold)
     finally:
         manifest.close()

@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import Generic, TypeVar
 
+from ansm_fast.inference.profile import waiting
+
 Item = TypeVar("Item")
 _POLL = 0.1
 
@@ -23,19 +25,21 @@ class BoundedQueue(Generic[Item]):
         self._stop = stop
 
     def put(self, item: Item) -> None:
-        while not self._stop.is_set():
-            try:
-                return self._queue.put(item, timeout=_POLL)
-            except queue.Full:
-                continue
+        with waiting():
+            while not self._stop.is_set():
+                try:
+                    return self._queue.put(item, timeout=_POLL)
+                except queue.Full:
+                    continue
         raise Stopped
 
     def get(self) -> Item:
-        while not self._stop.is_set():
-            try:
-                return self._queue.get(timeout=_POLL)
-            except queue.Empty:
-                continue
+        with waiting():
+            while not self._stop.is_set():
+                try:
+                    return self._queue.get(timeout=_POLL)
+                except queue.Empty:
+                    continue
         raise Stopped
 
     def get_nowait(self) -> Item | None:
@@ -57,7 +61,7 @@ class PixelBudget:
         self._free = threading.Condition()
 
     def acquire(self, pixels: int) -> None:
-        with self._free:
+        with waiting(), self._free:
             while self._used and self._used + pixels > self._limit:
                 if self._stop.is_set():
                     raise Stopped

@@ -24,7 +24,8 @@ class Tile:
 
 
 def tiles(height: int, width: int, core: int, halo: int, stride: int) -> Iterator[Tile]:
-    """Cut (height, width) into cores of at most ``core`` pixels a side, row by row.
+    """Cut (height, width) into cores of at most ``core`` pixels a side, row by row, as equally
+    large as multiples of ``stride`` can be.
 
     Every window starts at a multiple of ``stride``, since a strided network samples the image on a
     grid that starts at the window's corner, and reaches at least ``halo`` pixels beyond its core
@@ -38,12 +39,19 @@ def tiles(height: int, width: int, core: int, halo: int, stride: int) -> Iterato
     if halo < 0:
         raise ValueError(f"halo must not be negative, got {halo}")
     reach = -(-halo // stride) * stride
-    for y in range(0, height, core):
-        rows = slice(y, min(y + core, height))
-        for x in range(0, width, core):
-            columns = slice(x, min(x + core, width))
+    down, across = (_even(side, core, stride) for side in (height, width))
+    for y in range(0, height, down):
+        rows = slice(y, min(y + down, height))
+        for x in range(0, width, across):
+            columns = slice(x, min(x + across, width))
             window = (
                 slice(max(y - reach, 0), min(rows.stop + reach, height)),
                 slice(max(x - reach, 0), min(columns.stop + reach, width)),
             )
             yield Tile((rows, columns), window)
+
+
+def _even(side: int, core: int, stride: int) -> int:
+    """The core that takes as many steps as ``core`` does, the last of which is not the rest."""
+    steps = -(-side // core)
+    return -(-side // (steps * stride)) * stride

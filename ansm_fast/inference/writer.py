@@ -20,6 +20,7 @@ from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import PARTS, Manifest, mask_roots
+from ansm_fast.inference.profile import stage
 from ansm_fast.inference.reading import checksum
 from ansm_fast.inference.stores import Place, Store
 
@@ -104,13 +105,15 @@ def write_result(
         for part, mask in zip(PARTS[1:], found, strict=True):
             if mask is None:
                 raise ValueError("masks were asked for, but the engine has no localizer")
-            contents[part] = encode_png(Photograph(mask[:, :, None], exif=turned))
+            with stage("encode"):
+                contents[part] = encode_png(Photograph(mask[:, :, None], exif=turned))
             record[f"{part}_area"] = round(float((mask > 127).mean()), 6)
     notes: list[str] = []
     if copied and original is not None:
         contents["output"], suffix = original
     else:
-        encoded = encode(replace(image, pixels=after), form.kind, form.effort)
+        with stage("encode"):
+            encoded = encode(replace(image, pixels=after), form.kind, form.effort)
         suffix, notes = encoded.suffix, [image.note, encoded.note]
         contents["output"] = encoded.content
     for part, written in contents.items():
@@ -126,7 +129,8 @@ def write_result(
         places = dict(zip(PARTS, targets(store, masks, output), strict=False))
         record |= {part: str(place) for part, place in places.items() if part != "output"}
         try:
-            _write(places, contents, record, manifest, source, store, masks)
+            with stage("write"):
+                _write(places, contents, record, manifest, source, store, masks)
             return record
         except Occupied:  # since its name was chosen, or the file was changed
             if another is None:

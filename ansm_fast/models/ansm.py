@@ -15,6 +15,7 @@ from ansm_fast.models.unet import (
     BODY_CHANNELS,
     NoiseResidualFrontEnd,
     UNet,
+    check_image,
     conv_block,
     mean_about,
     pad_to_stride,
@@ -175,6 +176,14 @@ class ANSM(BaseANSM):
                 "this ANSM has no gate (jpeg_quality 0), and so no attack score; use one that has"
             )
         return self._attacked(self.head(self.detail(features)), size)
+
+    def perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        check_image(image, self)
+        size = (image.shape[2], image.shape[3])
+        features = self.features(image.to(self.dtype))
+        found = self.head(self.detail(features))  # once for both
+        attacked = self._attacked(found, size) if self.has_attack_score else None
+        return self._full_size(self._delta(found, features), size), attacked
 
     def _attacked(self, found: Tensor, size: tuple[int, int]) -> Tensor:
         gate = torch.sigmoid(self._gate_logits(found))

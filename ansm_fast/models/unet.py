@@ -85,9 +85,36 @@ def conv_block(in_channels: int, out_channels: int, kernel: int = 3, stride: int
 
 def mean_about(values: Tensor, radius: int) -> Tensor:
     """Mean of what is within ``radius`` and inside the image, rows first, then columns."""
+    # A pooling of one channel has nothing to work on side by side, and walks every window. Its
+    # gradient is the faster one all the same.
+    if values.shape[1] == 1 and not values.requires_grad:
+        return _mean_of_one(_mean_of_one(values, radius, 2), radius, 3)
     size = 2 * radius + 1
     rows = F.avg_pool2d(values, (size, 1), 1, (radius, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, size), 1, (0, radius), count_include_pad=False)
+
+
+def _mean_of_one(values: Tensor, radius: int, dim: int) -> Tensor:
+    """The mean along one dimension, from sums of 1, 2, 4, ... neighbors."""
+    length, left = values.shape[dim], 2 * radius + 1
+    beyond = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
+    sums, reach, start = F.pad(values, beyond), 1, 0
+    total: Tensor | None = None
+    while True:
+        if left & 1:
+            part = sums.narrow(dim, start, length)
+            total = part if total is None else total + part
+            start += reach
+        left >>= 1
+        if not left:
+            break
+        rest = sums.shape[dim] - reach
+        sums = sums.narrow(dim, 0, rest) + sums.narrow(dim, reach, rest)
+        reach *= 2
+    assert total is not None
+    at = torch.arange(length, device=values.device)
+    inside = at.clamp(max=radius) + at.flip(0).clamp(max=radius) + 1
+    return total / inside.to(values.dtype).view((-1, 1) if dim == 2 else (-1,))
 
 
 def _upsample(features: Tensor) -> Tensor:

@@ -77,7 +77,9 @@ def warm_start_two_views(ansm: TwoViewANSM) -> None:
         found = load_localizer(name)
         assert isinstance(found, BuiltinLocalizer)
         other = found.body.state_dict()
-        if any(detector.body.state_dict()[key].shape != value.shape for key, value in other.items()):
+        if any(
+            detector.body.state_dict()[key].shape != value.shape for key, value in other.items()
+        ):
             continue
         for body, classifier in pairs:
             body.load_state_dict(other)

@@ -165,3 +165,36 @@ def test_what_is_no_ansm_and_no_photograph_is_named() -> None:
     ):
         with pytest.raises(TypeError, match=words):
             engine.defend(given)
+
+
+def test_idle_streams_take_tiles_and_change_nothing(ansm: ANSM, rng: np.random.Generator) -> None:
+    image, localizer = photograph(rng, 200, 230, 3), BuiltinLocalizer().eval()
+    (alone,) = Engine(ansm, localizer, tile=48).defend([image])
+    (helped,) = Engine(ansm, localizer, tile=48, streams=3).defend([image])
+    assert np.array_equal(alone.pixels, helped.pixels)
+    assert np.array_equal(alone.mask_after, helped.mask_after)
+
+
+def test_a_fault_in_a_tile_is_raised_whoever_took_it(ansm: ANSM, rng: np.random.Generator) -> None:
+    engine = Engine(ansm, torch.nn.Conv2d(3, 2, 1), tile=48, streams=3)
+    for _ in range(3):
+        with pytest.raises(LocalizerError):
+            engine.defend([photograph(rng, 200, 230, 3)])
+    assert engine._idle.acquire(blocking=False)  # and no stream is lost
+
+
+def test_a_smaller_tile_for_one_call(ansm: ANSM, rng: np.random.Generator) -> None:
+    image = photograph(rng, 100, 130, 3)
+    engine = Engine(ansm, tile=256)
+    (whole,), (tiled,) = engine.defend([image]), engine.defend([image], tile=48)
+    assert np.abs(whole.pixels.astype(int) - tiled.pixels).max() <= 1
+    with pytest.raises(ValueError, match="multiple of 16"):
+        engine.defend([image], tile=50)
+
+
+def test_masks_of_a_batch_equal_those_of_each(ansm: ANSM, rng: np.random.Generator) -> None:
+    engine = Engine(ansm, BuiltinLocalizer().eval())
+    batch = [photograph(rng, 40, 60, 3), photograph(rng, 48, 64, 3), photograph(rng, 41, 49, 1)]
+    for image, found in zip(batch, engine.defend(batch), strict=True):
+        assert found.mask_before is not None
+        assert np.abs(found.mask_before.astype(int) - engine.mask(image.pixels)).max() <= 1
