@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,6 +74,11 @@ if TYPE_CHECKING:
     help="Copy images that don't look attacked as they are, byte for byte.",
 )
 @click.option(
+    "--members",
+    metavar="PATTERN",
+    help="Of tar files: the members that are photographs, as '*.jpg'; by default all images.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     help="Equally large images that the network takes at once; by default 1 on a CPU, where more "
@@ -126,6 +133,7 @@ def command(
     kind: str,
     effort: str,
     only_attacked: bool,
+    members: str | None,
     batch_size: int | None,
     threads: int | None,
     device: str,
@@ -153,6 +161,7 @@ def command(
 
     from ansm_fast.images.walk import LeftOut
     from ansm_fast.inference.gather import beside, from_list, gather, is_local, store_of
+    from ansm_fast.inference.shards import Shard, check_shards
 
     left_out = LeftOut()
     store = store_of(output, "-o", fsync)
@@ -160,7 +169,9 @@ def command(
         sources = from_list(listed, null)
     else:
         sources = gather(files, batch, store, follow_links=follow_links, left_out=left_out)
-    if localizer is not None and masks is None:
+    shards = [source for source in sources if isinstance(source, Shard)]
+    check_shards(shards, sources, members, masks)
+    if localizer is not None and masks is None and not shards:
         masks = beside(output, "-masks")
     mask_store = None if masks is None else store_of(masks, "--masks", fsync)
     if mask_store is not None and mask_store.real_root == store.real_root:
@@ -175,6 +186,7 @@ def command(
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
     from ansm_fast.inference.form import Form
+    from ansm_fast.inference.shard_run import ShardOptions, defend_shards
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
@@ -193,7 +205,8 @@ def command(
             "leave the option out, or give --weights of an ANSM that does, such as robust"
         )
     threshold = ansm.attack_threshold if attacked_threshold is None else attacked_threshold
-    network = load_localizer(localizer) if mask_store is not None else None
+    with_masks = mask_store is not None or (bool(shards) and localizer is not None)
+    network = load_localizer(localizer) if with_masks else None
     if network is not None and ansm.trained_for not in ("", network.fingerprint):
         click.echo(
             "warning: these weights were trained for another localizer than "
@@ -207,12 +220,16 @@ def command(
     # Those far away are waited for, by many at once.
     far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
     with _Report(as_json) as report:
-        summary = defend_files(
-            sources,
+        defend: Callable[..., Summary]
+        if shards:
+            chosen = ShardOptions(members, masks=with_masks)
+            defend = partial(defend_shards, shards, shard_options=chosen)
+        else:
+            defend = partial(defend_files, sources, masks=mask_store)
+        summary = defend(
             store,
             Engine(ansm, network, device=device, streams=streams),
             fingerprint=ansm.fingerprint,
-            masks=mask_store,
             localizer_fingerprint=network.fingerprint if network is not None else "",
             attacked_threshold=threshold,
             form=Form(kind, effort, threshold if only_attacked else None),

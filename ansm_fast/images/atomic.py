@@ -91,20 +91,32 @@ def write_bytes(
         temporary = temporary_beside(path, token)
         try:
             temporary.write_bytes(content)
-            if sync:
-                _sync(temporary)
-            if may_replace is None:
-                os.replace(temporary, path)
-            elif not _take_free_name(temporary, path):
-                _replace(temporary, path, may_replace)
+            move_file(temporary, path, may_replace=may_replace, sync=sync)
         finally:
             temporary.unlink(missing_ok=True)
-        if sync:
-            _sync(path.parent)
     except OSError as error:
         if error.errno is not None:
             error.filename = str(path)  # not the temporary one; a full disk tells none
         raise
+
+
+def move_file(
+    temporary: Path,
+    path: Path,
+    *,
+    may_replace: Callable[[Path], bool] | None = None,
+    sync: bool = False,
+) -> None:
+    """Give a file of the same file system its name; as ``write_bytes``. Where it was linked or
+    changed places with another, something lies at ``temporary`` still, which the caller removes."""
+    if sync:
+        _sync(temporary)
+    if may_replace is None:
+        os.replace(temporary, path)
+    elif not _take_free_name(temporary, path):
+        _replace(temporary, path, may_replace)
+    if sync:
+        _sync(path.parent)
 
 
 def make_folder(folder: Path, *, sync: bool = False) -> None:

@@ -24,6 +24,9 @@ UNREADABLE = frozenset(
 )
 
 
+SHARD = ".tar"
+
+
 class Source(Protocol):
     """An input, whatever holds it; ``str`` of it is what a user calls it."""
 
@@ -106,7 +109,8 @@ def safe_output_name(record: Mapping[str, object]) -> str | None:
     if not isinstance(name, str) or "\0" in name:
         return None
     path = PurePosixPath(name)
-    if path.suffix not in SUFFIXES.values() and record.get("defended") is not False:
+    suffixes = (*SUFFIXES.values(), SHARD)
+    if path.suffix not in suffixes and record.get("defended") is not False:
         return None
     return name if path.stem and not path.is_absolute() and ".." not in path.parts else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,11 +13,40 @@ from ansm_fast.errors import InputError
 from ansm_fast.images.walk import LeftOut
 from ansm_fast.inference.files import FileSource, Source, from_files
 from ansm_fast.inference.search import from_folder
+from ansm_fast.inference.shards import Shard, is_shard
 from ansm_fast.inference.stores import LocalStore, Store
 from ansm_fast.inference.url_store import UrlStore
-from ansm_fast.inference.urls import below_url, is_url, local_path, of_url
+from ansm_fast.inference.urls import UrlSource, below_url, is_url, local_path, of_url
 
 _WILD = "*?["
+
+
+def expand(name: str) -> list[str]:
+    """The names that a shell makes of ``{000..009}`` and ``{a,b}``, for those given quoted; a name
+    that has none, or that a file has as it stands, is itself.
+
+    Raises:
+        InputError: it makes more than a million.
+    """
+    if os.path.lexists(name):
+        return [name]
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}", name)
+    if match is None:
+        return [name]
+    if match[3] is not None:
+        parts: Iterable[str] = match[3].split(",")
+    else:
+        first, last = int(match[1]), int(match[2])
+        if abs(last - first) >= 10**6:
+            raise InputError(f"{name} makes more than a million names; give a folder or a list")
+        width = len(match[1]) if match[1].startswith("0") else 0
+        step = 1 if last >= first else -1
+        parts = (f"{number:0{width}d}" for number in range(first, last + step, step))
+    return [
+        made
+        for part in parts
+        for made in expand(name[: match.start()] + part + name[match.end() :])
+    ]
 
 
 def gather(
@@ -36,16 +66,52 @@ def gather(
     Raises:
         InputError: one isn't there, or a pattern matches nothing.
     """
+    if batch is not None and (is_shard(batch) or len(expand(batch)) > 1):
+        names, batch = [batch], None
     if batch is not None:
         path = local_path(batch) if is_url(batch) else Path(batch)
         if path is None:
-            return list(below_url(batch, output.root))
+            return _shards(below_url(batch, output.root))
         own = output.state if isinstance(output, LocalStore) else None
-        return list(from_folder(path, own, follow_links=follow_links, left_out=left_out))
+        try:
+            return list(from_folder(path, own, follow_links=follow_links, left_out=left_out))
+        except InputError:
+            if not (shards := _shards_below(path, own)):
+                raise
+            return shards
     found: list[Source] = []
     for name in names:
-        found += _named(name)
-    return _each_once(found)
+        for one in expand(name):
+            found += _named(one)
+    return _shards(_each_once(found))
+
+
+def _shards(sources: Iterable[Source]) -> list[Source]:
+    """Tar files among the sources as shards."""
+    return [
+        Shard(source)
+        if isinstance(source, (FileSource, UrlSource)) and is_shard(source.relative.name)
+        else source
+        for source in sources
+    ]
+
+
+def _shards_below(folder: Path, output: Path | None) -> list[Source]:
+    """The tar files of a folder without images, but those below ``output``."""
+    excluded = None if output is None else os.path.realpath(output)
+    found: list[Source] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(root, name)) != excluded
+        )
+        for name in sorted(names):
+            if is_shard(name) and not name.startswith("."):
+                path = Path(root, name)
+                relative = PurePosixPath(path.relative_to(folder).as_posix())
+                found.append(Shard(FileSource(path, relative)))
+    return found
 
 
 def from_list(name: str, null: bool = False) -> list[Source]:
@@ -79,7 +145,7 @@ def from_list(name: str, null: bool = False) -> list[Source]:
         if is_url(entry):
             local = local_path(entry)
             found += of_url(entry) if local is None else from_files([local])
-    return _each_once(found)
+    return _shards(_each_once(found))
 
 
 def _entries(content: bytes, null: bool) -> list[str]:
@@ -148,4 +214,4 @@ def beside(name: str, ending: str) -> str:
 
 def is_local(one: Source | Store) -> bool:
     """Whether a source or store is of this machine."""
-    return isinstance(one, (FileSource, LocalStore))
+    return isinstance(one, (FileSource, LocalStore)) or (isinstance(one, Shard) and one.is_local)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ansm_fast.errors import InputError
-from ansm_fast.images.atomic import make_folder, temporary_name, write_bytes
+from ansm_fast.images.atomic import make_folder, move_file, temporary_name, write_bytes
 
 MANIFEST = "manifest.jsonl"
 
@@ -59,6 +59,9 @@ class Place(Protocol):
             Occupied: ``may_replace`` said no; nothing was touched.
             OSError: it cannot be written.
         """
+
+    def put(self, file: Path, may_replace: Callable[[], bool]) -> None:
+        """As ``write``, of a whole file in the store's ``state``, which is moved or copied."""
 
     def remove(self) -> None:
         """Remove the file, if it is there."""
@@ -162,6 +165,10 @@ class LocalPlace:
             token=token,
             sync=self.sync,
         )
+
+    def put(self, file: Path, may_replace: Callable[[], bool]) -> None:
+        make_folder(self.path.parent, sync=self.sync)
+        move_file(file, self.path, may_replace=lambda path: may_replace(), sync=self.sync)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

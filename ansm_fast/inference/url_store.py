@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ansm_fast.errors import InputError
 from ansm_fast.images.atomic import Occupied, write_bytes
-from ansm_fast.inference.stores import MANIFEST, prepare_folder
+from ansm_fast.inference.stores import MANIFEST, checksum_of, prepare_folder
 from ansm_fast.inference.urls import as_os_error, open_url, version
 
 if TYPE_CHECKING:
@@ -99,22 +99,31 @@ class UrlPlace:
         return found.hexdigest()
 
     def write(self, content: bytes, may_replace: Callable[[], bool], token: str) -> None:
+        found = hashlib.sha256(content).hexdigest()
+        self._write(lambda mode: self._put(content, token, mode), found, len(content), may_replace)
+
+    def put(self, file: Path, may_replace: Callable[[], bool]) -> None:
+        def put(mode: str) -> None:
+            self._store.filesystem.put_file(str(file), self._path, mode=mode)
+
+        self._write(put, checksum_of(file), file.stat().st_size, may_replace)
+
+    def _write(
+        self, put: Callable[[str], None], found: str, size: int, may_replace: Callable[[], bool]
+    ) -> None:
         with as_os_error(str(self)):
-            if self._is_there():
-                if self.checksum() == hashlib.sha256(content).hexdigest():
-                    self._store.listing[self._name] = len(content)
-                    return  # by a run whose manifest was lost
-                if not may_replace():
-                    raise Occupied(str(self))
-                self._put(content, token, "overwrite")
-            else:
+            if not self._is_there():
                 try:
-                    self._put(content, token, "create")
+                    put("create")
                 except Exception:
                     if not self._is_there():
                         raise
                     raise Occupied(str(self)) from None
-        self._store.listing[self._name] = len(content)
+            elif self.checksum() != found:  # else by a run whose manifest was lost
+                if not may_replace():
+                    raise Occupied(str(self))
+                put("overwrite")
+        self._store.listing[self._name] = size
 
     def _is_there(self) -> bool:
         return bool(self._store.filesystem.exists(self._path))

@@ -97,7 +97,11 @@ def as_os_error(what: str) -> Iterator[None]:
 
 def version(info: dict[str, Any]) -> str:
     """What of a store's description tells that a file is still the same."""
-    return next((f"{key} {info[key]}" for key in _VERSIONS if info.get(key) is not None), "")
+    for key in _VERSIONS:
+        if (value := info.get(key)) is not None:
+            # Listings of some stores have times as numbers.
+            return f"{key} {value.timestamp() if hasattr(value, 'timestamp') else value}"
+    return ""
 
 
 class UrlSource:
@@ -130,6 +134,13 @@ class UrlSource:
         self._listed = None
         with as_os_error(self._name):
             return self._filesystem.cat_file(self._path)
+
+    def fetch(self, target: Path) -> Path:
+        """Copy it to this machine."""
+        self._listed = None
+        with as_os_error(self._name):
+            self._filesystem.get_file(self._path, str(target))
+        return target
 
     def identity(self) -> Record:
         info = self._listed
@@ -178,11 +189,14 @@ def below_url(url: str, output: str = "") -> list[UrlSource]:
     if not listed:
         raise InputError(f"no such folder, or nothing in it: {url}; give another one to --batch")
     filesystem.invalidate_cache()
+    suffixes = {PurePosixPath(path).suffix.lower() for path in listed}
+    # A folder without images may be one of shards.
+    wanted = IMAGE_SUFFIXES | OTHER_SUFFIXES if suffixes & IMAGE_SUFFIXES else {".tar"}
     prefix = root.rstrip("/") + "/" if root.rstrip("/") else ""
     found: list[UrlSource] = []
     for path, info in sorted(listed.items()):
         relative = _safe(path.removeprefix(prefix).lstrip("/"))
-        if relative.suffix.lower() not in IMAGE_SUFFIXES | OTHER_SUFFIXES:
+        if relative.suffix.lower() not in wanted:
             continue
         name = _name_of(filesystem, url, path)
         hidden = any(part.startswith(".") for part in relative.parts)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,21 @@ def test_formats_and_copies(tmp_path: Path, folder: Path) -> None:
     result = run(*arguments, "--only-attacked", "--attacked-threshold", "1")
     assert result.exit_code == 0 and "0 defended, 2 copied, 0 already done" in result.stdout
     assert (out / "a.jpg").read_bytes() == (folder / "a.jpg").read_bytes()
+
+
+def test_shards(tmp_path: Path, folder: Path, weights: Path) -> None:
+    out = tmp_path / "out"
+    with tarfile.open(tmp_path / "s-0.tar", "w") as tar:
+        tar.add(folder / "a.jpg", "a.jpg")
+        tar.add(weights, "a.json")
+    path = tmp_path / "s-{0..0}.tar"
+    result = run("--batch", path, "-o", out, "--weights", weights)
+    assert result.exit_code == 0 and "1 defended" in result.stdout
+    assert "1 already done" in run(path, "-o", out, "--weights", weights).stdout
+    masked = run(path, "-o", tmp_path / "m", "--localizer", "builtin", "--members", "*.jpg")
+    assert masked.exit_code == 0, masked.output
+    with tarfile.open(tmp_path / "m" / "s-0.tar") as tar:
+        assert tar.getnames() == ["a.png", "a.before.png", "a.after.png", "a.json"]
+    refused(run(path, folder / "a.jpg", "-o", out), "a tar file among images")
+    refused(run(path, "-o", out, "--masks", tmp_path / "x"), "give --localizer alone")
+    refused(run(folder / "a.jpg", "-o", out, "--members", "*"), "is for tar files")
