@@ -18,7 +18,7 @@ class UserCodeError(InputError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; the message says where that was.
+    """Ctrl-C, SIGTERM or SIGHUP; the message says where that was.
 
     Attributes:
         advice: what to do next; None: give the same command, it goes on from there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,8 @@ import click
 from ansm_fast.cli.options import DEVICE_OR_AUTO, chosen_device
 from ansm_fast.errors import InputError, Interrupted
 from ansm_fast.images.formats import EFFORTS, SUFFIXES
+from ansm_fast.json_lines import line_of
+from ansm_fast.printable import one_line
 
 if TYPE_CHECKING:
     from ansm_fast.images.walk import LeftOut
@@ -268,7 +269,8 @@ class _Report:
 
     def advance(self, source: object, status: str, reason: str) -> None:
         if reason:
-            self.progress.console.print(f"{status}: {source} {reason}", markup=False)
+            text = one_line(f"{status}: {source} {reason}")
+            self.progress.console.print(text, markup=False, emoji=False)
         self.progress.advance()
 
 
@@ -276,7 +278,8 @@ def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:
     from ansm_fast.inference.profile import describe
 
     if as_json:
-        click.echo(json.dumps(summary.as_dict(), ensure_ascii=False))
+        readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        click.echo(line_of(summary.as_dict(), readable=readable))
     else:
         copied = f"{summary.copied} copied, " if summary.copied else ""
         click.echo(
@@ -290,7 +293,7 @@ def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:
                 f"(attack_score of {summary.attacked_threshold:g} or more)"
             )
         for line in [*left_out.lines(), *describe(summary.profile)]:
-            click.echo(line)
+            click.echo(one_line(line))
     if summary.interrupted:
         done = summary.defended + summary.copied + summary.skipped + summary.failed
         raise Interrupted(f"at defend: {done} of {summary.total} images")

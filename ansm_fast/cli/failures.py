@@ -5,7 +5,7 @@
 | 1 | done, but for some inputs (`defend`) |
 | 2 | the input, an option or the user's own code is at fault |
 | 70 | a fault of ansm_fast |
-| 130, 143 | interrupted by Ctrl-C, by SIGTERM |
+| 129, 130, 143 | ended by SIGHUP, Ctrl-C, SIGTERM |
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 
 import click
 
+from ansm_fast.cli.signals import WORDS
 from ansm_fast.errors import InputError, Interrupted, out_of_memory
 
-INPUT, FAULT, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 70, 130, 143, 141
+INPUT, FAULT, BROKEN_PIPE, BY_SIGNAL = 2, 70, 141, 128
 
 
 def command_line() -> str:
@@ -90,31 +92,32 @@ def _fault(error: BaseException) -> str:
     )
 
 
-def _interruption(error: BaseException, terminated: bool) -> tuple[str, int]:
+def _interruption(error: BaseException, received: Sequence[int]) -> tuple[str, int]:
     """What an interrupted command says, and its exit code."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    terminated |= any(getattr(one, "sigval", None) == signal.SIGTERM for one in chain)
-    text, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+    told = [getattr(one, "sigval", None) for one in chain]  # by a launcher, of its processes
+    number = next((one for one in (*received, *told) if one in WORDS), signal.SIGINT)
+    text, code = WORDS[signal.Signals(number)], BY_SIGNAL + number
     for one in chain:
         if isinstance(one, Interrupted):
             return f"{text} {one}; {one.advice or f'go on with: {command_line()}'}", code
     return text, code
 
 
-def explain(error: BaseException, terminated: bool = False) -> tuple[str | None, int]:
+def explain(error: BaseException, received: Sequence[int] = ()) -> tuple[str | None, int]:
     """Return the line that a failed command prints (None: nothing more), and its exit code.
 
     Args:
-        terminated: by SIGTERM, which arrives as a KeyboardInterrupt.
+        received: numbers of the signals that arrived, each as a KeyboardInterrupt.
     """
     if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
         error = error.__cause__  # click takes it for Ctrl-D at a prompt; there is none
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _interruption(error, terminated)
+        return _interruption(error, received)
     if isinstance(error, InputError):
         return f"ansm-fast: error: {error}", INPUT
     if isinstance(error, click.ClickException):

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -16,8 +15,10 @@ from typing import Any
 import click
 
 from ansm_fast.cli.failures import explain
+from ansm_fast.cli.signals import ending
 from ansm_fast.cli.speaker import speaks
 from ansm_fast.errors import SlowBackendWarning
+from ansm_fast.printable import one_line
 
 # Subcommand -> (module holding `command`, one-line help). Modules are imported on use, so that
 # `ansm-fast --help` does not wait for torch.
@@ -67,16 +68,8 @@ def _wants_traceback() -> bool:
 
 
 @contextlib.contextmanager
-def _process_settings() -> Iterator[list[int]]:
-    """SIGTERM ends a command as Ctrl-C does, and a warning of ours takes one line.
-
-    Gives the signals that have arrived.
-    """
-    received: list[int] = []
-
-    def terminate(number: int, _frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+def _short_warnings() -> Iterator[None]:
+    """A warning of ours takes one line."""
 
     def warn(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SlowBackendWarning):
@@ -84,19 +77,11 @@ def _process_settings() -> Iterator[list[int]]:
         elif not str(message).startswith(_FOR_DEVELOPERS):
             shown(message, category, *where, **more)
 
-    shown = warnings.showwarning
-    before = None
-    # One of several processes may wait for the others where no handler is ever run.
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        with contextlib.suppress(ValueError):  # not the main thread
-            before = signal.signal(signal.SIGTERM, terminate)
-    warnings.showwarning = warn
+    shown, warnings.showwarning = warnings.showwarning, warn
     try:
-        yield received
+        yield
     finally:
         warnings.showwarning = shown
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:
@@ -111,16 +96,16 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     received: list[int] = []
     try:
-        with _process_settings() as received:
+        with ending() as received, _short_warnings():
             code = cli(prog_name="ansm-fast", standalone_mode=False)
     except SystemExit:
         raise
     except BaseException as error:
         if _wants_traceback():
             traceback.print_exception(error)
-        line, code = explain(error, signal.SIGTERM in received)
+        line, code = explain(error, received)
         if line is not None and speaks(error):
-            click.echo(line, err=True)
+            click.echo(one_line(line), err=True)
     sys.exit(code)
 
 

@@ -40,6 +40,10 @@ class Readable(Protocol):
     def read(self) -> bytes: ...
 
 
+# Of width and height: what libpng, and with it most programs, reads.
+MAX_SIDE = 1_000_000
+
+
 def read_photograph(
     path: Path | Readable, max_pixels: int, reserve: Callable[[int], None] = lambda pixels: None
 ) -> Photograph:
@@ -68,6 +72,11 @@ def decode_photograph(
         raise BadImage("is empty")
 
     def admit(width: int, height: int) -> None:
+        if max(width, height) > MAX_SIDE:
+            raise BadImage(
+                f"has {width}x{height} pixels; images of more than {MAX_SIDE} pixels a side are "
+                "read by few programs, cut it in pieces"
+            )
         if width * height > max_pixels:
             raise BadImage(
                 f"has {width}x{height} = {width * height} pixels, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import defaultdict
@@ -22,6 +23,8 @@ READABLE = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp",
 UNREADABLE = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 )
+
+_LONGEST_NAME = 255  # bytes, in nearly every file system
 
 
 SHARD = ".tar"
@@ -92,7 +95,21 @@ def mask_names(output: PurePosixPath | str) -> tuple[str, str]:
     """Return what the masks before and after are called: of ``a/b.png`` ``a/b.before.png`` and
     ``a/b.after.png``."""
     name = PurePosixPath(output)
-    return str(name.with_suffix(".before.png")), str(name.with_suffix(".after.png"))
+    before, after = (str(_fitting(name, f".{when}.png")) for when in ("before", "after"))
+    return before, after
+
+
+def _fitting(name: PurePosixPath, end: str) -> PurePosixPath:
+    """``name`` with ``end`` in place of its suffix. Where no file system has names so long, a
+    digest of the whole takes the place of what is too much."""
+    wanted = name.stem + end
+    if len(os.fsencode(wanted)) <= _LONGEST_NAME:
+        return name.with_name(wanted)
+    tail = f"-{hashlib.sha256(os.fsencode(name.name)).hexdigest()[:8]}{end}"
+    stem = name.stem
+    while len(os.fsencode(stem + tail)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return name.with_name(stem + tail)
 
 
 def targets(output: Store, masks: Store | None, name: PurePosixPath | str) -> list[Place]:
@@ -176,7 +193,7 @@ class OutputNames:
     def _numbered(self, source: Source, suffix: str) -> Iterator[PurePosixPath]:
         number = 2
         while True:
-            yield source.relative.with_name(f"{source.relative.stem}-{number}{suffix}")
+            yield _fitting(source.relative, f"-{number}{suffix}")
             number += 1
 
     def _first_free(self, candidates: Iterable[PurePosixPath], source: Source) -> PurePosixPath:
@@ -229,8 +246,8 @@ def own_names(source: Source, suffix: str) -> tuple[PurePosixPath, PurePosixPath
     """Return ``a.png`` and ``a.jpg.png``: the names that an output of ``a.jpg`` has without a
     number."""
     return (
-        source.relative.with_suffix(suffix),
-        source.relative.with_name(source.relative.name + suffix),
+        _fitting(source.relative, suffix),
+        _fitting(source.relative, source.relative.suffix + suffix),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from PIL import Image
 
+from ansm_fast.errors import out_of_memory
 from ansm_fast.images.photograph import BadImage, Photograph
 from ansm_fast.images.read import decode_photograph
 from ansm_fast.inference.batcher import Batcher
@@ -26,10 +28,14 @@ from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.profile import Profile, stage
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
 from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
+from ansm_fast.inference.shortage import defend_within_memory
 from ansm_fast.inference.stores import MANIFEST, Store, as_store
 from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
 
+# So many outputs one after another, and the disk is full for all of them.
+_FULL_DISK = 16
+_WRITER = "writer"
 Progress = Callable[[Source, str, str], None]
 
 
@@ -110,15 +116,17 @@ class _Run:
         self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
         self.summary, self.on_progress = summary, on_progress
         self.profile = Profile() if options.profile else None
-        self.stop = threading.Event()
-        self.budget = PixelBudget(options.budget_pixels, self.stop)
+        # Nothing is begun any more; nothing is done any more.
+        self.ending, self.stop = threading.Event(), threading.Event()
+        self.budget = PixelBudget(options.budget_pixels, self.ending)
         ahead = 4 * max(engine.streams, options.batch_size)
-        self.decoded: BoundedQueue[_Job] = BoundedQueue(ahead, self.stop)
-        self.ready: BoundedQueue[list[_Job]] = BoundedQueue(1, self.stop)
+        self.decoded: BoundedQueue[_Job] = BoundedQueue(ahead, self.ending)
+        self.ready: BoundedQueue[list[_Job]] = BoundedQueue(1, self.ending)
         self.defended: BoundedQueue[_Job | None] = BoundedQueue(ahead, self.stop)
         self._lock, self._tidy = threading.Lock(), Tidy(engine.streams, 2 * engine.tile**2)
         self._waiting = deque(self.jobs)
-        self._finished = 0
+        self._threads: defaultdict[str, list[threading.Thread]] = defaultdict(list)  # by kind
+        self._finished = self._full = self._ended = 0
 
     # -- results ----------------------------------------------------------------------------
 
@@ -173,13 +181,13 @@ class _Run:
 
     def _take(self) -> _Job | None:
         """The next job; None when all are finished, as any may have to be done again."""
-        while not self.stop.is_set():
+        while not self.ending.is_set():
             with self._lock:
                 if self._waiting:
                     return self._waiting.popleft()
                 if self._finished >= len(self.jobs):
                     break
-            self.stop.wait(0.02)
+            self.ending.wait(0.02)
         return None
 
     def _reserve(self, job: _Job) -> Callable[[int], None]:
@@ -232,17 +240,30 @@ class _Run:
                     else (job.content, job.source.relative.suffix),
                     another=partial(self.names.another, job.source),
                 )
-            except OSError as error:
-                reason = f"cannot be written: {error.strerror or error}"
-                self._finish(job, FAILED, {"error": reason})
+            except Exception as error:
+                reason = out_of_memory(error) or ""
+                if not reason and isinstance(error, OSError):
+                    reason = error.strerror or str(error)
+                if not reason:
+                    raise
+                self._finish(job, FAILED, {"error": f"cannot be written: {reason}"})
+                self._mind_the_disk(error)
             else:
                 self._finish(job, DONE, details)
+                self._full = 0
 
     def _stream(self) -> None:
         while True:
             self._defend(self.ready.get())
 
-    def _thread(self, target: Callable[[], None], kind: str) -> threading.Thread:
+    def _mind_the_disk(self, error: Exception) -> None:
+        """End the run where one output after another finds no room."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self._full += 1
+            if self._full >= _FULL_DISK:
+                raise error
+
+    def _start(self, target: Callable[[], None], count: int, kind: str) -> None:
         def run() -> None:
             if self.profile is not None:
                 self.profile.joined(kind)
@@ -250,40 +271,62 @@ class _Run:
                 target()
             except Stopped:
                 pass
+            except KeyboardInterrupt:  # of user code in an engine
+                self.summary.interrupted = True
+                self.ending.set()
             except BaseException as error:  # a fault of ours: the calling thread raises it
                 self.fault = error
+                self.ending.set()
                 self.stop.set()
 
-        thread = threading.Thread(target=run, name=f"ansm-fast-{target.__name__}", daemon=True)
-        thread.start()
-        return thread
+        for _ in range(count):
+            thread = threading.Thread(target=run, name=f"ansm-fast-{kind}", daemon=True)
+            self._threads[kind].append(thread)
+            thread.start()
 
     # -- the calling thread -----------------------------------------------------------------
 
     fault: BaseException | None = None
 
     def run(self) -> None:
-        readers = [self._thread(self._read, "reader") for _ in range(self.options.readers)]
-        streams = [self._thread(self._stream, "stream") for _ in range(self.engine.streams)]
-        writers = [self._thread(self._write, "writer") for _ in range(self.options.writers)]
         try:
-            self._drive()
-            for _ in writers:
-                self.defended.put(None)
-            for thread in writers:
-                thread.join()
-        except Stopped:
-            pass
-        except KeyboardInterrupt:
-            self.summary.interrupted = True
+            try:
+                self._start(self._read, self.options.readers, "reader")
+                self._start(self._stream, self.engine.streams, "stream")
+                self._start(self._write, self.options.writers, _WRITER)
+                self._drive()
+                self._end_writers()
+            except Stopped:
+                pass
+            except KeyboardInterrupt:
+                self.summary.interrupted = True
+            if self.summary.interrupted:
+                self._drain()
         finally:
+            self.ending.set()
             self.stop.set()
-            for thread in readers + streams + writers:
-                thread.join()
-        if isinstance(self.fault, KeyboardInterrupt):
-            self.summary.interrupted = True
-        elif self.fault is not None:
+            self._join(self._threads)
+        if self.fault is not None:
             raise self.fault
+
+    def _join(self, kinds: Iterable[str]) -> None:
+        for kind in list(kinds):
+            for thread in self._threads[kind]:
+                if thread.ident is not None:  # an interruption came before it was started
+                    thread.join()
+
+    def _end_writers(self) -> None:
+        while self._ended < len(self._threads[_WRITER]):
+            self.defended.put(None)
+            self._ended += 1
+        self._join([_WRITER])
+
+    def _drain(self) -> None:
+        """Begin nothing more, and write what was begun."""
+        self.ending.set()
+        self._join(kind for kind in self._threads if kind != _WRITER)
+        with contextlib.suppress(Stopped):  # by a fault
+            self._end_writers()
 
     def _drive(self) -> None:
         batcher: Batcher[_Job] = Batcher(self.options.batch_size, self.options.batch_pixels)
@@ -296,7 +339,7 @@ class _Run:
                 if not batch:
                     if self._finished >= len(self.jobs):
                         return
-                    if self.stop.is_set():
+                    if self.ending.is_set():
                         raise Stopped
                     time.sleep(0.001)
                     continue
@@ -308,10 +351,13 @@ class _Run:
                 self.ready.put(batch)  # waits for a stream: meanwhile a bucket may fill
 
     def _defend(self, batch: list[_Job]) -> None:
-        results = self.engine.defend([job.image for job in batch if job.image is not None])
-        for job, result in zip(batch, results, strict=True):
-            job.result = result
-            self.defended.put(job)
+        images = [job.image for job in batch if job.image is not None]
+        for job, result in zip(batch, defend_within_memory(self.engine, images), strict=True):
+            if isinstance(result, BadImage):
+                self._finish(job, FAILED, {"error": str(result)})
+            else:
+                job.result = result
+                self.defended.put(job)
 
 
 def defend_files(

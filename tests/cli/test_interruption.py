@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +70,11 @@ def interrupt() -> None:
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(5)  # which the signal ends
+
+
+def hang_up() -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(5)
 
 
 WAYS = [(interrupt, 130, "interrupted"), (terminate, 143, "terminated")]
@@ -171,15 +179,78 @@ def test_synthesize(forgeries, run, monkeypatch) -> None:
     )
 
 
-def test_defend(forgeries, run, monkeypatch) -> None:
-    from ansm_fast.inference import Engine
+@pytest.mark.parametrize(
+    ("how", "code", "word"),
+    [*WAYS, (hang_up, 129, "hung up")],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
+def test_defend(forgeries, run, monkeypatch, how, code, word) -> None:
+    """In the thread that drives it, while the second image is read; the first is written."""
+    from ansm_fast.inference import pipeline
 
-    monkeypatch.setattr(Engine, "defend", after(2, Engine.defend, interrupt))
+    real = pipeline._Run._drive
+
+    def drive(self: object) -> None:
+        monkeypatch.setattr(pipeline._Run, "_drive", real)
+        how()
+
+    monkeypatch.setattr(pipeline._Run, "_drive", drive)
     line = "defend --batch set/images -o out --weights tiny --batch-size 1"
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     result = run(line)
-    assert result.code == 130
-    assert result.err[-1].startswith("interrupted at defend: ")
-    assert result.err[-1].endswith(f" of 2 images; go on with: ansm-fast {line}")
+    assert result.code == code
+    assert result.err[-1] == (f"{word} at defend: 0 of 2 images; go on with: ansm-fast {line}")
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run(line).code == 0 and len(list(Path("out").glob("*.png"))) == 2
+
+
+def test_what_was_begun_is_written(forgeries, run, monkeypatch) -> None:
+    """An image that is just being written when a signal comes is not lost."""
+    from ansm_fast.inference import pipeline
+
+    entered, held = threading.Event(), threading.Event()
+    drive, write = pipeline._Run._drive, pipeline.write_result
+
+    def slow(*arguments: object, **options: object) -> object:
+        entered.set()
+        assert held.wait(60)
+        return write(*arguments, **options)
+
+    def driven(self: pipeline._Run) -> None:
+        self._start(lambda: drive(self), 1, "driver")
+        assert entered.wait(60)
+        threading.Timer(0.2, held.set).start()
+        interrupt()
+
+    monkeypatch.setattr(pipeline, "write_result", slow)
+    monkeypatch.setattr(pipeline._Run, "_drive", driven)
+    result = run("defend --batch set/images -o out --weights tiny --batch-size 1")
+    assert result.code == 130 and result.err[-1].startswith("interrupted at defend: ")
+    lines = [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
+    assert {path.name for path in Path("out").iterdir()} == {
+        "manifest.jsonl", *(line["output"] for line in lines),
+    }  # fmt: skip
+    assert lines
+
+
+def test_a_second_signal_ends_at_once_and_ignored_ones_stay_so() -> None:
+    """As by ``nohup``; each in a process of its own."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from ansm_fast.cli.signals import ending\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with ending():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        os.kill(os.getpid(), getattr(signal, sys.argv[1]))\n"
+        "        time.sleep(60)\n"
+    )
+    for name in ("SIGINT", "SIGTERM"):
+        ended = subprocess.run([sys.executable, "-c", code, name], timeout=60)
+        assert ended.returncode == -getattr(signal, name)
 
 
 @pytest.mark.parametrize(("how", "code", "word"), WAYS, ids=["SIGINT", "SIGTERM"])

@@ -142,6 +142,8 @@ def _leave_signals() -> None:
     """Ctrl-C reaches every process of a terminal: the first one alone says where it was."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _make_in_processes(
