@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 # What each is called, by its number; the exit code is 128 more.
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -20,7 +21,7 @@ def ending() -> Iterator[list[int]]:
     What is ignored stays so, as SIGHUP under ``nohup``.
     """
     received: list[int] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def end(number: int, _frame: object) -> None:
         received.append(number)
