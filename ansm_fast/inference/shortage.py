@@ -3,7 +3,6 @@ failure."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from ansm_fast.errors import out_of_memory
@@ -27,18 +26,15 @@ def defend_within_memory(engine: Engine, images: Sequence[Photograph]) -> list[D
 
 
 def _one(engine: Engine, image: Photograph) -> Defended | BadImage:
-    tile, reason = engine.tile, ""
+    tile = engine.tile
     while True:
-        smaller = copy.copy(engine)
-        smaller.tile = tile
         try:
-            (result,) = smaller.defend([image])
+            (result,) = engine.defend([image], tile=tile)
             return result
         except Exception as error:
-            found = out_of_memory(error)
-            if found is None:
+            reason = out_of_memory(error)
+            if reason is None:
                 raise
-            reason = found
         tile = tile // 2 // engine.stride * engine.stride
         if tile < min(_SMALLEST_TILE, engine.tile):
             size = f"{image.width}x{image.height}"

@@ -39,7 +39,7 @@ class Scarce(Engine):
         super().__init__(ansm, tile=1024)
         self.pixels, self.seen = pixels, []  # type: ignore[var-annotated]
 
-    def _pack(self, batch: Any) -> Any:
+    def _whole(self, batch: Any, inner: Any = None) -> Any:
         count = sum(part.shape[0] * part.shape[1] for part in batch)
         self.seen.append(count)
         if count > self.pixels:
@@ -47,7 +47,7 @@ class Scarce(Engine):
                 "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: "
                 "you tried to allocate 99999999 bytes. Error code 12 (Cannot allocate memory)"
             )
-        return super()._pack(batch)
+        return super()._whole(batch, inner)
 
 
 def test_tiles_are_halved_until_memory_suffices(tmp_path: Path, ansm: ANSM) -> None:
