@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ansm_fast.cli.option_groups import GroupedCommand
 from ansm_fast.cli.options import DEVICE_OR_AUTO, chosen_device
 from ansm_fast.errors import InputError, Interrupted
 from ansm_fast.images.formats import EFFORTS, SUFFIXES
@@ -21,7 +22,21 @@ if TYPE_CHECKING:
     from ansm_fast.inference import Summary
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    groups={
+        "Inputs": ("batch", "listed", "null", "members", "follow_links", "max_pixels"),
+        "Outputs": ("output", "kind", "effort", "masks", "only_attacked", "verify", "fsync"),
+        "Networks": (
+            "weights",
+            "localizer",
+            "attacked_threshold",
+            "device",
+            "batch_size",
+            "threads",
+        ),
+    },
+)
 @click.argument("files", nargs=-1)
 @click.option(
     "--batch",
@@ -146,8 +161,9 @@ def command(
     profile: bool,
     as_json: bool,
 ) -> None:
-    """Defend FILES, or every image below --batch DIR, against adversarial noise.
+    """Defend FILES, every image below --batch DIR, or those of a --list, against adversarial noise.
 
+    FILES may be patterns ('*.jpg') and tar files, and they and DIR addresses (s3://bucket/photos).
     Reads JPEG, PNG, TIFF, WebP and BMP; writes PNG of the same size, depth and name. Bad files are
     reported and skipped, and the exit code is then 1. A second run skips what is done. Where
     another file has an output's name, the output gets a further one (photo.jpg.png, photo-2.png).
