@@ -107,6 +107,14 @@ if TYPE_CHECKING:
 )
 @DEVICE_OR_AUTO
 @click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What computes the network: `eager`, `compile`, `openvino`, `onnxruntime`, or `auto`, the "
+    "fastest that is installed.",
+)
+@click.option(
     "--max-pixels",
     default=200_000_000,
     show_default=True,
@@ -153,6 +161,7 @@ def command(
     batch_size: int | None,
     threads: int | None,
     device: str,
+    engine: str,
     max_pixels: int,
     attacked_threshold: float | None,
     follow_links: bool,
@@ -202,12 +211,14 @@ def command(
     memory.keep_flat()
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
+    from ansm_fast.inference.engines import chosen_engine
     from ansm_fast.inference.form import Form
     from ansm_fast.inference.shard_run import ShardOptions, defend_shards
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
     device = chosen_device(device)
+    engine = chosen_engine(engine, device)
     on_cpu = device == "cpu"
     streams = (threads or available_cores()) if on_cpu else 1
     ansm = load_ansm(ansm_path(weights, localizer))
@@ -245,7 +256,7 @@ def command(
             defend = partial(defend_files, sources, masks=mask_store)
         summary = defend(
             store,
-            Engine(ansm, network, device=device, streams=streams),
+            Engine(ansm, network, device=device, network=engine, streams=streams),
             fingerprint=ansm.fingerprint,
             localizer_fingerprint=network.fingerprint if network is not None else "",
             attacked_threshold=threshold,
@@ -301,7 +312,7 @@ def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:
         click.echo(
             f"{summary.defended} defended, {copied}{summary.skipped} already done, "
             f"{summary.failed} failed of {summary.total} in {summary.seconds:.1f} s "
-            f"({summary.images_per_second:.1f} images/s); {summary.manifest}"
+            f"({summary.images_per_second:.1f} images/s, {summary.engine}); {summary.manifest}"
         )
         if summary.attacked is not None:
             click.echo(

@@ -14,6 +14,7 @@ from torch import nn
 
 from ansm_fast.attacks.checks import check_logits
 from ansm_fast.images.photograph import Photograph, Pixels
+from ansm_fast.inference.engines import chosen_engine, make_network
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.packing import pack, unpack
 from ansm_fast.inference.profile import adopt, current, stage
@@ -57,6 +58,7 @@ class Engine:
         device: where the networks run.
         tile: larger images (by area than ``tile`` squared) are cut into cores of this side; a
             multiple of ``ansm.stride``.
+        network: what computes the ANSM, "auto" or one of ``engines.ENGINES``.
         streams: how many threads defend at once. Those that have nothing to do take tiles of an
             image that another one defends.
 
@@ -73,6 +75,7 @@ class Engine:
         *,
         device: str | torch.device = "cpu",
         tile: int = 1600,
+        network: str = "auto",
         streams: int = 1,
     ) -> None:
         if not isinstance(ansm, BaseANSM):
@@ -82,7 +85,8 @@ class Engine:
         self.tile = self._checked(tile)
         self.streams = streams
         self._idle = threading.Semaphore(streams)
-        self._ansm = for_inference(ansm).to(self.device)
+        self.network = chosen_engine(network, self.device)
+        self._network = make_network(ansm, self.network, self.device, streams)
         self._gives_logits = False
         self._localizer = for_inference(localizer).to(self.device) if localizer else None
 
@@ -152,7 +156,7 @@ class Engine:
         with stage("pack"):
             image = pack(batch, *self._up(batch[0]), self.device)
         with stage("network"):
-            perturbation, attacked = self._ansm.perturbation_and_map(image)
+            perturbation, attacked = self._network(image)
         with stage("unpack"):
             for index, pixels in enumerate(batch):
                 if pixels.shape[2] == 1:

@@ -410,6 +410,7 @@ def defend_files(
         output=str(output),
         manifest=str(store.place(MANIFEST)),
         fingerprint=fingerprint,
+        engine=engine.network,
     )
     try:
         plan = make_plan(sources, store, mask_store, manifest, common, form, verify=options.verify)

@@ -18,8 +18,8 @@ class Summary:
 
     ``attacked`` counts those of the ``scored`` images, done now or before, whose attack score is at
     least ``attacked_threshold``; it is None where the ANSM gives no score. ``left_out``: what the
-    search for images passed over, as ``LeftOut.as_list`` gives it. ``profile``: what
-    ``Profile.report`` gives, if it was asked for.
+    search for images passed over, as ``LeftOut.as_list`` gives it. ``engine``: what computed the
+    network. ``profile``: what ``Profile.report`` gives, if it was asked for.
     """
 
     total: int = 0
@@ -38,6 +38,7 @@ class Summary:
     attacked_threshold: float | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)
+    engine: str = ""
     profile: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from ansm_fast.models.unet import (
     BODY_CHANNELS,
     NoiseResidualFrontEnd,
     UNet,
-    check_image,
     conv_block,
     mean_about,
     pad_to_stride,
@@ -177,8 +176,7 @@ class ANSM(BaseANSM):
             )
         return self._attacked(self.head(self.detail(features)), size)
 
-    def perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        check_image(image, self)
+    def unchecked_perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         size = (image.shape[2], image.shape[3])
         features = self.features(image.to(self.dtype))
         found = self.head(self.detail(features))  # once for both

@@ -126,6 +126,10 @@ class BaseANSM(nn.Module, ABC):
         """Return what ``forward`` gives and the ``attacked_map`` beside it, None if there is none,
         in one pass; arguments and errors as of ``forward``."""
         check_image(image, self)
+        return self.unchecked_perturbation_and_map(image)
+
+    def unchecked_perturbation_and_map(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``perturbation_and_map`` of an image that is known to be one."""
         size = (image.shape[2], image.shape[3])
         features = self.features(image.to(self.dtype))
         found = self.attacked_map(features, size) if self.has_attack_score else None

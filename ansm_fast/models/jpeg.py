@@ -31,6 +31,7 @@ _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 # Sums of a few numbers in another order must not round another way where the exact value lies
 # half-way: the whole image and a tile of it would differ by a quantization step.
 _TIE = 1e-4
+ROUND_UP = 0.5 + _TIE
 
 
 def _cosines() -> Tensor:
@@ -50,7 +51,7 @@ def _table(values: tuple[int, ...], quality: int) -> Tensor:
 
 def rounded(values: Tensor) -> Tensor:
     """Whole numbers; the gradient passes as if nothing were rounded."""
-    whole = torch.floor(values.detach() + (0.5 + _TIE))
+    whole = torch.floor(values.detach() + ROUND_UP)
     return values + (whole - values.detach())
 
 
