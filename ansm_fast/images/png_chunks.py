@@ -26,8 +26,13 @@ _XMP = b"XML:com.adobe.xmp"
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     """Make a chunk: length, kind, data and checksum."""
+    return b"".join(chunk_parts(kind, data))
+
+
+def chunk_parts(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A chunk whose data isn't copied."""
     checksum = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
+    return struct.pack(">I", len(data)) + kind, data, struct.pack(">I", checksum)
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

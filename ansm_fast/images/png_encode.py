@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import chain
 
 import imagecodecs
 import numpy as np
 
 from ansm_fast.images.formats import PNG_SIGNATURE
 from ansm_fast.images.photograph import Pixels
-from ansm_fast.images.png_chunks import chunk
+from ansm_fast.images.png_chunks import chunk, chunk_parts
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by samples a pixel
 _SUB, _UP, _AVERAGE, _PAETH = 1, 2, 3, 4
@@ -41,12 +42,14 @@ def encode(samples: Pixels, small: bool = False, extra: bytes = b"") -> bytes:
     filtered = _best(lines, step) if small else _left(lines, step)
     level = _SMALL if small else _FAST
     packed = bytes(imagecodecs.deflate_encode(filtered, level=level))  # type: ignore[arg-type]
-    parts = [packed] if len(packed) <= _PART else _cut(packed)
-    pixels = [chunk(b"IDAT", part) for part in parts]
+    del filtered  # large images leave no room for both
+    pixels = chain.from_iterable(chunk_parts(b"IDAT", part) for part in _cut(packed))
     return b"".join([PNG_SIGNATURE, chunk(b"IHDR", header), extra, *pixels, chunk(b"IEND", b"")])
 
 
 def _cut(packed: bytes) -> list[bytes]:
+    if len(packed) <= _PART:
+        return [packed]
     return [packed[start : start + _PART] for start in range(0, len(packed), _PART)]
 
 

@@ -7,6 +7,7 @@ goes. So a killed run loses no image that was defended, and no shard is ever hal
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import posixpath
 import shutil
@@ -145,6 +146,8 @@ class _ShardRun:
                 elif not self._defend(shard, name or PurePosixPath(record["output"]), plan.names):
                     break
         finally:
+            with contextlib.suppress(OSError):  # where none is left in the middle
+                (self.store.state / _STAGING).rmdir()
             self.manifest.close()
         summary = self.summary
         summary.seconds = round(time.perf_counter() - started, 3)
@@ -203,11 +206,14 @@ class _ShardRun:
             members = members_of(path)
             images = images_among(members, self.shard_options.members)
             opened = OpenShard(path)
-        except BadImage as error:
-            self._fail(shard, str(error))
-            return True
-        except OSError as error:
-            self._fail(shard, f"cannot be read: {error.strerror or error}")
+        except (BadImage, OSError) as error:
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = f"cannot be read: {error.strerror or error}"
+            self._fail(shard, reason)
+            for empty in (folder / _MASKS, folder):
+                with contextlib.suppress(OSError):  # what was done of it stays
+                    empty.rmdir()
             return True
         try:
             sources = sources_of(shard, opened, images)

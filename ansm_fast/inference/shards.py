@@ -135,13 +135,15 @@ def members_of(path: Path) -> list[tarfile.TarInfo]:
     """
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            found = list(tar)
+            found = _entries(tar)
             end, size = tar.offset, file.seek(0, io.SEEK_END)  # type: ignore[attr-defined]
             file.seek(end)
             # tarfile takes whatever follows a whole member for the end.
             if end != size and file.read(_BLOCK) != bytes(_BLOCK):
                 raise BadImage("is truncated or damaged after its last whole member")
-    except tarfile.TarError as error:
+    except (BadImage, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged header may raise anything
         with path.open("rb") as file:
             head = file.read(2)
         if head in _PACKED:
@@ -152,6 +154,16 @@ def members_of(path: Path) -> list[tarfile.TarInfo]:
         raise BadImage("is truncated or damaged: its last member is cut")
     if any(member.issparse() for member in found):
         raise BadImage("has sparse members, which are not supported; pack it anew without")
+    return found
+
+
+def _entries(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    found: list[tarfile.TarInfo] = []
+    for member in tar:
+        # By a size below zero one would come to the same entries again and again.
+        if member.size < 0 or (found and member.offset_data <= found[-1].offset_data):
+            raise BadImage("is damaged: an entry has an impossible size")
+        found.append(member)
     return found
 
 

@@ -134,7 +134,6 @@ def test_odd_names_lead_nowhere(tmp_path: Path, engine: Engine) -> None:
     assert defend(path, out, engine).defended == len(ODD)
     assert set(tmp_path.rglob("*")) - before == {
         tmp_path / "deep", tmp_path / "deep" / "er", out, out / "s.tar", out / "manifest.jsonl",
-        out / ".shards",
     }  # fmt: skip
     made = contents(out / "s.tar")
     assert [name for name, _ in made] == [name for name, _ in ODD]
@@ -161,6 +160,21 @@ def test_links_and_folders_of_a_shard_stay_entries(tmp_path: Path, engine: Engin
         assert [(one.name, one.type, one.linkname) for one in old] == [
             (one.name, one.type, one.linkname) for one in new
         ]
+
+
+def test_an_entry_of_an_impossible_size_ends(tmp_path: Path) -> None:
+    path = shard(tmp_path / "s.tar", SAMPLES)
+    with tarfile.open(path) as tar:
+        second = tar.getmembers()[1]
+    content = bytearray(path.read_bytes())
+    header = bytearray(content[second.offset : second.offset + 512])
+    header[124:136] = b"\xff" * 10 + (-1024 & 0xFFFF).to_bytes(2, "big")  # a negative size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[second.offset : second.offset + 512] = header
+    path.write_bytes(content)
+    with pytest.raises(BadImage, match="damaged"):
+        members_of(path)
 
 
 @pytest.mark.parametrize(
