@@ -16,7 +16,7 @@ from ansm_fast.inference.search import from_folder
 from ansm_fast.inference.shards import Shard, is_shard
 from ansm_fast.inference.stores import LocalStore, Store
 from ansm_fast.inference.url_store import UrlStore
-from ansm_fast.inference.urls import UrlSource, below_url, is_url, local_path, of_url
+from ansm_fast.inference.urls import UrlSource, below_url, is_url, listed_urls, local_path, of_url
 
 _WILD = "*?["
 
@@ -141,10 +141,10 @@ def from_list(name: str, null: bool = False) -> list[Source]:
             "from the current folder"
         )
     found += _with_common_tree(paths)
-    for entry in entries:
-        if is_url(entry):
-            local = local_path(entry)
-            found += of_url(entry) if local is None else from_files([local])
+    urls = [entry for entry in entries if is_url(entry)]
+    found += _with_common_tree(path for url in urls if (path := local_path(url)) is not None)
+    if far := [url for url in urls if local_path(url) is None]:
+        found += listed_urls(far)
     return _shards(_each_once(found))
 
 

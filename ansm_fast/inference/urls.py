@@ -6,8 +6,9 @@ fsspec and what it needs for a scheme are asked for by name, ``pip install 'ansm
 from __future__ import annotations
 
 import os
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,11 @@ class UrlSource:
                 info = self._filesystem.info(self._path)
         if info.get("type") == "directory":
             raise NotAFile("a folder")
-        return {"input_bytes": info.get("size"), "input_version": version(info)}
+        size = info.get("size")
+        if size is None:  # as web servers may leave it out
+            with as_os_error(self._name):
+                size = len(self._filesystem.cat_file(self._path))
+        return {"input_bytes": size, "input_version": version(info)}
 
 
 def _name_of(filesystem: AbstractFileSystem, url: str, path: str) -> str:
@@ -162,6 +167,12 @@ def _name_of(filesystem: AbstractFileSystem, url: str, path: str) -> str:
     if not rest:
         return name
     return f"{name}::{rest if is_url(rest) else os.path.abspath(rest)}"
+
+
+def _base(url: str, path: str) -> str:
+    """The name of a file, without what an address of the web may have behind it."""
+    name = PurePosixPath(path).name
+    return name.partition("?")[0] if url.startswith(("http://", "https://")) else name
 
 
 def _safe(relative: str) -> PurePosixPath:
@@ -209,6 +220,28 @@ def below_url(url: str, output: str = "") -> list[UrlSource]:
     return found
 
 
+def listed_urls(urls: Sequence[str]) -> list[UrlSource]:
+    """The files of addresses, in the tree below what they have in common. Whether they are there
+    is left to their reading: each would have to be asked for.
+
+    Raises:
+        InputError: nothing can be known of such an address.
+    """
+    opened = [open_url(url) for url in urls]
+    # Of several stores, some of which begin their paths by a slash.
+    places = [path.lstrip("/") for _, path in opened]
+    common = posixpath.commonpath([posixpath.dirname(place) or "." for place in places])
+    return [
+        UrlSource(
+            filesystem,
+            path,
+            _name_of(filesystem, url, path),
+            _safe(posixpath.relpath(place, common) if common else place),
+        )
+        for url, (filesystem, path), place in zip(urls, opened, places, strict=True)
+    ]
+
+
 def of_url(url: str) -> list[UrlSource]:
     """The file of an address, or those that it is a pattern of.
 
@@ -241,7 +274,7 @@ def of_url(url: str) -> list[UrlSource]:
             filesystem,
             one,
             _name_of(filesystem, url, one),
-            _safe(one[cut:]) if base is not None else PurePosixPath(PurePosixPath(one).name),
+            _safe(one[cut:]) if base is not None else PurePosixPath(_base(url, one)),
             info,
         )
         for one, info in sorted(files.items())

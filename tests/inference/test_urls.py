@@ -18,7 +18,7 @@ from PIL import Image
 from ansm_fast.errors import InputError
 from ansm_fast.inference import Engine, Summary, defend_files, url_store
 from ansm_fast.inference.form import Form
-from ansm_fast.inference.gather import gather
+from ansm_fast.inference.gather import from_list, gather
 from ansm_fast.inference.stores import LocalStore
 from ansm_fast.inference.url_store import UrlStore
 from ansm_fast.inference.urls import is_url, local_path, open_url
@@ -314,6 +314,45 @@ def test_files_and_patterns_of_a_store(memory: MemoryFileSystem) -> None:
     ):
         with pytest.raises(InputError, match=words):
             found(name)
+
+
+def test_lists_of_addresses_keep_the_tree(
+    tmp_path: Path, engine: Engine, memory: MemoryFileSystem
+) -> None:
+    memory.pipe({"/in/x/a.png": content(), "/in/y/a.png": content(1)})
+    (tmp_path / "list").write_text("memory://in/x/a.png\nmemory://in/y/a.png\nmemory://in/z.png")
+    store = LocalStore(tmp_path / "out")
+    store.prepare("-o")
+    sources = from_list(str(tmp_path / "list"))
+    summary = defend_files(sources, store, engine, fingerprint="f")
+    assert (summary.defended, summary.failed) == (2, 1)
+    assert (tmp_path / "out" / "x" / "a.png").is_file()
+    assert (tmp_path / "out" / "y" / "a.png").is_file()
+    assert summary.failures[0]["error"] == "cannot be read: No such file"
+
+    archive(tmp_path / "x.zip", "a.png")
+    (tmp_path / "mixed").write_text(f"memory://in/x/a.png\nzip://a.png::{tmp_path}/x.zip\n")
+    mixed = from_list(str(tmp_path / "mixed"))
+    assert [str(one.relative) for one in mixed] == ["in/x/a.png", "a.png"]
+
+
+def test_a_store_that_tells_no_sizes(
+    tmp_path: Path, engine: Engine, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a web server may."""
+    memory.pipe("/in/a.png", content())
+    real = MemoryFileSystem.info
+
+    def info(self: MemoryFileSystem, path: str, **options: Any) -> dict[str, Any]:
+        return real(self, path, **options) | {"size": None}
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    store = LocalStore(tmp_path / "out")
+    store.prepare("-o")
+    for expected in ((1, 0), (0, 1)):
+        sources = gather(["memory://in/a.png"], None, store)
+        summary = defend_files(sources, store, engine, fingerprint="f")
+        assert (summary.defended, summary.skipped) == expected
 
 
 def test_other_stores_get_whole_files_by_renaming(
