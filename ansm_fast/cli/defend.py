@@ -213,6 +213,7 @@ def command(
     from ansm_fast.inference import DefendOptions, Engine, defend_files
     from ansm_fast.inference.engines import chosen_engine
     from ansm_fast.inference.form import Form
+    from ansm_fast.inference.messages import Messages
     from ansm_fast.inference.shard_run import ShardOptions, defend_shards
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
@@ -247,7 +248,7 @@ def command(
         mask_store.prepare("--masks")
     # Those far away are waited for, by many at once.
     far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
-    with _Report(as_json) as report:
+    with _Report(as_json) as report, Messages(report.say) as messages:
         defend: Callable[..., Summary]
         if shards:
             chosen = ShardOptions(members, masks=with_masks)
@@ -271,6 +272,7 @@ def command(
             ),
             on_start=report.start,
             on_progress=report.advance,
+            messages=messages,
         )
     summary.left_out = left_out.as_list()
     _conclude(summary, left_out, as_json)
@@ -296,9 +298,11 @@ class _Report:
 
     def advance(self, source: object, status: str, reason: str) -> None:
         if reason:
-            text = one_line(f"{status}: {source} {reason}")
-            self.progress.console.print(text, markup=False, emoji=False)
+            self.say(f"{status}: {source} {reason}")
         self.progress.advance()
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(one_line(text), markup=False, emoji=False)
 
 
 def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """What libraries say while they read and write files: told once, with the file that it was about.
 
-Decoders warn through Python's warnings, through logging, or write to stderr by themselves, thousands
-of times over a large folder, and seldom name the file.
+Decoders warn through Python's warnings, through logging, or write to stderr by themselves,
+thousands of times over a large folder, and seldom name the file.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Messages:
                 shown(message, category, *where, **more)
 
         self._undo.enter_context(warnings.catch_warnings())
-        for category in (UserWarning, RuntimeWarning):  # of each file, not of each line of code
-            warnings.simplefilter("always", category)
+        # For each file, not once for each line of code.
+        warnings.filterwarnings("always", module=r"PIL\b|tifffile\b|imagecodecs\b")
         warnings.showwarning = warn
 
     def _catch_stderr(self) -> None:
@@ -103,8 +103,8 @@ class Messages:
         if hasattr(os, "memfd_create"):
             self._raw = os.memfd_create("stderr")
         else:
-            file = self._undo.enter_context(tempfile.TemporaryFile())
-            self._raw = os.dup(file.fileno())
+            with tempfile.TemporaryFile() as file:
+                self._raw = os.dup(file.fileno())
         self._undo.callback(os.close, self._raw)
         ours, before = os.fdopen(os.dup(real), "w", encoding=sys.stderr.encoding,
                                  errors=sys.stderr.errors, buffering=1), sys.stderr  # fmt: skip

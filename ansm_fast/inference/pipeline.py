@@ -24,6 +24,7 @@ from ansm_fast.inference.files import Source
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record, mask_roots
 from ansm_fast.inference.memory import Tidy
+from ansm_fast.inference.messages import Messages
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.profile import Profile, stage
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
@@ -70,6 +71,7 @@ class _Job:
     started: float = 0.0
     found: Record = field(default_factory=dict)
     attempts: int = 0
+    said: list[str] = field(default_factory=list)  # by libraries
 
 
 @contextlib.contextmanager
@@ -109,12 +111,13 @@ class _Run:
         form: Form,
         summary: Summary,
         on_progress: Progress,
+        messages: Messages | None,
     ) -> None:
         self.jobs = [_Job(source, name) for source, name in plan.outputs.items()]
         self.names, self.doubtful = plan.names, plan.doubtful
         self.engine, self.options, self.form = engine, options, form
         self.store, self.masks, self.manifest, self.common = store, masks, manifest, common
-        self.summary, self.on_progress = summary, on_progress
+        self.summary, self.on_progress, self.messages = summary, on_progress, messages
         self.profile = Profile() if options.profile else None
         # Nothing is begun any more; nothing is done any more.
         self.ending, self.stop = threading.Event(), threading.Event()
@@ -138,6 +141,8 @@ class _Run:
                 job.found = job.source.identity()
         elapsed = time.perf_counter() - job.started
         record |= job.found | details
+        if job.said:
+            record["warnings"] = job.said
         record |= {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
         self.manifest.add(record)
         copied = not details.get("defended", True)
@@ -190,6 +195,14 @@ class _Run:
             self.ending.wait(0.02)
         return None
 
+    @contextlib.contextmanager
+    def _about(self, job: _Job) -> Iterator[None]:
+        if self.messages is None:
+            yield
+            return
+        with self.messages.about(str(job.source)) as job.said:
+            yield
+
     def _reserve(self, job: _Job) -> Callable[[int], None]:
         def reserve(pixels: int) -> None:
             self.budget.acquire(pixels)
@@ -209,7 +222,7 @@ class _Run:
                     self.manifest.confirm(job.source, former, job.found)
                     self._count(job, SKIPPED)
                     continue
-                with stage("decode"):
+                with stage("decode"), self._about(job):
                     job.image = decode_photograph(content, limit, self._reserve(job))
                 if self.form.copy_below is not None:
                     job.content = content
@@ -373,6 +386,7 @@ def defend_files(
     form: Form = Form(),  # noqa: B008
     on_start: Callable[[int, int], None] = lambda total, skipped: None,
     on_progress: Progress = lambda source, status, reason: None,
+    messages: Messages | None = None,
 ) -> Summary:
     """Defend every source into ``output`` and record each in its manifest.
 
@@ -392,6 +406,7 @@ def defend_files(
         on_start: called once with the number of sources and of those that are skipped.
         on_progress: called for each source that is done, failed, or skipped for its content, one
             call at a time.
+        messages: takes what libraries say of files.
 
     Raises:
         InputError: the manifest cannot be used.
@@ -428,6 +443,7 @@ def defend_files(
                 form,
                 summary,
                 on_progress,
+                messages,
             )
             run.run()
             summary.profile = run.profile.report() if run.profile is not None else None
