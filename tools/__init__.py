@@ -10,6 +10,7 @@ check_abi        the built library's symbols
 check_cuda_link  the built CUDA library's symbols, and which ops it registers
 instructions     counts instructions in the machine code, for the roofline
 pictures         draws the kernels' data flow and the roofline
+faults           does them to ansm-fast defend: kills, full disks, damaged files (faults/)
 training_fields  writes docs/training_fields.md
 
 Each finds the ops by their folders (ops), and what their cases.py say (cases); commands is how
