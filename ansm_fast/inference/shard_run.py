@@ -24,6 +24,7 @@ from ansm_fast.inference.engine import Engine
 from ansm_fast.inference.files import SHARD, OutputNames, mask_names
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record
+from ansm_fast.inference.messages import Messages
 from ansm_fast.inference.pipeline import DefendOptions, Progress, defend_files
 from ansm_fast.inference.plan import make_plan
 from ansm_fast.inference.shards import (
@@ -74,6 +75,7 @@ def defend_shards(
     form: Form = Form(),  # noqa: B008
     on_start: Callable[[int, int], None] = lambda total, skipped: None,
     on_progress: Progress = lambda source, status, reason: None,
+    messages: Messages | None = None,
 ) -> Summary:
     """Defend the images of every shard into a shard of its name below ``output``, in which all
     other members are as they were; see ``defend_files``, whose arguments these are.
@@ -97,6 +99,7 @@ def defend_shards(
             "fingerprint": fingerprint,
             "localizer_fingerprint": localizer_fingerprint,
             "attacked_threshold": attacked_threshold,
+            "messages": messages,
         },
     )
     return run.run(shards)
