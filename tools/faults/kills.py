@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.faults.bench import Bench, picture
 
-_IMAGES = 40
+_IMAGES, _JOURNALS = 40, ".manifest-*.journal"
 
 
 def run(bench: Bench, count: int) -> None:
@@ -24,6 +24,7 @@ def run(bench: Bench, count: int) -> None:
     while bench.counts["kills"] < count and bench.time_is_left():
         if not out.exists():
             mine = _plant(bench, out)
+        earlier = set(out.glob(_JOURNALS))
         process = bench.start("--batch", photos, "-o", out)
         # Past the start-up more often than within it: there is more to break.
         fresh = isinstance(process, subprocess.Popen)
@@ -35,9 +36,7 @@ def run(bench: Bench, count: int) -> None:
             process.kill()
             bench.counts["kills"] += 1
             bench.counts["kills_of_fresh_interpreters"] += fresh
-            bench.counts["kills_before_the_first_image"] += not list(
-                out.glob(".manifest-*.journal")
-            )
+            bench.counts["kills_in_start_up"] += set(out.glob(_JOURNALS)) <= earlier
             bench.end(process)
             bench.check(out, kept | mine)
             continue
