@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ansm_fast.errors import InputError
@@ -14,7 +15,8 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
 
     Args:
         left_out: filled, by reason, with what looks like an image and is none that is read: pipes,
-            sockets, devices, folders, broken links, hidden files, other formats.
+            sockets, devices, folders, broken links, hidden files, other formats; and with folders
+            that cannot be opened.
 
     Raises:
         InputError: there is no such folder, or no image in it.
@@ -23,6 +25,12 @@ def find_images(folder: str | Path, left_out: dict[str, list[Path]] | None = Non
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give a folder that holds photographs")
     found: list[Path] = []
+
+    def tell(error: OSError) -> None:
+        left_out.setdefault("a folder that cannot be opened", []).append(Path(error.filename))
+
+    for _ in os.walk(folder, onerror=tell):  # what follows passes over them in silence
+        pass
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES and any(

@@ -60,7 +60,8 @@ def make_plan(
         verify: what seems done is doubtful until its content was compared.
     """
     inputs = addresses(sources)
-    claimed, moved = manifest.claimed(), manifest.moved()
+    claimed = manifest.claimed()
+    moved: dict[tuple[int, int], str] | None = None  # which asks after every input there was
 
     def may_return(key: str, name: str) -> bool:
         return manifest.owner(name) == key and may_stay(targets(output, masks, name))
@@ -77,7 +78,10 @@ def make_plan(
     doubtful: dict[Source, Record] = {}
     skipped = 0
     for source in sources:
-        name = claimed.get(source.key) or _inherited(source, moved, form.suffix)
+        name = claimed.get(source.key)
+        if name is None:
+            moved = manifest.moved() if moved is None else moved
+            name = _inherited(source, moved, form.suffix)
         if source.key not in claimed and (found := manifest.elsewhere(source, common, inputs)):
             doubtful[source] = found
         if name is None:

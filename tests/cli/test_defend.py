@@ -197,3 +197,52 @@ def test_shards(tmp_path: Path, folder: Path, weights: Path) -> None:
     refused(run(path, folder / "a.jpg", "-o", out), "a tar file among images")
     refused(run(path, "-o", out, "--masks", tmp_path / "x"), "give --localizer alone")
     refused(run(folder / "a.jpg", "-o", out, "--members", "*"), "is for tar files")
+
+
+def test_what_is_left_out_is_said(
+    tmp_path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansm_fast.images import walk
+
+    (folder / ".hidden.png").write_bytes((folder / "sub" / "b.png").read_bytes())
+    (folder / "photo.dat").write_bytes((folder / "a.jpg").read_bytes())
+    (folder / "link").symlink_to(folder / "sub")
+    arguments = ("--batch", folder, "-o", tmp_path / "out", "--weights", weights)
+    result = run(*arguments)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("left out: ")]
+    assert result.exit_code == 0 and len(lines) == 3
+    assert any("link (a linked folder; --follow-links" in line for line in lines)
+    summary = json.loads(run(*arguments, "--json").stdout)
+    assert (summary["total"], summary["skipped"]) == (2, 2)
+    assert {one["count"] for one in summary["left_out"]} == {1} and len(summary["left_out"]) == 3
+    real = walk.os.scandir
+
+    def scandir(path: object) -> object:
+        if path == folder / "sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(walk.os, "scandir", scandir)
+    assert run(*arguments).exit_code == 1  # there may be images that nobody saw
+
+
+def test_a_name_that_the_output_cannot_encode(
+    tmp_path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stdout of another encoding JSON stays JSON."""
+    import io
+    import sys
+
+    name = "日本é\u2028.png"
+    (folder / "a.jpg").rename(folder / name)
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="cp1252", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", out)
+    arguments = ("--batch", folder, "-o", tmp_path / "out", "--weights", weights, "--json")
+    (folder / "bad日.png").write_bytes(b"")
+    with pytest.raises(SystemExit) as left:
+        command.main([str(one) for one in arguments], standalone_mode=False)
+    out.flush()
+    assert left.value.code == 1 and len(raw.getvalue().splitlines()) == 1
+    summary = json.loads(raw.getvalue().decode("cp1252"))
+    assert summary["failures"][0]["input"].endswith("bad日.png")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ansm_fast.errors import InputError
 from ansm_fast.images import walk
+from ansm_fast.images.find import find_images, left_out_lines
 from ansm_fast.images.walk import LeftOut
 from ansm_fast.inference import Engine, Summary, defend_files
 from ansm_fast.inference.search import from_folder
@@ -155,3 +156,23 @@ def test_outputs_are_images_where_their_originals_are_not(tmp_path: Path, ansm: 
     names, reasons = search(tmp_path / "in", tmp_path / "new")
     assert names == ["a.png", "b.jpg", "out/a.png", "out/c.png"]
     assert reasons == {"an output of an earlier run": 1}
+
+
+def test_other_commands_tell_of_folders_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "a" / "a.png")
+    picture(tmp_path / "b.png")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if os.fspath(path) == str(tmp_path / "a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    left_out: dict[str, list[Path]] = {}
+    assert find_images(tmp_path, left_out) == [tmp_path / "b.png"]
+    assert left_out_lines(left_out) == [
+        f"left out: {tmp_path / 'a'} is a folder that cannot be opened"
+    ]
