@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -299,10 +300,12 @@ class _Report:
     def advance(self, source: object, status: str, reason: str) -> None:
         if reason:
             self.say(f"{status}: {source} {reason}")
-        self.progress.advance()
+        with contextlib.suppress(OSError):
+            self.progress.advance()
 
     def say(self, text: str) -> None:
-        self.progress.console.print(one_line(text), markup=False, emoji=False)
+        with contextlib.suppress(OSError):  # the terminal is gone: no reason to lose images
+            self.progress.console.print(one_line(text), markup=False, emoji=False)
 
 
 def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:

@@ -134,4 +134,6 @@ def explain(error: BaseException, received: Sequence[int] = ()) -> tuple[str | N
         text = kind(error)
         if text is not None:
             return f"ansm-fast: error: {text}", INPUT
+    if received:  # what it became on its way, as in a library that was just being imported
+        return _interruption(error, received)
     return f"ansm-fast: error: {_fault(error)}", FAULT

@@ -105,7 +105,8 @@ def main() -> None:
             traceback.print_exception(error)
         line, code = explain(error, received)
         if line is not None and speaks(error):
-            click.echo(one_line(line), err=True)
+            with contextlib.suppress(OSError):  # the terminal is gone
+                click.echo(one_line(line), err=True)
     sys.exit(code)
 
 

@@ -246,3 +246,23 @@ def test_a_name_that_the_output_cannot_encode(
     assert left.value.code == 1 and len(raw.getvalue().splitlines()) == 1
     summary = json.loads(raw.getvalue().decode("cp1252"))
     assert summary["failures"][0]["input"].endswith("bad日.png")
+
+
+def test_a_terminal_that_is_gone_ends_no_run(
+    tmp_path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansm_fast.progress import Progress
+
+    class Gone:
+        def print(self, *_text: object, **_options: object) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(Progress, "console", Gone(), raising=False)
+    monkeypatch.setattr(Progress, "__init__", lambda self, *a, **b: None)
+    monkeypatch.setattr(Progress, "start", lambda self, *a, **b: None)
+    monkeypatch.setattr(Progress, "__enter__", lambda self: self)
+    monkeypatch.setattr(Progress, "__exit__", lambda self, *a: None)
+    monkeypatch.setattr(Progress, "advance", lambda self: Gone().print())
+    (folder / "bad.png").write_bytes(b"")
+    result = run("--batch", folder, "-o", tmp_path / "out", "--weights", weights)
+    assert result.exit_code == 1 and "2 defended" in result.stdout

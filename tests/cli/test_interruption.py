@@ -302,3 +302,17 @@ def test_another_attack_cache_is_told_before_the_images_are_loaded(
     monkeypatch.setattr("ansm_fast.training.ansm.MemorySet", loaded)
     result = run(TRAIN)
     assert result.code == 2 and "attacks holds attacks made with other settings" in result.err[-1]
+
+
+def test_an_interruption_that_became_another_error(forgeries, run, monkeypatch) -> None:
+    """As where a library that is being imported turns it into an ImportError of its own."""
+
+    def broken(*_arguments: object, **_options: object) -> None:
+        try:
+            terminate()
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr("ansm_fast.inference.defend_files", broken)
+    result = run("defend --batch set/images -o out --weights tiny")
+    assert result.code == 143 and result.err[-1].startswith("terminated")
