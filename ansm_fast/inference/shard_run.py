@@ -122,6 +122,7 @@ class _ShardRun:
         self.on_start, self.on_progress, self.passed_on = on_start, on_progress, passed_on
         self.summary = Summary(output=str(store), manifest=str(store.place(MANIFEST)))
         self.summary.fingerprint = passed_on["fingerprint"]
+        self.summary.engine = engine.network
         self.common: Record = {
             "fingerprint": passed_on["fingerprint"],
             **form.asked(),

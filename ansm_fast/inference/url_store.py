@@ -248,6 +248,7 @@ class UrlStore:
             raise InputError(
                 f"cannot read {self._given}/{MANIFEST}: {error.strerror or error}"
             ) from error
+        self._see_that_it_can_be_written()
         self._over.clear()
         self._copier = threading.Thread(target=self._copies, daemon=True)
         self._copier.start()
@@ -285,6 +286,19 @@ class UrlStore:
         ours = here.read_bytes() if here.exists() else b""
         if new := _others(theirs, ours):
             write_bytes(here, theirs if theirs.startswith(ours) else new + ours)
+
+    def _see_that_it_can_be_written(self) -> None:
+        """Before images are defended that nothing could be done with."""
+        try:
+            with as_os_error(self._given):
+                if not self.filesystem.exists(f"{self.path}/{MANIFEST}"):
+                    if not self.is_whole:
+                        self.filesystem.makedirs(self.path, exist_ok=True)
+                    self.filesystem.pipe_file(f"{self.path}/{MANIFEST}", b"")
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self._given}: {error.strerror or error}; give another address"
+            ) from error
 
     def put_manifest(self) -> None:
         """Put the manifest here to where the outputs are, with the lines that came there."""

@@ -138,7 +138,8 @@ def test_a_run_that_was_killed_before_its_manifest_was_put(
     with monkeypatch.context() as patch:
         patch.setattr(UrlStore, "put_manifest", lambda self: None)
         defend("memory://in", "memory://out", engine)
-    assert names(memory, "/out") == {"a.png"}
+    assert names(memory, "/out") == {"a.png", "manifest.jsonl"}
+    assert memory.cat("/out/manifest.jsonl") == b""
     assert defend("memory://in", "memory://out", engine).skipped == 1  # this machine knows
     # One that doesn't finds the same bytes and takes them for its own.
     memory.rm("/out/manifest.jsonl")
@@ -178,6 +179,7 @@ def test_two_runs_of_one_machine(engine: Engine, memory: MemoryFileSystem) -> No
     memory.pipe("/in/a.png", content())
     first = UrlStore("memory://out")
     first.begin()
+    assert names(memory, "/out") == {"manifest.jsonl"}
     with pytest.raises(InputError, match="another run is writing to memory://out"):
         defend("memory://in", "memory://out", engine)
     first.end()
@@ -193,7 +195,7 @@ def test_the_manifest_is_put_from_time_to_time(
     store.begin()
     (store.state / "manifest.jsonl").write_text('{"input": "a"}\n{"input": "cut')
     for _ in range(500):
-        if memory.exists("/out/manifest.jsonl"):
+        if memory.cat("/out/manifest.jsonl"):
             break
         store._over.wait(0.01)
     assert memory.cat("/out/manifest.jsonl") == b'{"input": "a"}\n'
@@ -263,6 +265,14 @@ def test_a_store_that_fails_to_write(
         summary = defend("memory://in", "memory://out", engine)
     assert (summary.defended, summary.failed) == (1, 1)
     assert summary.failures[0]["error"] == "cannot be written: denied"
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "pipe_file", denied)
+        with pytest.raises(InputError, match="cannot write to memory://new: Access Denied"):
+            defend("memory://in", "memory://new", engine)
     assert defend("memory://in", "memory://out", engine).defended == 1
 
 
