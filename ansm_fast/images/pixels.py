@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from ansm_fast.errors import InputError
+from ansm_fast.images.any_size import open_any_size
 from ansm_fast.images.formats import ORIENTATION, file_format, is_deep_png
 from ansm_fast.images.photograph import BadImage, Image
 from ansm_fast.images.read import read_tiff
@@ -58,7 +59,7 @@ def orientation_of(data: bytes) -> int:
     if form is None or form == "BMP" or (form != "TIFF" and _EXIF_MARKS[form] not in data):
         return 1
     try:
-        with PillowImage.open(io.BytesIO(data)) as image:
+        with open_any_size(data, [form.upper()]) as image:
             if form == "PNG":
                 image.load()  # its EXIF may stand behind the pixels
             value = image.getexif().get(ORIENTATION, 1)

@@ -19,6 +19,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ansm_fast.errors import out_of_memory
 from ansm_fast.images import png_chunks
+from ansm_fast.images.any_size import open_any_size
 from ansm_fast.images.formats import file_format, is_deep_png
 from ansm_fast.images.photograph import BadImage, Photograph, Pixels
 from ansm_fast.images.regular_files import NotAFile, read_regular
@@ -102,7 +103,7 @@ def decode_photograph(
 
 
 def _open(data: bytes, admit: Admit) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = open_any_size(data, FORMATS)
     admit(*image.size)
     return image
 
@@ -225,7 +226,7 @@ def read_tiff(data: bytes, admit: Admit) -> Photograph:
 def _tiff_exif(data: bytes) -> bytes | None:
     """The tags that describe the photograph, where Pillow can read the file's directory."""
     try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        with open_any_size(data, ["TIFF"]) as image:
             return _exif(image)
     except Exception:  # a damaged directory describes nothing, and its pixels may be whole
         return None

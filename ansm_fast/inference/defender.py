@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.pipeline import DefendOptions
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import BaseANSM, ansm_path, load_ansm
+from ansm_fast.ops import clamp_project
 
 Result = TypeVar("Result")
 _PIL_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
@@ -34,6 +36,7 @@ class Defender:
     An image is one of these, or a list of them, for which the answers come as a list:
 
     * a path: decoded as ``ansm-fast defend`` does; what is defended comes as an array.
+    * a ``Photograph``, as ``images.read`` decodes it: pixels with their metadata.
     * a NumPy array (H, W), (H, W, 1), (H, W, 3) RGB, or with alpha last (H, W, 2 or 4), of uint8 or
       uint16; alpha is left as it is.
     * a PIL image of mode L, LA, RGB, RGBA or I;16.
@@ -45,7 +48,8 @@ class Defender:
         localizer: "robust" (None), "builtin", a checkpoint, "module:function" or a module.
         weights: the ANSM: "robust", "tiny", "two_view", a checkpoint or a loaded one; None: the one
             that was trained for the localizer.
-        device: where both run.
+        device: where both run; "auto": a GPU if there is one.
+        max_pixels: of a file; one that has more is an error before a pixel is decoded.
 
     Attributes:
         ansm, localizer: copies of the networks, for inference; what was given stays as it is.
@@ -59,7 +63,8 @@ class Defender:
         localizer: str | PathLike[str] | nn.Module | None = None,
         *,
         weights: str | PathLike[str] | BaseANSM | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
+        max_pixels: int = DefendOptions.max_pixels,
     ) -> None:
         if isinstance(localizer, nn.Module):
             if weights is None:
@@ -82,7 +87,8 @@ class Defender:
                 UserWarning,
                 stacklevel=2,
             )
-        self.device = torch.device(device)
+        self.device = _chosen(device)
+        self.max_pixels = max_pixels
         self.ansm = for_inference(ansm).to(self.device)
         self.localizer = for_inference(network).to(self.device)
         self._engine = Engine(self.ansm, device=self.device)
@@ -100,6 +106,26 @@ class Defender:
             return self.ansm.defend(batch.to(self.device)).to(batch.device)
 
         return self._each(image, tensor, lambda one: self._defended(one).pixels, as_image=True)
+
+    def defend_and_score(self, image: Any) -> Any:
+        """What ``defend`` gives and the attack score beside it, of one pass: a pair, or a list of
+        pairs; of a tensor, the score is one for each image. The score is None where the ANSM cannot
+        tell. Raises as ``defend``."""
+        if isinstance(image, (list, tuple)):
+            return [self.defend_and_score(one) for one in image]
+        if isinstance(image, Tensor):
+            batch = image[None] if image.dim() == 3 else image
+            seen = batch.to(self.device)
+            with torch.inference_mode():
+                delta, attacked = self.ansm.perturbation_and_map(seen)
+                made = clamp_project(seen, delta.to(seen.dtype), self.ansm.eps_d).to(batch.device)
+                scores = None if attacked is None else attacked.mean((1, 2, 3)).to(batch.device)
+            if image.dim() == 3:
+                return made[0], None if scores is None else scores[0]
+            return made, scores
+        photograph = _photograph(image, self.max_pixels)
+        found = self._defended(photograph)
+        return _like(image, photograph, found.pixels), found.attack_score
 
     def attack_score(self, image: Any) -> Any:
         """Tell how much an image looks attacked, 0 (left alone) to 1: a float, of a tensor (B,).
@@ -157,7 +183,7 @@ class Defender:
             if image.dim() == 3:
                 return of_tensor(image[None])[0]
             return of_tensor(image)
-        photograph = _photograph(image)
+        photograph = _photograph(image, self.max_pixels)
         found = of_photograph(photograph)
         return _like(image, photograph, found) if as_image else found
 
@@ -166,12 +192,21 @@ def _text(name: str | PathLike[str] | None) -> str | None:
     return None if name is None else str(name)
 
 
-def _photograph(image: Any) -> Photograph:
+def _chosen(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _photograph(image: Any, max_pixels: int) -> Photograph:
+    if isinstance(image, Photograph):
+        return image
     if isinstance(image, (str, PathLike)):
         try:
-            return read_photograph(Path(image), DefendOptions().max_pixels)
+            return read_photograph(Path(image), max_pixels)
         except BadImage as error:
-            raise InputError(f"{image} {error}") from error
+            reason = str(error).replace("--max-pixels", "max_pixels")
+            raise InputError(f"{image} {reason}") from error
     if isinstance(image, PillowImage.Image):
         if image.mode not in _PIL_MODES:
             raise ValueError(
@@ -182,7 +217,8 @@ def _photograph(image: Any) -> Photograph:
     if isinstance(image, np.ndarray):
         return _of_array(image)
     raise TypeError(
-        f"image must be a path, NumPy array, PIL image or tensor, got {type(image).__name__}"
+        "image must be a path, NumPy array, PIL image, Photograph or tensor, got "
+        f"{type(image).__name__}"
     )
 
 
@@ -206,6 +242,8 @@ def _of_array(pixels: Pixels) -> Photograph:
 
 def _like(image: Any, given: Photograph, defended: Pixels) -> Any:
     """The defended pixels as what was given: with its alpha, its number of dimensions, its kind."""
+    if isinstance(image, Photograph):
+        return replace(image, pixels=defended)
     if given.alpha is not None:
         defended = np.dstack([defended, given.alpha])
     if isinstance(image, (str, PathLike)):
@@ -237,7 +275,7 @@ def defend(
     *,
     localizer: str | PathLike[str] | None = None,
     weights: str | PathLike[str] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
 ) -> Any:
     """Defend an image or a list of them; see ``Defender``, of which the last four are kept loaded.
 

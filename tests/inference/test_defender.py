@@ -74,6 +74,18 @@ def test_paths(defender, photograph, tmp_path) -> None:
         defender.defend(tmp_path / "none.png")
 
 
+def test_the_size_of_files_is_bounded_by_max_pixels_alone(
+    monkeypatch, photograph, tmp_path
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # which Pillow would refuse twice of
+    for suffix in (".png", ".jpg", ".bmp", ".tif", ".webp"):
+        path = tmp_path / f"a{suffix}"
+        Image.fromarray(photograph).save(path)
+        assert Defender().defend(path).shape == photograph.shape
+        with pytest.raises(InputError, match=r"has 50x37 = 1850 pixels, more than max_pixels 99$"):
+            Defender(max_pixels=99).defend(path)
+
+
 def test_tensors(defender, photograph) -> None:
     batch = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
     wanted = load_ansm().defend(batch)
@@ -116,7 +128,7 @@ def test_scores_and_masks(defender, photograph) -> None:
         (np.zeros((4, 4, 3)), TypeError, "uint8 or uint16 pixels, got float64"),
         (np.zeros((2, 4, 4, 3), np.uint8), ValueError, "a batch is a list of images"),
         (np.zeros((4, 4, 5), np.uint8), ValueError, r"got \(4, 4, 5\)"),
-        (3, TypeError, "path, NumPy array, PIL image or tensor, got int"),
+        (3, TypeError, "path, NumPy array, PIL image, Photograph or tensor, got int"),
     ],
 )
 def test_what_is_no_image_is_explained(defender, image, error, said) -> None:
@@ -163,6 +175,19 @@ def test_a_checkpoint_that_was_replaced_is_loaded_anew(weights, photograph, tmp_
 def test_an_ansm_that_cannot_tell(photograph) -> None:
     with pytest.raises(ValueError, match="cannot tell whether an image was attacked"):
         Defender("builtin", weights="tiny").attack_score(photograph)
+
+
+def test_image_and_score_of_one_pass(defender, photograph) -> None:
+    given = Photograph(photograph, exif=b"mine")
+    batch = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
+    pairs = defender.defend_and_score([photograph, given, batch, batch[0]])
+    score = defender.attack_score(photograph)
+    for (image, found), kind in zip(pairs, (photograph, given, batch, batch[0]), strict=True):
+        assert type(image) is type(kind) and float(found) == pytest.approx(score, abs=1e-5)
+    assert np.array_equal(pairs[0][0], truth(photograph))
+    assert np.array_equal(pairs[1][0].pixels, truth(photograph)) and pairs[1][0].exif == b"mine"
+    assert torch.allclose(pairs[2][0], defender.defend(batch), atol=1e-6)
+    assert pairs[3][0].shape == batch.shape[1:]
 
 
 def test_several_threads_share_one(defender, photograph) -> None:
