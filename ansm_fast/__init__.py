@@ -35,19 +35,36 @@ if TYPE_CHECKING:
     )
     from ansm_fast.attacks import Attack, make_attack
     from ansm_fast.errors import InputError, SlowBackendWarning
-    from ansm_fast.inference import Defender, DefendOptions, Engine, defend, defend_files
+    from ansm_fast.inference import (
+        Defender,
+        DefendOptions,
+        Engine,
+        Photograph,
+        defend,
+        defend_files,
+    )
     from ansm_fast.localizers import Localizer, WrappedLocalizer, load_localizer, save_localizer
-    from ansm_fast.models import ANSM, ANSMConfig, load_ansm, save_ansm
+    from ansm_fast.models import (
+        ANSM,
+        ANSMConfig,
+        Defence,
+        DefendedLocalizer,
+        load_ansm,
+        save_ansm,
+    )
 
 __all__ = [
     "ANSM",
     "ANSMConfig",
     "Attack",
+    "Defence",
     "DefendOptions",
+    "DefendedLocalizer",
     "Defender",
     "Engine",
     "InputError",
     "Localizer",
+    "Photograph",
     "SlowBackendWarning",
     "WrappedLocalizer",
     "__version__",
@@ -76,11 +93,14 @@ _FROM = {
     "ANSM": "models",
     "ANSMConfig": "models",
     "Attack": "attacks",
+    "Defence": "models",
     "DefendOptions": "inference",
+    "DefendedLocalizer": "models",
     "Defender": "inference",
     "Engine": "inference",
     "InputError": "errors",
     "Localizer": "localizers",
+    "Photograph": "inference",
     "SlowBackendWarning": "errors",
     "WrappedLocalizer": "localizers",
     "defend": "inference",
