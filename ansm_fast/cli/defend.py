@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from ansm_fast.printable import one_line
 
 if TYPE_CHECKING:
     from ansm_fast.images.walk import LeftOut
-    from ansm_fast.inference import Summary
+    from ansm_fast.inference import Engine, Summary
+    from ansm_fast.inference.files import Source
+    from ansm_fast.inference.stores import Store
 
 
 @click.command(
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
             "batch_size",
             "threads",
         ),
+        "Machines": ("ray", "ray_workers"),
     },
 )
 @click.argument("files", nargs=-1)
@@ -143,6 +146,18 @@ if TYPE_CHECKING:
     help="Wait at each output until the disk has it, so that no power cut takes it away.",
 )
 @click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[=ADDRESS]",
+    help="Share the work by Ray: here, or on the cluster at ADDRESS (`auto`, HOST:PORT).",
+)
+@click.option(
+    "--ray-workers",
+    type=click.IntRange(min=1),
+    help="With --ray: processes with a network each; by default one for each core or GPU.",
+)
+@click.option(
     "--profile", is_flag=True, help="Tell what the time went to, and what bounds the run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
@@ -168,6 +183,8 @@ def command(
     follow_links: bool,
     verify: bool,
     fsync: bool,
+    ray: str | None,
+    ray_workers: int | None,
     profile: bool,
     as_json: bool,
 ) -> None:
@@ -186,6 +203,11 @@ def command(
     if null and listed is None:
         raise InputError("--null says how the names of --list are separated; give --list")
 
+    if ray_workers and ray is None:
+        raise InputError("--ray-workers says how widely --ray shares the work; give --ray")
+    if profile and ray is not None:
+        raise InputError("--profile tells of the threads of one process; leave it out with --ray")
+
     from ansm_fast.images.walk import LeftOut
     from ansm_fast.inference.gather import beside, from_list, gather, is_local, store_of
     from ansm_fast.inference.shards import Shard, check_shards
@@ -198,6 +220,8 @@ def command(
         sources = gather(files, batch, store, follow_links=follow_links, left_out=left_out)
     shards = [source for source in sources if isinstance(source, Shard)]
     check_shards(shards, sources, members, masks)
+    if shards and ray is not None:
+        raise InputError("--ray takes images, no tar files; give each machine some of those")
     if localizer is not None and masks is None and not shards:
         masks = beside(output, "-masks")
     mask_store = None if masks is None else store_of(masks, "--masks", fsync)
@@ -219,7 +243,8 @@ def command(
     from ansm_fast.localizers import load_localizer
     from ansm_fast.models import ansm_path, load_ansm
 
-    device = chosen_device(device)
+    # On a cluster it is the workers' machines that need it.
+    device = device if ray not in (None, "local") and device != "auto" else chosen_device(device)
     engine = chosen_engine(engine, device)
     on_cpu = device == "cpu"
     streams = (threads or available_cores()) if on_cpu else 1
@@ -251,14 +276,26 @@ def command(
     far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
     with _Report(as_json) as report, Messages(report.say) as messages:
         defend: Callable[..., Summary]
-        if shards:
-            chosen = ShardOptions(members, masks=with_masks)
-            defend = partial(defend_shards, shards, shard_options=chosen)
+        if ray is not None:
+            defend = partial(
+                _with_ray,
+                ray,
+                ray_workers,
+                sources,
+                store,
+                partial(Engine, ansm, network, device=device, network=engine),
+                gpus=0.0 if on_cpu else 1.0,
+                engine=engine,
+                masks=mask_store,
+            )
         else:
-            defend = partial(defend_files, sources, masks=mask_store)
+            runner = Engine(ansm, network, device=device, network=engine, streams=streams)
+            if shards:
+                chosen = ShardOptions(members, masks=with_masks)
+                defend = partial(defend_shards, shards, store, runner, shard_options=chosen)
+            else:
+                defend = partial(defend_files, sources, store, runner, masks=mask_store)
         summary = defend(
-            store,
-            Engine(ansm, network, device=device, network=engine, streams=streams),
             fingerprint=ansm.fingerprint,
             localizer_fingerprint=network.fingerprint if network is not None else "",
             attacked_threshold=threshold,
@@ -277,6 +314,24 @@ def command(
         )
     summary.left_out = left_out.as_list()
     _conclude(summary, left_out, as_json)
+
+
+def _with_ray(
+    address: str,
+    workers: int | None,
+    sources: Sequence[Source],
+    store: Store,
+    make_engine: Callable[[], Engine],
+    *,
+    gpus: float,
+    **others: Any,
+) -> Summary:
+    from ansm_fast.inference.ray_run import RayOptions, connected, defend_with_ray
+
+    options = RayOptions(address, workers, gpus)
+    # What Ray has to say is nothing for who reads the summary.
+    with contextlib.redirect_stdout(sys.stderr), connected(options) as running:
+        return defend_with_ray(running, sources, store, make_engine, ray_options=options, **others)
 
 
 class _Report:

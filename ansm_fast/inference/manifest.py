@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
 from ansm_fast.errors import InputError
 from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import Source, safe_output_name, targets
-from ansm_fast.inference.form import asked_of
+from ansm_fast.inference.form import Form, asked_of
 from ansm_fast.inference.journal import Journal
 from ansm_fast.inference.stores import MANIFEST, LocalStore, Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
@@ -55,6 +56,65 @@ def _is_as_found(record: Record, found: Record) -> bool:
         return bool(record["input_mtime_ns"] / 1e9 < record["input_read_at"] - _COARSE)
     except (KeyError, TypeError):  # of an earlier version, or without such times
         return True
+
+
+def is_same_content(
+    record: Record, found: Record, output: Store, masks: Store | None, *, verify: bool
+) -> bool:
+    """Whether a record is of an input as ``reading.read_source`` found it; with ``verify`` also
+    whether its files hold what was recorded of them."""
+    name = safe_output_name(record)
+    if name is None or record.get("input_sha256", found["input_sha256"]) != found["input_sha256"]:
+        return False
+    places = targets(output, masks, name) if verify else []
+    return all(
+        place.checksum() == record.get(f"{part}_sha256")
+        for part, place in zip(PARTS, places, strict=False)
+    )
+
+
+def common_fields(
+    fingerprint: str,
+    form: Form,
+    output: Store,
+    masks: Store | None,
+    localizer_fingerprint: str,
+) -> Record:
+    """What holds of all the lines of a run, and must agree for a later run to skip an input."""
+    common: Record = {"fingerprint": fingerprint, **form.asked()}
+    if masks is not None:
+        common["localizer_fingerprint"] = localizer_fingerprint
+        common["masks"] = mask_roots(output, masks)[0]
+    return common
+
+
+def record_of(
+    source: Source,
+    status: str,
+    common: Record,
+    found: Record,
+    details: Record,
+    seconds: float,
+    said: Sequence[str] = (),
+) -> Record:
+    """The line about an input.
+
+    Args:
+        common: what holds of the whole run.
+        found: the input's identity when it was read; {} if it was not.
+        details: of its output, or its error.
+        seconds: between the beginning of its reading and now.
+        said: by libraries.
+    """
+    record: Record = {"input": source.key, "status": status, **common}
+    record["relative"] = str(source.relative)
+    if not found:
+        with contextlib.suppress(OSError):
+            found = source.identity()
+    record |= found | details
+    if said:
+        record["warnings"] = list(said)
+    return record | {"seconds": round(seconds, 4), "written_at": round(time.time(), 3)}
 
 
 class Manifest:
@@ -106,6 +166,11 @@ class Manifest:
             ) from error
         for record in self.journal.begun:
             self._claim(record)
+        for record in self.journal.finished:
+            self._claim(record)
+            known = self.records.get(record["input"], {})
+            if known.get("written_at", 0.0) < record.get("written_at", 0.0):
+                self.add(record)
 
     def _hold(self) -> None:
         """See that no other run writes to this folder; the system lets go when this one ends."""
@@ -181,6 +246,10 @@ class Manifest:
         read."""
         return place.address in self._contents and place.may_be_read()
 
+    def recorded(self, place: Place) -> set[str]:
+        """Checksums of what was recorded of ``place``."""
+        return self._contents.get(place.address, set())
+
     def is_own(self, place: Place) -> bool:
         """Whether the file at ``place`` holds the very content that was recorded of it. What a
         version of this program wrote that recorded no checksum is not known to."""
@@ -240,19 +309,8 @@ class Manifest:
         return True
 
     def is_same_content(self, record: Record, found: Record, *, verify: bool) -> bool:
-        """Whether a record is of an input as ``reading.read_source`` found it; with ``verify`` also
-        whether its files hold what was recorded of them."""
-        name = safe_output_name(record)
-        if (
-            name is None
-            or record.get("input_sha256", found["input_sha256"]) != found["input_sha256"]
-        ):
-            return False
-        places = targets(self._output, self._masks, name) if verify else []
-        return all(
-            place.checksum() == record.get(f"{part}_sha256")
-            for part, place in zip(PARTS, places, strict=False)
-        )
+        """``is_same_content`` of the stores of this manifest."""
+        return is_same_content(record, found, self._output, self._masks, verify=verify)
 
     def confirm(self, source: Source, record: Record, found: Record) -> None:
         """Note that a record of an earlier run, perhaps of another tree, is right for ``source`` as

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
-from PIL import Image
 
 from ansm_fast.errors import out_of_memory
 from ansm_fast.images.photograph import BadImage, Photograph
@@ -22,7 +21,15 @@ from ansm_fast.inference.batcher import Batcher
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.files import Source
 from ansm_fast.inference.form import Form
-from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, Record, mask_roots
+from ansm_fast.inference.manifest import (
+    DONE,
+    FAILED,
+    SKIPPED,
+    Manifest,
+    Record,
+    common_fields,
+    record_of,
+)
 from ansm_fast.inference.memory import Tidy
 from ansm_fast.inference.messages import Messages
 from ansm_fast.inference.plan import Plan, make_plan
@@ -75,16 +82,6 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _own_size_limit() -> Iterator[None]:
-    """Pillow's guard against huge images is replaced by max_pixels while the pipeline runs."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-@contextlib.contextmanager
 def _cores_shared(streams: int) -> Iterator[None]:
     """Several streams compute on one core each: no core waits for another within an operator."""
     before = torch.get_num_threads()
@@ -134,16 +131,8 @@ class _Run:
     # -- results ----------------------------------------------------------------------------
 
     def _finish(self, job: _Job, status: str, details: Record) -> None:
-        record: Record = {"input": job.source.key, "status": status, **self.common}
-        record["relative"] = str(job.source.relative)
-        if not job.found:
-            with contextlib.suppress(OSError):
-                job.found = job.source.identity()
         elapsed = time.perf_counter() - job.started
-        record |= job.found | details
-        if job.said:
-            record["warnings"] = job.said
-        record |= {"seconds": round(elapsed, 4), "written_at": round(time.time(), 3)}
+        record = record_of(job.source, status, self.common, job.found, details, elapsed, job.said)
         self.manifest.add(record)
         copied = not details.get("defended", True)
         self._count(job, status, str(details.get("error", "")), copied=copied)
@@ -151,16 +140,7 @@ class _Run:
     def _count(self, job: _Job, status: str, reason: str = "", *, copied: bool = False) -> None:
         with self._lock:
             self._finished += 1
-            if status == DONE:
-                if copied:
-                    self.summary.copied += 1
-                else:
-                    self.summary.defended += 1
-            elif status == SKIPPED:
-                self.summary.skipped += 1
-            else:
-                self.summary.failed += 1
-                self.summary.failures.append({"input": str(job.source), "error": reason})
+            self.summary.count(job.source, status, reason, copied=copied)
             self.on_progress(job.source, status, reason)
         self._let_go(job)
 
@@ -416,10 +396,7 @@ def defend_files(
     store = as_store(output, options.sync)
     mask_store = None if masks is None else as_store(masks, options.sync)
     manifest = Manifest(store, mask_store, sync=options.sync)
-    common: Record = {"fingerprint": fingerprint, **form.asked()}
-    if mask_store is not None:
-        common["localizer_fingerprint"] = localizer_fingerprint
-        common["masks"] = mask_roots(store, mask_store)[0]
+    common = common_fields(fingerprint, form, store, mask_store, localizer_fingerprint)
     summary = Summary(
         total=len(sources),
         output=str(output),
@@ -431,7 +408,7 @@ def defend_files(
         plan = make_plan(sources, store, mask_store, manifest, common, form, verify=options.verify)
         summary.skipped = plan.skipped
         on_start(len(sources), summary.skipped)
-        with _own_size_limit(), _cores_shared(engine.streams):
+        with _cores_shared(engine.streams):
             run = _Run(
                 plan,
                 engine,
@@ -447,11 +424,8 @@ def defend_files(
             )
             run.run()
             summary.profile = run.profile.report() if run.profile is not None else None
-        summary.count_attacked(sources, manifest.records, attacked_threshold)
+        elapsed = time.perf_counter() - started
+        summary.conclude(sources, manifest.records, attacked_threshold, elapsed)
     finally:
         manifest.close()
-    summary.seconds = round(time.perf_counter() - started, 3)
-    finished = summary.defended + summary.copied
-    summary.images_per_second = round(finished / max(summary.seconds, 1e-9), 2)
-    summary.failures.sort(key=lambda failure: failure["input"])
     return summary

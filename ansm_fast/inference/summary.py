@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ansm_fast.inference.files import Source
-from ansm_fast.inference.manifest import DONE, Record
+from ansm_fast.inference.manifest import DONE, SKIPPED, Record
 
 
 @dataclass
@@ -43,6 +43,32 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def count(self, source: Source, status: str, reason: str = "", *, copied: bool = False) -> None:
+        """Count one input that is done, skipped or failed."""
+        if status == DONE and copied:
+            self.copied += 1
+        elif status == DONE:
+            self.defended += 1
+        elif status == SKIPPED:
+            self.skipped += 1
+        else:
+            self.failed += 1
+            self.failures.append({"input": str(source), "error": reason})
+
+    def conclude(
+        self,
+        sources: Sequence[Source],
+        records: Mapping[str, Record],
+        threshold: float,
+        seconds: float,
+    ) -> None:
+        """Fill in what is known when all inputs are counted."""
+        self.count_attacked(sources, records, threshold)
+        self.seconds = round(seconds, 3)
+        finished = self.defended + self.copied
+        self.images_per_second = round(finished / max(self.seconds, 1e-9), 2)
+        self.failures.sort(key=lambda failure: failure["input"])
 
     def count_attacked(
         self, sources: Sequence[Source], records: Mapping[str, Record], threshold: float

@@ -190,6 +190,10 @@ class UrlStore:
     def __str__(self) -> str:
         return self._given
 
+    def __reduce__(self) -> tuple[type[UrlStore], tuple[str]]:
+        """In another process it is opened anew."""
+        return UrlStore, (self._given,)
+
     @property
     def listing(self) -> dict[str, int]:
         """Sizes by name, as they were when first asked for and with what was written since."""

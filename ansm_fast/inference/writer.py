@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,12 +19,22 @@ from ansm_fast.images.write import encode, encode_png
 from ansm_fast.inference.engine import Defended
 from ansm_fast.inference.files import targets
 from ansm_fast.inference.form import Form
-from ansm_fast.inference.manifest import PARTS, Manifest, mask_roots
+from ansm_fast.inference.journal import Journal
+from ansm_fast.inference.manifest import PARTS, mask_roots
 from ansm_fast.inference.profile import stage
 from ansm_fast.inference.reading import checksum
 from ansm_fast.inference.stores import Place, Store
 
 _ORIENTATION = 274
+
+
+class Claims(Protocol):
+    """What says what may be written over, as the manifest does."""
+
+    journal: Journal
+
+    def is_own(self, place: Place) -> bool:
+        """Whether the file at ``place`` is of this program's making."""
 
 
 def perturbation_norms(before: Pixels, after: Pixels) -> dict[str, float]:
@@ -62,7 +72,7 @@ def write_result(
     store: Store,
     output: str,
     masks: Store | None,
-    manifest: Manifest,
+    manifest: Claims,
     source: str,
     *,
     form: Form = Form(),  # noqa: B008
@@ -142,7 +152,7 @@ def _write(
     places: dict[str, Place],
     contents: dict[str, bytes],
     record: dict[str, Any],
-    manifest: Manifest,
+    manifest: Claims,
     source: str,
     store: Store,
     masks: Store | None,
