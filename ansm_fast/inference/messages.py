@@ -34,7 +34,7 @@ class Messages:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._lock = say, threading.Lock()
         self._here = threading.local()  # .found: of the file that this thread is at
-        self._kinds: dict[str, tuple[str, set[str]]] = {}  # the first text, and the files
+        self._kinds: dict[str, tuple[str, int]] = {}  # the first text, and of how many files
         self._raw: int | None = None  # what C libraries write to stderr
         self._undo = contextlib.ExitStack()
 
@@ -51,15 +51,14 @@ class Messages:
 
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
-        for text, files in self._kinds.values():
-            if len(files) > 1:
-                more = len(files) - 1
+        for text, count in self._kinds.values():
+            if more := count - 1:
                 self._say(f"warning: as of {more} more file{'s' * (more > 1)}: {text}")
 
     @contextlib.contextmanager
     def about(self, file: str) -> Iterator[list[str]]:
         """What is said inside by this thread is about ``file``; gives the list of it."""
-        self._here.file, self._here.found = file, []
+        self._here.file, self._here.found, self._here.kinds = file, [], set()
         try:
             yield self._here.found
         finally:
@@ -75,10 +74,13 @@ class Messages:
         if text and text not in found and len(found) < _MOST_OF_A_FILE:
             found.append(text)
         kind = re.sub(r"\d+", "0", text)
+        if not text or kind in self._here.kinds:
+            return True
+        self._here.kinds.add(kind)
         with self._lock:
-            first = kind not in self._kinds
-            self._kinds.setdefault(kind, (text, set()))[1].add(self._here.file)
-        if text and first:
+            shown, count = self._kinds.get(kind, (text, 0))
+            self._kinds[kind] = (shown, count + 1)
+        if not count:
             self._say(f"warning: {self._here.file}: {text}")
         return True
 
