@@ -16,12 +16,14 @@ from typing import Any
 from ansm_fast.evaluation import FLOORS
 from ansm_fast.evaluation.tables import markdown, write_markdown
 from benchmarks.table import full_table, grid, short_table, where
+from tools.bench.defend.picture import table as defend_table
 from tools.gpu import results as gpu_results
 from tools.training_step import table as step_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 CPU = RESULTS / "benchmarks" / "cpu.json"
+DEFEND = RESULTS / "benchmarks" / "defend.json"
 GPU = RESULTS / "gpu" / "nvidia-h100-80gb-hbm3-2026-11-27.json"
 MADE_BY = "Made by `python -m tools.tables`."
 
@@ -156,6 +158,7 @@ TABLES = (
     Table("docs/evaluation.md", "evaluation", lambda: full_evaluation("robust")),
     Table("docs/evaluation_builtin.md", "evaluation", lambda: full_evaluation("builtin")),
     Table("docs/benchmarks.md", "benchmarks", full_benchmark),
+    Table("docs/benchmarks.md", "defend", lambda: defend_table(_read(DEFEND))),
     Table("docs/training.md", "training_step", training_step),
     Table("docs/gpu_results.md", "gpu_results",
           lambda: gpu_results.page_text(gpu_results.committed())),

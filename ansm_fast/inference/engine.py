@@ -22,6 +22,9 @@ from ansm_fast.inference.tiling import Tile, tiles
 from ansm_fast.models import BaseANSM
 
 MASK_HALO = 128
+# From so many pixels on an image and its result leave less memory for the work on tiles: 100
+# megapixels within 1.5 GB.
+_LARGE, _LARGE_TILE = 40_000_000, 736
 
 
 @dataclass
@@ -106,6 +109,10 @@ class Engine:
     def is_tiled(self, image: Photograph, tile: int | None = None) -> bool:
         return image.height * image.width > (tile or self.tile) ** 2
 
+    def _side(self, images: Sequence[Photograph]) -> int:
+        largest = max(image.height * image.width for image in images)
+        return min(self.tile, _LARGE_TILE) if largest > _LARGE else self.tile
+
     @torch.inference_mode()
     def defend(self, images: Sequence[Photograph], *, tile: int | None = None) -> list[Defended]:
         """Defend images that agree in ``padded`` size and depth.
@@ -136,7 +143,7 @@ class Engine:
                     "pixels must be (H, W, 3) or (H, W, 1), uint8 or uint16, got "
                     f"{image.pixels.dtype} {image.pixels.shape}; bring floats to 0..255 and round"
                 )
-        side = self.tile if tile is None else self._checked(tile)
+        side = self._side(images) if tile is None else self._checked(tile)
         batch = [image.pixels for image in images]
         with self._a_stream():
             if any(self.is_tiled(image, side) for image in images):

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ansm_fast.inference.profile import available_cores
 from tools.bench.defend import photographs
 from tools.facts import facts
 
@@ -74,7 +75,7 @@ def rows(cases: list[str], names: list[str], turns: int, ansm: str) -> Iterator[
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print and keep each row."""
     path: Path = arguments.output
-    document: dict[str, Any] = {"facts": facts(), "rows": []}
+    document: dict[str, Any] = {"facts": facts(), "cores": available_cores(), "rows": []}
     if path.exists():
         document = json.loads(path.read_text(encoding="utf-8"))
     for row in rows(arguments.cases, arguments.only, arguments.turns, arguments.ansm):
