@@ -82,9 +82,11 @@ class Journal:
         """Note the checksums of an input's files before they are written."""
         self._file.add(record)
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
+        """Remove it, unless a run that failed may have written what has no line in the manifest."""
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        if not keep:
+            self._path.unlink(missing_ok=True)
 
 
 def _records(path: Path) -> list[dict[str, Any]] | None:

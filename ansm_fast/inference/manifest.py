@@ -325,7 +325,8 @@ class Manifest:
             self.records[record["input"]] = record
         self._file.add(record)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
+        """``failed``: a line may be missing of what was written; the next run asks the journal."""
         self._file.close()
-        self.journal.close()
+        self.journal.close(keep=failed)
         self._output.end()

@@ -426,6 +426,8 @@ def defend_files(
             summary.profile = run.profile.report() if run.profile is not None else None
         elapsed = time.perf_counter() - started
         summary.conclude(sources, manifest.records, attacked_threshold, elapsed)
-    finally:
-        manifest.close()
+    except BaseException:  # as where the disk is too full for a line
+        manifest.close(failed=True)
+        raise
+    manifest.close()
     return summary

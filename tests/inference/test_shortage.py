@@ -17,6 +17,7 @@ from PIL import Image
 from ansm_fast.images.atomic import write_bytes
 from ansm_fast.inference import DefendOptions, Engine, Summary, defend_files, pipeline, stores
 from ansm_fast.inference.files import from_files
+from ansm_fast.inference.manifest import Manifest
 from ansm_fast.models import ANSM
 
 
@@ -129,9 +130,28 @@ def test_a_disk_that_stays_full_ends_the_run(
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     done = {line["output"] for line in lines if line["status"] == "done"}
     assert len(done) == 5 and len(lines) < 40
-    assert {path.name for path in out.iterdir()} == done | {"manifest.jsonl"}
+    (journal,) = out.glob(".manifest-*.journal")  # by which the next run knows what is whose
+    assert {path.name for path in out.iterdir()} == done | {"manifest.jsonl", journal.name}
     again = defend(photos, out, Engine(ansm))
-    assert (again.defended, again.skipped) == (35, 5)
+    assert (again.defended, again.skipped) == (35, 5) and not journal.exists()
+
+
+def test_an_output_whose_line_found_no_room_is_known(
+    tmp_path: Path, ansm: ANSM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run writes it again under the same name."""
+    photos, out, add = [picture(tmp_path / "a.png")], tmp_path / "out", Manifest.add
+
+    def full_disk(manifest: Manifest, record: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manifest.path))
+
+    monkeypatch.setattr(Manifest, "add", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        defend(photos, out, Engine(ansm))
+    assert (out / "a.png").is_file()
+    monkeypatch.setattr(Manifest, "add", add)
+    assert defend(photos, out, Engine(ansm)).defended == 1
+    assert {path.name for path in out.iterdir()} == {"a.png", "manifest.jsonl"}
 
 
 @pytest.fixture
