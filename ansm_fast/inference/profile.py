@@ -11,8 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 
 STAGES = ("read", "decode", "pack", "network", "unpack", "masks", "encode", "write")
-# Threads that wait no more than this do what the others wait for.
+# Cores that are busy for so much of the time leave nothing to gain by more threads.
 _BUSY = 0.9
+# What each kind of thread does, and what is said where it is the one that has the most to do.
+_OF = {
+    "reader": ("read", "decode"),
+    "stream": ("pack", "network", "unpack", "masks"),
+    "writer": ("encode", "write"),
+}
+_SAID = {
+    "reader": "reading and decoding",
+    "stream": "the network",
+    "writer": "encoding and writing",
+}
 
 _here = threading.local()
 
@@ -75,7 +86,7 @@ class Profile:
             "busy": round(cpu / (elapsed * cores), 4),
             "stages": stages,
             "waiting": waiting,
-            "bound_by": _bound(stages, waiting, cpu / (elapsed * cores)),
+            "bound_by": _bound(stages, self._threads, elapsed, cpu / (elapsed * cores)),
         }
 
 
@@ -103,19 +114,18 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _bound(stages: dict[str, dict[str, float]], waiting: dict[str, float], busy: float) -> str:
-    most = max(stages, key=lambda name: stages[name]["seconds"])
+def _bound(
+    stages: dict[str, dict[str, float]], threads: dict[str, int], elapsed: float, busy: float
+) -> str:
     if busy >= _BUSY:
+        most = max(stages, key=lambda name: stages[name]["seconds"])
         return f"the processor: its cores are busy, most of all with {most}"
-    if not waiting:
-        return f"{most}"
-    least = min(waiting, key=lambda kind: waiting[kind])
-    what = {
-        "reader": "reading and decoding; more --readers may help",
-        "stream": "the network",
-        "writer": "encoding and writing; more --writers may help",
-    }
-    return what.get(least, least)
+
+    def share(kind: str) -> float:
+        own = sum(stages[name]["seconds"] for name in _OF[kind] if name in stages)
+        return own / (elapsed * max(1, threads.get(kind, 1)))
+
+    return _SAID[max(_OF, key=share)]
 
 
 def current() -> tuple[Profile, str] | None:

@@ -32,12 +32,16 @@ def test_stages_count_their_thread_and_waiting_is_no_work() -> None:
 
 
 def test_what_bounds_a_run() -> None:
+    threads = {"reader": 2, "stream": 1, "writer": 4}
     stages = {name: {"seconds": 1.0 + (name == "network")} for name in STAGES}
-    assert _bound(stages, {"stream": 0.0}, 0.97).startswith("the processor")
-    waits = {"reader": 0.02, "stream": 0.6, "writer": 0.7}
-    assert _bound(stages, waits, 0.5).startswith("reading and decoding")
-    waits = {"reader": 0.8, "stream": 0.6, "writer": 0.01}
-    assert _bound(stages, waits, 0.5).startswith("encoding and writing")
+    assert _bound(stages, threads, 10, 0.97) == (
+        "the processor: its cores are busy, most of all with network"
+    )
+    assert _bound(stages, threads, 10, 0.5) == "the network"
+    stages["decode"]["seconds"] = 19.0  # of two threads
+    assert _bound(stages, threads, 10, 0.5) == "reading and decoding"
+    stages["encode"]["seconds"] = 39.0  # of four
+    assert _bound(stages, threads, 10, 0.5) == "encoding and writing"
 
 
 def test_a_run_tells_its_stages(tmp_path: Path, rng: np.random.Generator, ansm: ANSM) -> None:
