@@ -40,7 +40,7 @@ def test_what_bounds_a_run() -> None:
     assert _bound(stages, threads, 10, 0.5) == "the network"
     stages["decode"]["seconds"] = 19.0  # of two threads
     assert _bound(stages, threads, 10, 0.5) == "reading and decoding"
-    stages["encode"]["seconds"] = 39.0  # of four
+    stages["encode"]["seconds"] = 49.0  # of four
     assert _bound(stages, threads, 10, 0.5) == "encoding and writing"
 
 
