@@ -251,8 +251,10 @@ def defend_with_ray(
             summary.interrupted = True
         elapsed = time.perf_counter() - started
         summary.conclude(sources, manifest.records, attacked_threshold, elapsed)
-    finally:
-        manifest.close()
+    except BaseException:
+        manifest.close(failed=True)
+        raise
+    manifest.close()
     return summary
 
 
