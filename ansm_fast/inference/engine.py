@@ -22,8 +22,7 @@ from ansm_fast.inference.tiling import Tile, tiles
 from ansm_fast.models import BaseANSM
 
 MASK_HALO = 128
-# From so many pixels on an image and its result leave less memory for the work on tiles: 100
-# megapixels within 1.5 GB.
+# From so many pixels on an image and its result leave less memory for the work on tiles.
 _LARGE, _LARGE_TILE = 40_000_000, 736
 
 
