@@ -38,6 +38,24 @@ ATTACKS = {
     "adaptive": "PGD through the defence itself",
     "adaptive-worst": "the worst of three attacks through the defence itself",
 }
+# The localizers of docs/evaluation_victims.md, and the results of their ANSMs.
+VICTIMS = {
+    "`builtin`, noise residuals": "two_view",
+    "`rgb`, pixels alone": "victim_rgb",
+    "SegFormer": "victim_segformer",
+}
+VICTIM_ATTACKS = {
+    "none": "no attack",
+    "pgd": "PGD",
+    "fgsm": "FGSM",
+    "hide": "PGD, hide ‡",
+    "wrong-mask": "PGD, wrong mask ‡",
+    "difgsm": "DI-FGSM (unseen)",
+    "tifgsm": "TI-FGSM (unseen)",
+    "pgd-l2": "PGD, L2 (unseen)",
+    "universal": "universal ‡ (unseen)",
+    "noise": "random noise ‡",
+}
 WORK = {
     "channelwise_kl forward+backward": "channel-wise KL, forward + backward, 8×256×64×64",
     "channelwise_kl channels_last": "the same, channels-last",
@@ -103,6 +121,34 @@ def short_evaluation() -> str:
     return grid(head, lines)
 
 
+def victims() -> str:
+    """Several unchanged localizers, each with an ANSM of its own: F1 by attack."""
+    documents = {
+        title: {(row["attack"], row["defence"]): row for row in _read(path)["rows"]}
+        for title, name in VICTIMS.items()
+        if (path := RESULTS / "evaluation" / f"{name}.json").exists()
+    }
+    lines = []
+    for attack, title in VICTIM_ATTACKS.items():
+        cells = []
+        for rows in documents.values():
+            found = [rows.get((attack, defence)) for defence in ("none", "jpeg", "ansm")]
+            if None in found:
+                cells.append("–")
+                continue
+            plain, jpeg, ansm = (row for row in found if row is not None)
+            share = ansm["f1"] / rows["none", "none"]["f1"]
+            cells.append(
+                f"{plain['f1']:.3f}, {jpeg['f1']:.3f}, **{ansm['f1']:.3f}** "
+                f"({100 * share:.0f} %; {100 * ansm['area_pristine']:.0f} %)"
+            )
+        lines.append([title, *cells])
+    for floor, title in FLOORS.items():
+        floors = (rows["none", floor] for rows in documents.values())
+        lines.append([f"*{title}*", *(f"{row['f1']:.3f}" for row in floors)])
+    return grid(["attack", *documents], lines)
+
+
 def short_benchmark() -> str:
     document = _read(CPU)
     return f"{where(document)}:\n\n{short_table(document['results'], WORK)}"
@@ -157,6 +203,7 @@ TABLES = (
     Table("README.md", "gpu", short_gpu),
     Table("docs/evaluation.md", "evaluation", lambda: full_evaluation("robust")),
     Table("docs/evaluation_builtin.md", "evaluation", lambda: full_evaluation("builtin")),
+    Table("docs/evaluation_victims.md", "victims", victims),
     Table("docs/benchmarks.md", "benchmarks", full_benchmark),
     Table("docs/benchmarks.md", "defend", lambda: defend_table(_read(DEFEND))),
     Table("docs/training.md", "training_step", training_step),
