@@ -21,7 +21,7 @@ from ansm_fast.images.photograph import BadImage, Photograph, Pixels
 from ansm_fast.images.read import read_photograph
 from ansm_fast.inference.engine import Defended, Engine
 from ansm_fast.inference.optimize import for_inference
-from ansm_fast.inference.pipeline import DefendOptions
+from ansm_fast.inference.options import DefendOptions
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import BaseANSM, ansm_path, load_ansm
 from ansm_fast.ops import clamp_project

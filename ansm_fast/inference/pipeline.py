@@ -1,4 +1,4 @@
-"""The defend pipeline: readers -> batcher -> engine -> writers, in constant memory."""
+"""The threads of a run: readers -> batcher -> engine -> writers, in constant memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import errno
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
-
-import torch
+from pathlib import PurePosixPath
 
 from ansm_fast.errors import out_of_memory
 from ansm_fast.images.photograph import BadImage, Photograph
@@ -27,44 +25,23 @@ from ansm_fast.inference.manifest import (
     SKIPPED,
     Manifest,
     Record,
-    common_fields,
     record_of,
 )
 from ansm_fast.inference.memory import Tidy
 from ansm_fast.inference.messages import Messages
-from ansm_fast.inference.plan import Plan, make_plan
+from ansm_fast.inference.options import DefendOptions, Progress
+from ansm_fast.inference.plan import Plan
 from ansm_fast.inference.profile import Profile, stage
 from ansm_fast.inference.queues import BoundedQueue, PixelBudget, Stopped
 from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
 from ansm_fast.inference.shortage import defend_within_memory
-from ansm_fast.inference.stores import MANIFEST, Store, as_store
+from ansm_fast.inference.stores import Store
 from ansm_fast.inference.summary import Summary
 from ansm_fast.inference.writer import write_result
 
 # So many outputs one after another, and the disk is full for all of them.
 _FULL_DISK = 16
 _WRITER = "writer"
-Progress = Callable[[Source, str, str], None]
-
-
-@dataclass(frozen=True)
-class DefendOptions:
-    """Bounds and thread counts; the defaults suit a machine of two or more cores.
-
-    Attributes:
-        verify: compare the checksums of inputs and outputs before an input is skipped.
-        sync: wait at each output and each line of the manifest until the disk has it.
-    """
-
-    max_pixels: int = 200_000_000
-    batch_size: int = 1
-    batch_pixels: int = 1 << 21
-    budget_pixels: int = 48_000_000
-    readers: int = 2
-    writers: int = 2
-    verify: bool = False
-    sync: bool = False
-    profile: bool = False
 
 
 @dataclass
@@ -81,19 +58,7 @@ class _Job:
     said: list[str] = field(default_factory=list)  # by libraries
 
 
-@contextlib.contextmanager
-def _cores_shared(streams: int) -> Iterator[None]:
-    """Several streams compute on one core each: no core waits for another within an operator."""
-    before = torch.get_num_threads()
-    if streams > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _Run:
+class Pipeline:
     """One run over a list of jobs; the calling thread drives the engine."""
 
     def __init__(
@@ -351,83 +316,3 @@ class _Run:
             else:
                 job.result = result
                 self.defended.put(job)
-
-
-def defend_files(
-    sources: Sequence[Source],
-    output: Path | Store,
-    engine: Engine,
-    *,
-    fingerprint: str,
-    masks: Path | Store | None = None,
-    localizer_fingerprint: str = "",
-    attacked_threshold: float = 0.5,
-    options: DefendOptions | None = None,
-    form: Form = Form(),  # noqa: B008
-    on_start: Callable[[int, int], None] = lambda total, skipped: None,
-    on_progress: Progress = lambda source, status, reason: None,
-    messages: Messages | None = None,
-) -> Summary:
-    """Defend every source into ``output`` and record each in its manifest.
-
-    A source is skipped if the manifest says that it was done with the same fingerprints, it has
-    not changed since, and its output (and masks) are still there in their size (with
-    ``options.verify``, in the very content that was recorded). What was only touched, or belongs to
-    a tree that was moved or copied, is known by its content. Nothing is ever
-    written over but what the manifest recorded, by its checksum: where something else lies, the
-    output gets another name.
-
-    Args:
-        sources: from ``search.from_folder`` or ``files.from_files``.
-        output: existing, writable folder, or another store.
-        masks: where the masks before and after go; needs an engine with a localizer.
-        form: what outputs are like.
-        attacked_threshold: attack score from which the summary counts an image as attacked.
-        on_start: called once with the number of sources and of those that are skipped.
-        on_progress: called for each source that is done, failed, or skipped for its content, one
-            call at a time.
-        messages: takes what libraries say of files.
-
-    Raises:
-        InputError: the manifest cannot be used.
-    """
-    options = options or DefendOptions()
-    started = time.perf_counter()
-    store = as_store(output, options.sync)
-    mask_store = None if masks is None else as_store(masks, options.sync)
-    manifest = Manifest(store, mask_store, sync=options.sync)
-    common = common_fields(fingerprint, form, store, mask_store, localizer_fingerprint)
-    summary = Summary(
-        total=len(sources),
-        output=str(output),
-        manifest=str(store.place(MANIFEST)),
-        fingerprint=fingerprint,
-        engine=engine.network,
-    )
-    try:
-        plan = make_plan(sources, store, mask_store, manifest, common, form, verify=options.verify)
-        summary.skipped = plan.skipped
-        on_start(len(sources), summary.skipped)
-        with _cores_shared(engine.streams):
-            run = _Run(
-                plan,
-                engine,
-                store,
-                mask_store,
-                manifest,
-                common,
-                options,
-                form,
-                summary,
-                on_progress,
-                messages,
-            )
-            run.run()
-            summary.profile = run.profile.report() if run.profile is not None else None
-        elapsed = time.perf_counter() - started
-        summary.conclude(sources, manifest.records, attacked_threshold, elapsed)
-    except BaseException:  # as where the disk is too full for a line
-        manifest.close(failed=True)
-        raise
-    manifest.close()
-    return summary

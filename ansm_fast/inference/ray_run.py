@@ -24,7 +24,7 @@ from ansm_fast.inference.files import Source, targets
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, SKIPPED, Manifest, common_fields
 from ansm_fast.inference.messages import Messages
-from ansm_fast.inference.pipeline import DefendOptions, Progress
+from ansm_fast.inference.options import DefendOptions, Progress
 from ansm_fast.inference.plan import Plan, make_plan
 from ansm_fast.inference.ray_stages import REPLACED, Defend, Item, Settings, Write, item_of, read
 from ansm_fast.inference.reading import ATTEMPTS

@@ -25,8 +25,9 @@ from ansm_fast.inference.files import SHARD, OutputNames, mask_names
 from ansm_fast.inference.form import Form
 from ansm_fast.inference.manifest import DONE, FAILED, Manifest, Record
 from ansm_fast.inference.messages import Messages
-from ansm_fast.inference.pipeline import DefendOptions, Progress, defend_files
+from ansm_fast.inference.options import DefendOptions, Progress
 from ansm_fast.inference.plan import make_plan
+from ansm_fast.inference.run import defend_files
 from ansm_fast.inference.shards import (
     MemberSource,
     OpenShard,

@@ -188,13 +188,13 @@ def test_defend(forgeries, run, monkeypatch, how, code, word) -> None:
     """In the thread that drives it, while the second image is read; the first is written."""
     from ansm_fast.inference import pipeline
 
-    real = pipeline._Run._drive
+    real = pipeline.Pipeline._drive
 
     def drive(self: object) -> None:
-        monkeypatch.setattr(pipeline._Run, "_drive", real)
+        monkeypatch.setattr(pipeline.Pipeline, "_drive", real)
         how()
 
-    monkeypatch.setattr(pipeline._Run, "_drive", drive)
+    monkeypatch.setattr(pipeline.Pipeline, "_drive", drive)
     line = "defend --batch set/images -o out --weights tiny --batch-size 1"
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     result = run(line)
@@ -209,21 +209,21 @@ def test_what_was_begun_is_written(forgeries, run, monkeypatch) -> None:
     from ansm_fast.inference import pipeline
 
     entered, held = threading.Event(), threading.Event()
-    drive, write = pipeline._Run._drive, pipeline.write_result
+    drive, write = pipeline.Pipeline._drive, pipeline.write_result
 
     def slow(*arguments: object, **options: object) -> object:
         entered.set()
         assert held.wait(60)
         return write(*arguments, **options)
 
-    def driven(self: pipeline._Run) -> None:
+    def driven(self: pipeline.Pipeline) -> None:
         self._start(lambda: drive(self), 1, "driver")
         assert entered.wait(60)
         threading.Timer(0.2, held.set).start()
         interrupt()
 
     monkeypatch.setattr(pipeline, "write_result", slow)
-    monkeypatch.setattr(pipeline._Run, "_drive", driven)
+    monkeypatch.setattr(pipeline.Pipeline, "_drive", driven)
     result = run("defend --batch set/images -o out --weights tiny --batch-size 1")
     assert result.code == 130 and result.err[-1].startswith("interrupted at defend: ")
     lines = [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]

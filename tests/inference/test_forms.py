@@ -164,7 +164,7 @@ def test_a_killed_run_knows_its_copies(
 
     photo, out = picture(tmp_path / "in" / "a.jpg"), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "close", lambda self: self._file.close())
+        patch.setattr(Journal, "close", lambda self, keep=False: self._file.close())
         patch.setattr(Manifest, "add", lambda self, record: None)
         defend(photo.parent, out, scored, **ONLY)
     assert defend(photo.parent, out, scored, **ONLY).copied == 1

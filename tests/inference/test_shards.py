@@ -284,7 +284,9 @@ def test_a_killed_run_packs_again(
 
     path, out = shard(tmp_path / "s.tar", SAMPLES), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("ansm_fast.inference.journal.Journal.close", lambda self: self._file.close())
+        patch.setattr(
+            "ansm_fast.inference.journal.Journal.close", lambda self, keep=False: self._file.close()
+        )
         if moment == "packing":
             patch.setattr(shard_run, "repack", kill)
         else:
