@@ -168,14 +168,16 @@ class UrlStore:
     """
 
     def __init__(self, url: str, option: str = "-o") -> None:
+        # Before it is opened, which may ask for a package that would be of no use.
+        scheme = url.partition("://")[0].lower()
+        if "::" in url or scheme in _READ_ONLY:
+            raise InputError(
+                f"{option} {url}: {scheme}:// is read here and not written to; give a folder "
+                "or a store of objects, as s3://"
+            )
         self.filesystem, path = open_url(url)
         self._given, self.path = url.rstrip("/"), path.rstrip("/")
         protocols = _protocols(self.filesystem)
-        if "::" in url or _READ_ONLY & set(protocols):
-            raise InputError(
-                f"{option} {url}: {protocols[0]}:// is read here and not written to; give a folder "
-                "or a store of objects, as s3://"
-            )
         self.root = str(self.filesystem.unstrip_protocol(self.path))
         self.is_whole = bool(_WHOLE & set(protocols))
         self.state = state_folder(self.root)

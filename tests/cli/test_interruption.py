@@ -184,7 +184,7 @@ def test_synthesize(forgeries, run, monkeypatch) -> None:
     [*WAYS, (hang_up, 129, "hung up")],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
-def test_defend(forgeries, run, monkeypatch, how, code, word) -> None:
+def test_defend(forgeries, run, monkeypatch, request, how, code, word) -> None:
     """In the thread that drives it, while the second image is read; the first is written."""
     from ansm_fast.inference import pipeline
 
@@ -195,6 +195,9 @@ def test_defend(forgeries, run, monkeypatch, how, code, word) -> None:
         how()
 
     monkeypatch.setattr(pipeline.Pipeline, "_drive", drive)
+    # Under nohup it is ignored, and stays so.
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, hung_up))
     line = "defend --batch set/images -o out --weights tiny --batch-size 1"
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     result = run(line)

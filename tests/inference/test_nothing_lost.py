@@ -295,7 +295,7 @@ def test_a_killed_run_knows_its_files(
     options: dict[str, Any] = {"masks": tmp_path / "masks"} if with_masks else {}
     used = masking if with_masks else engine
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "close", lambda self: self._file.close())
+        patch.setattr(Journal, "close", lambda self, keep=False: self._file.close())
         patch.setattr(Manifest, "add", lambda self, record: None)
         defend([photo], out, used, **options)
     (journal,) = out.glob(".manifest-*.journal")

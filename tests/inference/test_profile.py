@@ -59,7 +59,8 @@ def test_a_run_tells_its_stages(tmp_path: Path, rng: np.random.Generator, ansm: 
     )
     assert summary.defended == 4 and summary.profile is not None
     stages = summary.profile["stages"]
-    for name in ("read", "decode", "pack", "network", "unpack", "encode", "write"):
+    assert stages["read"]["seconds"] >= 0  # four small files: it may round to nothing
+    for name in ("decode", "pack", "network", "unpack", "encode", "write"):
         assert stages[name]["seconds"] > 0, name
     assert stages["masks"]["seconds"] == 0
     assert set(summary.profile["waiting"]) == {"reader", "stream", "writer"}
