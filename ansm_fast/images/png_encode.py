@@ -6,9 +6,10 @@ writes grey with alpha at 16 bits. docs/defend.md has the figures.
 
 from __future__ import annotations
 
+import io
 import struct
+import zlib
 from collections.abc import Iterator
-from itertools import chain
 
 import imagecodecs
 import numpy as np
@@ -20,7 +21,9 @@ from ansm_fast.images.png_chunks import chunk, chunk_parts
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by samples a pixel
 _SUB, _UP, _AVERAGE, _PAETH = 1, 2, 3, 4
 _FAST, _SMALL = 1, 12  # levels of libdeflate
-_PART = 1 << 30  # a chunk's length has 31 bits
+# Bytes of pixels from which they are compressed by blocks of so many: to filter and to compress a
+# large image at once takes twice its memory. It also keeps a chunk's length within its 31 bits.
+_LARGE, _STREAMED = 1 << 27, 1 << 24
 # Rows are filtered by blocks, so that the filters of a large image take little memory.
 _BLOCK = 1 << 22
 
@@ -36,21 +39,43 @@ def encode(samples: Pixels, small: bool = False, extra: bytes = b"") -> bytes:
     header = struct.pack(
         ">IIBBBBB", width, height, 8 * samples.dtype.itemsize, _COLOUR_TYPES[count], 0, 0, 0
     )
-    wide = samples.dtype.newbyteorder(">")
-    lines = np.ascontiguousarray(samples, wide).view(np.uint8).reshape(height, -1)
-    step = count * samples.dtype.itemsize
-    filtered = _best(lines, step) if small else _left(lines, step)
+    packed = _streamed(samples, small) if samples.nbytes > _LARGE else _whole(samples, small)
+    file = io.BytesIO()  # it grows in place, where a join would hold everything twice
+    file.writelines([PNG_SIGNATURE, chunk(b"IHDR", header), extra])
+    for part in packed:
+        file.writelines(chunk_parts(b"IDAT", part))
+    file.write(chunk(b"IEND", b""))
+    return file.getvalue()
+
+
+def _whole(samples: Pixels, small: bool) -> list[bytes]:
+    filtered = _filtered(samples, slice(0, len(samples)), small)
     level = _SMALL if small else _FAST
-    packed = bytes(imagecodecs.deflate_encode(filtered, level=level))  # type: ignore[arg-type]
-    del filtered  # large images leave no room for both
-    pixels = chain.from_iterable(chunk_parts(b"IDAT", part) for part in _cut(packed))
-    return b"".join([PNG_SIGNATURE, chunk(b"IHDR", header), extra, *pixels, chunk(b"IEND", b"")])
+    return [bytes(imagecodecs.deflate_encode(filtered, level=level))]  # type: ignore[arg-type]
 
 
-def _cut(packed: bytes) -> list[bytes]:
-    if len(packed) <= _PART:
-        return [packed]
-    return [packed[start : start + _PART] for start in range(0, len(packed), _PART)]
+def _streamed(samples: Pixels, small: bool) -> Iterator[bytes]:
+    """The same pixels block by block, by zlib: libdeflate wants them all at once."""
+    packer = zlib.compressobj(level=9 if small else 1)
+    rows = max(1, _STREAMED // (samples.nbytes // len(samples)))
+    for start in range(0, len(samples), rows):
+        if part := packer.compress(_filtered(samples, slice(start, start + rows), small)):
+            yield part
+    yield packer.flush()
+
+
+def _filtered(samples: Pixels, block: slice, small: bool) -> Pixels:
+    """The rows of a block as they are compressed: a filter's number each, and what it leaves."""
+    step = samples.shape[2] * samples.dtype.itemsize
+    if not small:
+        return _left(_lines(samples[block]), step)
+    first = max(0, block.start - 1)  # filters look at the row above
+    return _best(_lines(samples[first : block.stop]), step, block.start - first)
+
+
+def _lines(samples: Pixels) -> Pixels:
+    wide = samples.dtype.newbyteorder(">")
+    return np.ascontiguousarray(samples, wide).view(np.uint8).reshape(len(samples), -1)
 
 
 def _left(lines: Pixels, step: int) -> Pixels:
@@ -62,8 +87,9 @@ def _left(lines: Pixels, step: int) -> Pixels:
     return filtered
 
 
-def _best(lines: Pixels, step: int) -> Pixels:
-    """Each row by the filter that leaves the least sum of differences, as libpng chooses."""
+def _best(lines: Pixels, step: int, begin: int) -> Pixels:
+    """Each row from ``begin`` on by the filter that leaves the least sum of differences, as libpng
+    chooses."""
     filtered = np.empty((lines.shape[0], 1 + lines.shape[1]), np.uint8)
     rows = max(1, _BLOCK // lines.shape[1])
     for start in range(0, lines.shape[0], rows):
@@ -78,7 +104,7 @@ def _best(lines: Pixels, step: int) -> Pixels:
             least = np.minimum(cost, least)
             filtered[block][better, 0] = kind
             filtered[block][better, 1:] = rest[better]
-    return filtered
+    return filtered[begin:]
 
 
 def _filters(lines: Pixels, above: Pixels, step: int) -> Iterator[tuple[int, Pixels]]:

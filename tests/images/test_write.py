@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -92,12 +94,29 @@ def test_tiff_as_another_reader_sees_it(count: int, alpha: int, dtype: str) -> N
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (300, 7)])
 @pytest.mark.parametrize("small", [True, False])
-def test_thin_images_and_blocks(monkeypatch, shape: tuple[int, int], small: bool) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_thin_images_and_blocks(
+    monkeypatch, shape: tuple[int, int], small: bool, streamed: bool, dtype: str
+) -> None:
     monkeypatch.setattr("ansm_fast.images.png_encode._BLOCK", 50)
-    monkeypatch.setattr("ansm_fast.images.png_encode._PART", 100)
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    if streamed:
+        monkeypatch.setattr("ansm_fast.images.png_encode._LARGE", 0)
+        monkeypatch.setattr("ansm_fast.images.png_encode._STREAMED", 100)
+    pixels = np.random.default_rng(0).integers(0, 1 << 8 * int(dtype[1]), (*shape, 3), dtype)
     content = encode_png(Photograph(pixels), small)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
+    assert np.array_equal(imagecodecs.png_decode(content).reshape(pixels.shape), pixels)
+
+
+def test_a_large_image_is_compressed_in_little_memory() -> None:
+    pixels = np.zeros((6000, 8000, 3), np.uint8)
+    pixels[::2] = np.arange(8000, dtype=np.uint8)[:, None]
+    encode_png(Photograph(pixels[:10]))  # what is loaded once
+    tracemalloc.start()
+    content = encode_png(Photograph(pixels))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * len(content) + (64 << 20) < pixels.nbytes
 
 
 def test_small_is_smaller() -> None:
