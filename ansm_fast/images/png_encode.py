@@ -59,7 +59,7 @@ def _streamed(samples: Pixels, small: bool) -> Iterator[bytes]:
     packer = zlib.compressobj(level=9 if small else 1)
     rows = max(1, _STREAMED // (samples.nbytes // len(samples)))
     for start in range(0, len(samples), rows):
-        if part := packer.compress(_filtered(samples, slice(start, start + rows), small)):
+        if part := packer.compress(_filtered(samples, slice(start, start + rows), small).data):
             yield part
     yield packer.flush()
 

@@ -15,6 +15,7 @@ from torch import nn
 from ansm_fast.attacks.checks import check_logits
 from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.inference.engines import chosen_engine, make_network
+from ansm_fast.inference.memory import give_back
 from ansm_fast.inference.optimize import for_inference
 from ansm_fast.inference.packing import pack, unpack
 from ansm_fast.inference.profile import adopt, current, stage
@@ -191,6 +192,8 @@ class Engine:
                 found.append((defended.attack_score, _area(_halved(part.inner))))
 
         self._each(tiles(height, width, side, self.halo, self.stride), one)
+        if height * width > _LARGE:  # its file takes what the work on its tiles has left
+            give_back()
         if not found:
             return Defended(result)
         scores, areas = zip(*sorted(found), strict=True)  # in one order whoever came first

@@ -56,6 +56,12 @@ def keep_flat() -> bool:
     return True
 
 
+def give_back() -> None:
+    """Give all unused pages back at once. Does nothing unless ``keep_flat`` took effect."""
+    if _glibc is not None:
+        _glibc.malloc_trim(0)
+
+
 class Tidy:
     """Gives pages back that lie unused between others: images of many sizes tear the memory into
     pieces of many sizes. Does nothing unless ``keep_flat`` took effect.
@@ -79,7 +85,7 @@ class Tidy:
         self._largest = max(self._largest, min(pixels, self._most))
         work = self._largest * self._streams * _BYTES_PER_PIXEL
         if resident_bytes() > self._base + work + _SLACK:
-            _glibc.malloc_trim(0)
+            give_back()
             # What else has grown, as the records of many images, must not ask for it every time.
             self._base = max(self._base, resident_bytes() - work - _SLACK // 2)
 
