@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
-from ansm_fast.errors import out_of_memory
 from ansm_fast.images.photograph import BadImage, Photograph
 from ansm_fast.images.read import decode_photograph
 from ansm_fast.inference.batcher import Batcher
@@ -37,7 +36,7 @@ from ansm_fast.inference.reading import ATTEMPTS, is_unchanged, read_source
 from ansm_fast.inference.shortage import defend_within_memory
 from ansm_fast.inference.stores import Store
 from ansm_fast.inference.summary import Summary
-from ansm_fast.inference.writer import write_result
+from ansm_fast.inference.writer import why_unwritten, write_result
 
 # So many outputs one after another, and the disk is full for all of them.
 _FULL_DISK = 16
@@ -199,12 +198,10 @@ class Pipeline:
                     another=partial(self.names.another, job.source),
                 )
             except Exception as error:
-                reason = out_of_memory(error) or ""
-                if not reason and isinstance(error, OSError):
-                    reason = error.strerror or str(error)
+                reason = why_unwritten(error)
                 if not reason:
                     raise
-                self._finish(job, FAILED, {"error": f"cannot be written: {reason}"})
+                self._finish(job, FAILED, {"error": reason})
                 self._mind_the_disk(error)
             else:
                 self._finish(job, DONE, details)

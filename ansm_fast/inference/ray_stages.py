@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from ansm_fast.errors import out_of_memory
 from ansm_fast.images.photograph import BadImage, Photograph
 from ansm_fast.images.read import decode_photograph
 from ansm_fast.inference.batcher import Batcher
@@ -29,7 +28,7 @@ from ansm_fast.inference.messages import Messages
 from ansm_fast.inference.reading import is_unchanged, read_source
 from ansm_fast.inference.shortage import defend_within_memory
 from ansm_fast.inference.stores import Place, Store
-from ansm_fast.inference.writer import write_result
+from ansm_fast.inference.writer import why_unwritten, write_result
 from ansm_fast.json_lines import Record
 
 REPLACED = "replaced"  # while it was defended: to be done again
@@ -214,12 +213,10 @@ class Write:
                 another=partial(self._another, item, []),
             )
         except Exception as error:
-            reason = out_of_memory(error) or ""
-            if not reason and isinstance(error, OSError):
-                reason = error.strerror or str(error)
+            reason = why_unwritten(error)
             if not reason:
                 raise
-            item.conclude(FAILED, {"error": f"cannot be written: {reason}"})
+            item.conclude(FAILED, {"error": reason})
         else:
             item.conclude(DONE, details)
 

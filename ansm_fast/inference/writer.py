@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ansm_fast.errors import out_of_memory
 from ansm_fast.images.atomic import Occupied
 from ansm_fast.images.photograph import Photograph, Pixels
 from ansm_fast.images.write import encode, encode_png
@@ -47,6 +48,15 @@ def perturbation_norms(before: Pixels, after: Pixels) -> dict[str, float]:
         "perturbation_linf": round(cv2.norm(old, new, cv2.NORM_INF) / full, 6),
         "perturbation_rms": round(root / full, 6),
     }
+
+
+def why_unwritten(error: Exception) -> str:
+    """What an input's failure says of an output that the disk, or memory, did not take; empty for
+    any other error, which is a fault of ours."""
+    reason = out_of_memory(error) or ""
+    if not reason and isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    return f"cannot be written: {reason}" if reason else ""
 
 
 def _orientation(exif: bytes | None) -> bytes | None:
