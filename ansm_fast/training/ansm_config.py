@@ -137,7 +137,9 @@ class ANSMRun(Run):
         "next of the training set, one eight after the other; 0: never",
     )
     transplant_share: Share = Field(
-        default=0.0, description="share of attacked images that get another image's noise instead"
+        default=0.0,
+        description="share of the cache's noise that is moved to another image, any of the "
+        "training set",
     )
     unattacked_share: Share = Field(
         default=0.0, description="share of cached attacked images that are left unattacked instead"

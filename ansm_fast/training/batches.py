@@ -38,6 +38,7 @@ class MemorySet:
 
     Attributes:
         names: of the images; of a further window of one, with "~1" and so on.
+        forged: whether each image holds a forgery.
         lines: what the masks say, what was cut and what was left out, to be printed.
 
     Raises:
@@ -105,11 +106,17 @@ class MemorySet:
             for found in pool.map(read, range(len(taken))):
                 turned += found
                 progress.advance()
-        forged = self.masks.reshape(total, -1)
-        empty, full = int((~forged.any(axis=1)).sum()), int(forged.all(axis=1).sum())
+        flat = self.masks.reshape(total, -1)
+        self.forged: NDArray[np.bool_] = flat.any(axis=1)
+        empty, full = int((~self.forged).sum()), int(flat.all(axis=1).sum())
         contents = Contents(total, empty, full, tuple(turned))
         lines = [*self.lines, *cut, *contents.lines(), *left_out_lines(dataset.left_out)]
         self.lines = [f"{root}: {line}" for line in lines]
+
+    def draw_like(self, rng: np.random.Generator, index: int) -> int:
+        """Index of any image that is forged if that of ``index`` is, and pristine if it is."""
+        alike = np.flatnonzero(self.forged == self.forged[index])
+        return int(alike[rng.integers(len(alike))])
 
     @classmethod
     def training(cls, data: DataConfig) -> MemorySet:

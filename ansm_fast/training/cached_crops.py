@@ -20,14 +20,24 @@ def cached_crops(
     step: int,
     crop: int,
 ) -> tuple[Image, Image, NDArray[np.bool_]]:
-    """Attacked images, originals and masks of the ``chosen`` entries of the cache; a share of the
-    noise is moved between images, see ``transplant``. They depend on (seed, step) alone."""
+    """Attacked images, originals and masks of the ``chosen`` entries of the cache. They depend on
+    (seed, step) alone.
+
+    A share of the noise goes to other images, drawn from the whole training set, forged ones for
+    forged ones: a cache of some hundred attacks is then seen in front of every image, see
+    ``transplant``.
+    """
     rng = step_rng(run.seed, step)
     images, masks = training_set.images, training_set.masks
     rows, columns = crop_window(rng, (images.shape[1], images.shape[2]), crop)
-    originals = cache.indices[chosen]
-    attacked = cache.attacked[chosen][:, rows, columns]
-    original, mask = images[originals][:, rows, columns], masks[originals][:, rows, columns]
+    indices = cache.indices[chosen]
+    attacked, original = cache.attacked[chosen][:, rows, columns], images[indices][:, rows, columns]
+    for place in np.flatnonzero(rng.random(len(indices)) < run.transplant_share):
+        indices[place] = training_set.draw_like(rng, int(indices[place]))
+        host = images[indices[place], rows, columns]
+        attacked[place] = transplant(rng, attacked[place], original[place], host)
+        original[place] = host
+    mask = masks[indices][:, rows, columns]
     if run.mirror:
         attacked, original, mask = flip(rng, attacked, original, mask)
-    return transplant(rng, attacked, original, run.transplant_share), original, mask
+    return attacked, original, mask

@@ -22,7 +22,7 @@ class ANSMBatches:
 
     def __init__(self, run: ANSMRun, training_set: MemorySet, cache: AttackCache) -> None:
         self.run, self.set, self.cache = run, training_set, cache
-        forged = np.any(training_set.masks, axis=(1, 2))[cache.indices]
+        forged = training_set.forged[cache.indices]
         self.sampler = AttackSampler(
             run.seed, cache.eps, forged, run.pristine_share, run.curriculum, run.steps
         )

@@ -14,7 +14,7 @@ from ansm_fast.images.tensors import mask_to_tensor, to_tensor
 from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.augmentation import augmented_crop
-from ansm_fast.training.batches import MemorySet, step_rng
+from ansm_fast.training.batches import MemorySet, flip, step_rng
 from ansm_fast.training.cached_crops import cached_crops
 from ansm_fast.training.online import spread
 from ansm_fast.training.sampling import AttackSampler
@@ -39,11 +39,10 @@ class TwoViewBatches:
         renew: Callable[[int], None],
     ) -> None:
         self.run, self.set, self.cache, self.renew = run, training_set, cache, renew
-        self.forged = np.any(training_set.masks, axis=(1, 2))
         self.sampler = AttackSampler(
             run.seed,
             cache.eps,
-            self.forged[cache.indices],
+            training_set.forged[cache.indices],
             run.pristine_share,
             run.curriculum,
             run.steps,
@@ -54,7 +53,7 @@ class TwoViewBatches:
         images, mask, wrong mask (another image's), numbers for random starts, and which images are
         attacked online."""
         self.renew(step)
-        self.sampler.forged = self.forged[self.cache.indices]
+        self.sampler.forged = self.set.forged[self.cache.indices]
         if step < self.run.detect.steps:
             return self._to_detect(step)
         size = self.run.batch_size
@@ -86,8 +85,13 @@ class TwoViewBatches:
         # Less than a level and a half is nothing to be sure of.
         answers[self.cache.eps[chosen] < 1.5] = UNDECIDED
         for index in np.flatnonzero(unattacked):
-            seen[index], mask[index] = augmented_crop(
-                rng, original[index], mask[index], seen.shape[1], detect.harmless
+            # Any image of the set, of which the cache holds a part.
+            drawn = self.set.draw_like(rng, int(self.cache.indices[chosen[index]]))
+            image, truth = augmented_crop(
+                rng, self.set.images[drawn], self.set.masks[drawn], seen.shape[1], detect.harmless
             )
+            if self.run.mirror:
+                (image,), (truth,) = flip(rng, image[None], truth[None])
+            seen[index], mask[index] = image, truth
             answers[index] = UNATTACKED
         return to_tensor(seen), mask_to_tensor(mask), torch.from_numpy(answers)

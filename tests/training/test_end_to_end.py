@@ -17,6 +17,7 @@ from ansm_fast.models.checkpoint import load_checkpoint
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache, load_attack_cache
 from ansm_fast.training.batches import MemorySet, epoch_indices
+from ansm_fast.training.cached_crops import cached_crops
 from ansm_fast.training.config import parse_run
 from ansm_fast.training.networks import begin_from, warm_start
 from ansm_fast.training.single_view_batches import ANSMBatches
@@ -154,13 +155,33 @@ def test_an_ansm_goes_on_from_another_of_its_configuration_alone(tmp_path, setti
 
 def test_transplant_moves_noise_between_images():
     rng = np.random.default_rng(0)
-    original = rng.integers(50, 200, (4, 8, 8, 3)).astype(np.uint8)
-    attacked = original + rng.integers(0, 5, original.shape).astype(np.uint8)
-    assert transplant(rng, attacked, original, 0.0) is attacked
-    moved = transplant(rng, attacked, original, 1.0)
-    shift = moved.astype(int) - original
-    assert np.abs(shift).max() <= 6 and not np.array_equal(moved, attacked)
-    assert np.array_equal(attacked, original + (attacked - original))
+    original, host = rng.integers(50, 200, (2, 8, 8, 3)).astype(np.uint8)
+    attacked = original + np.arange(0, 5, dtype=np.uint8).repeat(13)[:64].reshape(8, 8, 1)
+    moved = transplant(rng, attacked, original, host)
+    shift = moved.astype(int) - host
+    assert 2 <= np.abs(shift).max() <= 6 and not np.array_equal(moved, host)
+
+
+def test_transplanted_noise_is_seen_in_front_of_images_that_the_cache_lacks(workspace):
+    _, _, values = workspace
+    settings = {"mirror": False, "crop": 64, "transplant_share": 1.0}
+    run = parse_run(values | settings, "test")
+    training_set = MemorySet(run.data.train)
+    indices = np.array([0, 1])
+    cache = AttackCache(
+        training_set.images[indices] ^ 1, indices, np.full(2, 4.0), np.full(2, "pgd_untargeted")
+    )
+    known = {image.tobytes(): index for index, image in enumerate(training_set.images)}
+    hosts = set()
+    for step in range(20):
+        attacked, original, mask = cached_crops(run, training_set, cache, indices, step, 64)
+        for number, image in enumerate(original):
+            host = known[image.tobytes()]
+            hosts.add(host)
+            assert np.array_equal(mask[number], training_set.masks[host])
+            assert training_set.forged[host] == training_set.forged[number]
+            assert 0 < np.abs(attacked[number].astype(int) - image).max() <= 2
+    assert len(hosts) > 2 and np.array_equal(cache.indices, [0, 1])
 
 
 def test_noise_stays_where_it_was_made_for(workspace):
