@@ -107,7 +107,7 @@ class MemorySet:
                 turned += found
                 progress.advance()
         flat = self.masks.reshape(total, -1)
-        self.forged: NDArray[np.bool_] = flat.any(axis=1)
+        self.forged: NDArray[np.bool_] = np.any(flat, axis=1)
         empty, full = int((~self.forged).sum()), int(flat.all(axis=1).sum())
         contents = Contents(total, empty, full, tuple(turned))
         lines = [*self.lines, *cut, *contents.lines(), *left_out_lines(dataset.left_out)]

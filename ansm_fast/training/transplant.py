@@ -18,5 +18,5 @@ def transplant(rng: np.random.Generator, attacked: Image, original: Image, host:
         attacked, original, host: one image each, (H, W, 3).
     """
     noise = attacked.astype(np.int16) - original
-    noise = noise[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))] * rng.uniform(0.5, 1.5)
-    return np.clip(host + np.rint(noise), 0, 255).astype(np.uint8)
+    mirrored = noise[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
+    return np.clip(host + np.rint(mirrored * rng.uniform(0.5, 1.5)), 0, 255).astype(np.uint8)

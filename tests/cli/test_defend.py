@@ -12,6 +12,7 @@ from PIL import Image
 
 from ansm_fast.cli.defend import command
 from ansm_fast.errors import InputError
+from ansm_fast.inference.engines import fastest
 from ansm_fast.localizers import BuiltinLocalizer, save_localizer
 from ansm_fast.models import ANSM, ansm_path, load_ansm, save_ansm
 
@@ -266,3 +267,24 @@ def test_a_terminal_that_is_gone_ends_no_run(
     (folder / "bad.png").write_bytes(b"")
     result = run("--batch", folder, "-o", tmp_path / "out", "--weights", weights)
     assert result.exit_code == 1 and "2 defended" in result.stdout
+
+
+def test_of_many_images_the_fastest_engine_is_found_by_trying(
+    tmp_path: Path, folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def measured(ansm: ANSM, names: list[str], streams: int) -> dict[str, float]:
+        tried.append(names)
+        return {"eager": 2.0, "compile": 1.0}
+
+    monkeypatch.setattr(fastest, "candidates", lambda: ["eager", "compile"])
+    monkeypatch.setattr(fastest, "measured", measured)
+    few = run("--batch", folder, "-o", tmp_path / "few", "--weights", weights)
+    assert "images/s, eager)" in few.stdout and not tried
+    monkeypatch.setattr(fastest, "WORTHWHILE", 2)
+    many = run("--batch", folder, "-o", tmp_path / "many", "--weights", weights, "--json")
+    assert tried == [["eager", "compile"]] and json.loads(many.stdout)["engine"] == "eager"
+    assert "engine eager; megapixels/s of a short trial: eager 2.0, compile 1.0" in many.stderr
+    named = ("-o", tmp_path / "named", "--weights", weights, "--engine", "eager")
+    assert run("--batch", folder, *named).exit_code == 0 and len(tried) == 1
