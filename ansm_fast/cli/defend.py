@@ -131,7 +131,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1),
     metavar="SCORE",
     help="Attack score from which an image counts as attacked; by default the one that the ANSM's "
-    "training found for 1 % false alarms, or 0.5.",
+    "training found between unattacked and attacked images, or 0.5.",
 )
 @click.option(
     "--follow-links", is_flag=True, help="With --batch: enter linked folders, each folder once."

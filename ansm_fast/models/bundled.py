@@ -13,7 +13,7 @@ BUNDLED_ANSMS = {
     "two_view": "ansm_two_view.safetensors",
 }
 # Localizer -> the ANSM that it gets unless another is asked for.
-TRAINED_FOR = {"robust": "robust", "builtin": "tiny"}
+TRAINED_FOR = {"robust": "robust", "builtin": "two_view"}
 DEFAULT_LOCALIZER = "robust"
 
 

@@ -46,7 +46,7 @@ def test_sets_that_make_no_sense(folders, images, masks, names, words) -> None:
 def test_weights_by_name(tmp_path) -> None:
     assert named_weights(()) == named_weights((), "mine.st") == {"": ansm_path("robust")}
     assert named_weights((), "builtin") == named_weights(["bundled"], "builtin")
-    assert named_weights((), "builtin") == {"": ansm_path("tiny")} != named_weights(())
+    assert named_weights((), "builtin") == {"": ansm_path("two_view")} != named_weights(())
     assert named_weights(["f"]) == {"": Path("f")}
     assert named_weights(["base=f", "robust=bundled"]) == {
         "base": Path("f"),

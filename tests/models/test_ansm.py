@@ -236,7 +236,7 @@ def test_bundled_names_and_files() -> None:
     assert two_view.trained_for == load_localizer("builtin").fingerprint
     assert 0 < two_view.attack_threshold < 1
     assert ansm_path("bundled", "robust") == ansm_path("robust") == ansm_path(None, "robust")
-    assert ansm_path(None, "builtin") == ansm_path("tiny") != ansm_path()
+    assert ansm_path(None, "builtin") == ansm_path("two_view") != ansm_path()
     assert ansm_path(None, "mine.safetensors") == ansm_path() == ansm_path("robust")
     assert ansm_path("mine.safetensors", "robust") == Path("mine.safetensors")
 

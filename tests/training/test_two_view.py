@@ -29,7 +29,7 @@ from ansm_fast.training.two_view_loss import (
     TwoViewLoss,
     attacked_loss,
 )
-from ansm_fast.training.validation import rank_auc, restored_score
+from ansm_fast.training.validation import attack_threshold, rank_auc, restored_score
 
 TWO_VIEW = {
     "architecture": "two_view",
@@ -313,3 +313,15 @@ def test_the_score_of_a_defence():
     worse = figures | {"pgd_hide_f1": 0.0}
     assert restored_score(worse) < restored_score(figures)
     assert restored_score({"clean_f1": 0.5}) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("unattacked", "attacked", "expected"),
+    [
+        ([0.0, 0.1], [0.9, 0.7], 0.4),  # between them
+        ([0.1, 0.1], [], 0.1),
+        ([0.0, 0.6], [0.2, 0.9], 0.6),  # they overlap: what unattacked images stay below
+    ],
+)
+def test_the_attack_threshold_lies_between(unattacked, attacked, expected) -> None:
+    assert attack_threshold(unattacked, attacked) == pytest.approx(expected, abs=0.01)
