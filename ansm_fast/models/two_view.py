@@ -30,11 +30,6 @@ SIZES: dict[str, Size] = {
     "base": Size((40, 72, 120, 192), 32, 24),
 }
 
-# The map as it is applied: wholly shut below a probability of 1/12 and wholly open from 11/12 on.
-# A twentieth of an attack that is let through can cost as much as all of it, and a twentieth of a
-# perturbation on an image that nobody attacked would still change it.
-_OPEN_GAIN, _SHUT = 1.2, 0.1
-
 
 @dataclass(frozen=True)
 class TwoViewConfig:
@@ -49,6 +44,10 @@ class TwoViewConfig:
             ``JPEGResidual``.
         attacked_map: multiply the perturbation by the map of what was attacked; without it, what it
             is for, images that nobody attacked are changed too.
+        shut_below: probability s of an attack, in [0, 0.5), up to which the map as it is applied is
+            wholly shut; from 1 - s on it is wholly open, and linear between. A twentieth of an
+            attack that is let through can cost as much as all of it, and a part of a perturbation
+            on an image that nobody attacked costs more than it brings.
     """
 
     variant: str = "base"
@@ -56,6 +55,7 @@ class TwoViewConfig:
     jpeg_quality: int = 82
     jpeg_blur: float = 0.07
     attacked_map: bool = True
+    shut_below: float = 1 / 12
 
     def __post_init__(self) -> None:
         if self.variant not in SIZES:
@@ -67,6 +67,9 @@ class TwoViewConfig:
         check_blur("jpeg_blur", self.jpeg_blur)
         if not isinstance(self.attacked_map, bool):
             raise TypeError(f"attacked_map must be a bool, got {self.attacked_map!r}")
+        check_number("shut_below", self.shut_below)
+        if not 0 <= self.shut_below < 0.5:
+            raise ValueError(f"shut_below must be in [0, 0.5), got {self.shut_below}")
 
 
 class TwoViewANSM(BaseANSM):
@@ -134,7 +137,8 @@ class TwoViewANSM(BaseANSM):
         if not self.config.attacked_map:
             return torch.ones_like(features.attacked)
         probability = torch.sigmoid(features.attacked)
-        return (_OPEN_GAIN * probability - _SHUT).clamp(0, 1)
+        shut = self.config.shut_below
+        return ((probability - shut) / (1 - 2 * shut)).clamp(0, 1)
 
     def detected(self, features: Views, size: tuple[int, int]) -> Tensor:
         """Logits of the mask that the detector found, (B, 1, *size)."""

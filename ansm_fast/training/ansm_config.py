@@ -48,6 +48,7 @@ FIELDS_OF = {
     ),
     "two_view": (
         "attacked_map",
+        "shut_below",
         "renew_every",
         "detect.second_view",
         "detect.first_view_weight",
@@ -100,6 +101,10 @@ class ANSMRun(Run):
     attacked_map: bool = Field(
         default=True,
         description="two views: multiply the perturbation by the map of what was attacked",
+    )
+    shut_below: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.25,
+        description="two views: probability of an attack up to which an image is left as it is",
     )
     warm_start: bool = Field(
         default=True,

@@ -19,9 +19,9 @@ def cached_crops(
     chosen: NDArray[np.int64],
     step: int,
     crop: int,
-) -> tuple[Image, Image, NDArray[np.bool_]]:
-    """Attacked images, originals and masks of the ``chosen`` entries of the cache. They depend on
-    (seed, step) alone.
+) -> tuple[Image, Image, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Attacked images, originals and masks of the ``chosen`` entries of the cache, and which of
+    them have noise that was moved. They depend on (seed, step) alone.
 
     A share of the noise goes to other images, drawn from the whole training set, forged ones for
     forged ones: a cache of some hundred attacks is then seen in front of every image, see
@@ -32,7 +32,8 @@ def cached_crops(
     rows, columns = crop_window(rng, (images.shape[1], images.shape[2]), crop)
     indices = cache.indices[chosen]
     attacked, original = cache.attacked[chosen][:, rows, columns], images[indices][:, rows, columns]
-    for place in np.flatnonzero(rng.random(len(indices)) < run.transplant_share):
+    moved = rng.random(len(indices)) < run.transplant_share
+    for place in np.flatnonzero(moved):
         indices[place] = training_set.draw_like(rng, int(indices[place]))
         host = images[indices[place], rows, columns]
         attacked[place] = transplant(rng, attacked[place], original[place], host)
@@ -40,4 +41,4 @@ def cached_crops(
     mask = masks[indices][:, rows, columns]
     if run.mirror:
         attacked, original, mask = flip(rng, attacked, original, mask)
-    return attacked, original, mask
+    return attacked, original, mask, moved

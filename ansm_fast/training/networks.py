@@ -30,7 +30,12 @@ def make_network(run: ANSMRun, localizer: nn.Module) -> Network:
     if run.architecture == "two_view":
         ansm = TwoViewANSM(
             TwoViewConfig(
-                run.variant, run.eps_d / 255, run.jpeg_quality, run.jpeg_blur, run.attacked_map
+                run.variant,
+                run.eps_d / 255,
+                run.jpeg_quality,
+                run.jpeg_blur,
+                run.attacked_map,
+                run.shut_below,
             )
         )
         if run.warm_start and run.initial is None:
@@ -118,7 +123,8 @@ def begin_from(ansm: ANSM | TwoViewANSM, path: Path, localizer: str = "") -> Non
     initial = load_ansm(path)
     if isinstance(ansm, TwoViewANSM) and isinstance(initial, TwoViewANSM):
         found, wanted = (
-            replace(one.config, eps_d=1.0, attacked_map=True) for one in (initial, ansm)
+            replace(one.config, eps_d=1.0, attacked_map=True, shut_below=0.0)
+            for one in (initial, ansm)
         )
         if found != wanted:
             raise InputError(

@@ -29,7 +29,7 @@ class ANSMBatches:
 
     def _images(self, step: int, size: int, crop: int) -> tuple[Image, Image, NDArray[np.bool_]]:
         chosen = self.sampler(step, size)
-        return cached_crops(self.run, self.set, self.cache, chosen, step, crop)
+        return cached_crops(self.run, self.set, self.cache, chosen, step, crop)[:3]
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
         """Detection: what is seen, mask. Else attacked and original images, mask, wrong mask

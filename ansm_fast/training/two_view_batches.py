@@ -57,7 +57,7 @@ class TwoViewBatches:
         if step < self.run.detect.steps:
             return self._to_detect(step)
         size = self.run.batch_size
-        attacked, original, mask, _ = self._images(step, size, self.run.crop)
+        attacked, original, mask, _ = self._crops(step, size, self.run.crop)[1]
         return (
             to_tensor(attacked),
             to_tensor(original),
@@ -67,21 +67,24 @@ class TwoViewBatches:
             torch.from_numpy(spread(self.run.online.share, size)),
         )
 
-    def _images(
+    def _crops(
         self, step: int, size: int, crop: int
-    ) -> tuple[Image, Image, NDArray[np.bool_], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64], tuple[Image, Image, NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Entries of the cache, and what ``cached_crops`` makes of them."""
         chosen = self.sampler(step, size)
-        crops = cached_crops(self.run, self.set, self.cache, chosen, step, crop)
-        return *crops, chosen
+        return chosen, cached_crops(self.run, self.set, self.cache, chosen, step, crop)
 
     def _to_detect(self, step: int) -> tuple[Tensor, ...]:
         detect = self.run.detect
-        attacked, original, mask, chosen = self._images(step, detect.batch_size, detect.crop)
+        chosen, (attacked, original, mask, moved) = self._crops(
+            step, detect.batch_size, detect.crop
+        )
         rng = step_rng(self.run.seed, step, purpose=3)
         unattacked = rng.random(len(original)) < detect.original_share
         seen, mask = np.array(attacked), np.array(mask)
         answers = np.full(len(seen), ATTACKED, np.float32)
-        answers[np.isin(self.cache.names[chosen], _HARMLESS_ATTACKS)] = UNDECIDED
+        # What was made for another image, or for none, attacks nothing.
+        answers[moved | np.isin(self.cache.names[chosen], _HARMLESS_ATTACKS)] = UNDECIDED
         # Less than a level and a half is nothing to be sure of.
         answers[self.cache.eps[chosen] < 1.5] = UNDECIDED
         for index in np.flatnonzero(unattacked):

@@ -242,6 +242,8 @@ def test_a_second_signal_ends_at_once_and_ignored_ones_stay_so() -> None:
         "import os, signal, sys, time\n"
         "from ansm_fast.cli.signals import ending\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        # Ignored in what a shell runs in the background, as these tests may be.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with ending():\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    try:\n"

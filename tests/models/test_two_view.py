@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -107,6 +109,17 @@ def test_gradients_reach_every_weight() -> None:
     loss = perturbation.square().sum() + found.attacked.sum() + found.mask.square().sum()
     loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in ansm.parameters())
+
+
+def test_the_map_is_shut_below_and_open_above() -> None:
+    ansm = made(shut_below=0.25)
+    features = ansm.features(torch.rand(1, 3, 32, 32))
+    probability = torch.tensor([0.0, 0.25, 0.4, 0.5, 0.75, 1.0]).view(1, 1, 1, -1)
+    applied = ansm.applied_map(replace(features, attacked=torch.logit(probability)))
+    torch.testing.assert_close(applied.flatten(), torch.tensor([0, 0, 0.3, 0.5, 1, 1.0]))
+    for bad in (-0.1, 0.5, float("nan")):
+        with pytest.raises(ValueError, match="shut_below must be"):
+            made(shut_below=bad)
 
 
 def test_a_checkpoint_keeps_it(tmp_path) -> None:

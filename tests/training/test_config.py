@@ -58,7 +58,7 @@ SECOND_EDITION = (RECIPES / "robust/5_ansm_robust.yaml", RECIPES / "adversarial/
 THIRD_EDITION = (RECIPES / "robust/6_ansm_wide.yaml", RECIPES / "robust/8_ansm_long.yaml")
 OTHER_VICTIMS = (RECIPES / "segformer/2_ansm.yaml",)
 OTHER_ATTACKS = (RECIPES / "smooth/1_ansm.yaml",)
-TWO_VIEW = (RECIPES / "two_view/1_ansm_robust.yaml", RECIPES / "two_view/2_ansm_builtin.yaml")
+TWO_VIEW = tuple(sorted((RECIPES / "two_view").glob("*.yaml")))
 
 
 def the_same(paths, fields) -> None:

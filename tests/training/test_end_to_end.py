@@ -174,7 +174,8 @@ def test_transplanted_noise_is_seen_in_front_of_images_that_the_cache_lacks(work
     known = {image.tobytes(): index for index, image in enumerate(training_set.images)}
     hosts = set()
     for step in range(20):
-        attacked, original, mask = cached_crops(run, training_set, cache, indices, step, 64)
+        attacked, original, mask, moved = cached_crops(run, training_set, cache, indices, step, 64)
+        assert moved.all()
         for number, image in enumerate(original):
             host = known[image.tobytes()]
             hosts.add(host)
