@@ -44,6 +44,19 @@ def test_every_stream_computes_on_one_thread(monkeypatch) -> None:
     assert {threads for _, threads, _ in calls} == {1} and torch.get_num_threads() == before
 
 
+def test_an_engine_that_fails_when_it_runs_is_left_out(monkeypatch) -> None:
+    def fails(image):
+        raise RuntimeError("an instruction that this processor lacks")
+
+    monkeypatch.setattr(
+        fastest,
+        "make_network",
+        lambda ansm, name, *rest: fails if name == "openvino" else lambda image: (image, None),
+    )
+    rates = fastest.measured(load_ansm("robust"), ["eager", "openvino"], streams=2)
+    assert list(rates) == ["eager"] and fastest.fastest(rates) == "eager"
+
+
 def test_an_error_of_the_network_is_not_swallowed(monkeypatch) -> None:
     def broken(image):
         raise RuntimeError("no memory")

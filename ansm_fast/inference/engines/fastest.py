@@ -26,22 +26,23 @@ def candidates() -> list[str]:
 
 def measured(ansm: BaseANSM, names: list[str], streams: int) -> dict[str, float]:
     """Megapixels a second of each engine on this machine's CPU, medians of turns; of one that
-    cannot be made, nothing."""
-    networks = {}
-    for name in names:
-        try:
-            networks[name] = make_network(ansm, name, torch.device("cpu"), streams)
-        except Exception:  # a graph that this version of a library refuses; eager needs none
-            if name == "eager":
-                raise
+    fails, nothing."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((1, 3, _SIDE, _SIDE), generator=generator)
     image = image.contiguous(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as while defending: a core an image
     try:
-        for network in networks.values():
-            _seconds(network, image, streams)
+        networks = {}
+        for name in names:
+            try:
+                network = make_network(ansm, name, torch.device("cpu"), streams)
+                _seconds(network, image, streams)
+            except Exception:  # what this version of a library refuses; eager needs none
+                if name == "eager":
+                    raise
+            else:
+                networks[name] = network
         turns = [
             {name: _seconds(network, image, streams) for name, network in networks.items()}
             for _ in range(_ROUNDS)
