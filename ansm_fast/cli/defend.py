@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ansm_fast.cli.defend_report import Report, conclude
 from ansm_fast.cli.option_groups import GroupedCommand
 from ansm_fast.cli.options import DEVICE_OR_AUTO, chosen_device
-from ansm_fast.errors import InputError, Interrupted
+from ansm_fast.errors import InputError
 from ansm_fast.images.formats import EFFORTS, SUFFIXES
-from ansm_fast.json_lines import line_of
-from ansm_fast.printable import one_line
 
 if TYPE_CHECKING:
-    from ansm_fast.images.walk import LeftOut
     from ansm_fast.inference import Engine, Summary
     from ansm_fast.inference.files import Source
     from ansm_fast.inference.stores import Store
@@ -278,7 +276,7 @@ def command(
         mask_store.prepare("--masks")
     # Those far away are waited for, by many at once.
     far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
-    with _Report(as_json) as report, Messages(report.say) as messages:
+    with Report(as_json) as report, Messages(report.say) as messages:
         defend: Callable[..., Summary]
         if ray is not None:
             defend = partial(
@@ -317,7 +315,7 @@ def command(
             messages=messages,
         )
     summary.left_out = left_out.as_list()
-    _conclude(summary, left_out, as_json)
+    conclude(summary, left_out, as_json)
 
 
 def _fastest_engine(ansm: BaseANSM, streams: int) -> str:
@@ -350,59 +348,3 @@ def _with_ray(
     # What Ray has to say is nothing for who reads the summary.
     with contextlib.redirect_stdout(sys.stderr), connected(options) as running:
         return defend_with_ray(running, sources, store, make_engine, ray_options=options, **others)
-
-
-class _Report:
-    """Progress bar with images/s and time left, and a line for each bad file, on stderr."""
-
-    def __init__(self, quiet: bool) -> None:
-        from ansm_fast.progress import Progress
-
-        self.progress = Progress("defend", silent=quiet)
-
-    def __enter__(self) -> _Report:
-        self.progress.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.progress.__exit__(*exception)
-
-    def start(self, total: int, skipped: int) -> None:
-        self.progress.start("defend", total, skipped)
-
-    def advance(self, source: object, status: str, reason: str) -> None:
-        if reason:
-            self.say(f"{status}: {source} {reason}")
-        with contextlib.suppress(OSError):
-            self.progress.advance()
-
-    def say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal is gone: no reason to lose images
-            self.progress.console.print(one_line(text), markup=False, emoji=False)
-
-
-def _conclude(summary: Summary, left_out: LeftOut, as_json: bool) -> None:
-    from ansm_fast.inference.profile import describe
-
-    if as_json:
-        readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        click.echo(line_of(summary.as_dict(), readable=readable))
-    else:
-        copied = f"{summary.copied} copied, " if summary.copied else ""
-        click.echo(
-            f"{summary.defended} defended, {copied}{summary.skipped} already done, "
-            f"{summary.failed} failed of {summary.total} in {summary.seconds:.1f} s "
-            f"({summary.images_per_second:.1f} images/s, {summary.engine}); {summary.manifest}"
-        )
-        if summary.attacked is not None:
-            click.echo(
-                f"{summary.attacked} of {summary.scored} look attacked "
-                f"(attack_score of {summary.attacked_threshold:g} or more)"
-            )
-        for line in [*left_out.lines(), *describe(summary.profile)]:
-            click.echo(one_line(line))
-    if summary.interrupted:
-        done = summary.defended + summary.copied + summary.skipped + summary.failed
-        raise Interrupted(f"at defend: {done} of {summary.total} images")
-    if summary.failed or left_out.has_unreadable():
-        sys.exit(1)
