@@ -202,6 +202,26 @@ def test_a_batch_says_what_was_attacked(workspace):
             assert np.array_equal(truth[0].numpy() > 0, training_set.masks[index])
 
 
+def test_moved_noise_is_neither_kind_and_unattacked_images_are_any(workspace):
+    _, _, values = workspace
+    detect = {"steps": 40, "crop": 64, "batch_size": 8, "harmless": {"noise_share": 0.0}}
+    for share, answer in ((0.0, UNDECIDED), (1.0, UNATTACKED)):
+        changes = {"steps": 50, "detect": detect | {"original_share": share}}
+        run = parse_run(
+            values | TWO_VIEW | changes | {"mirror": False, "transplant_share": 1.0}, "test"
+        )
+        training_set = MemorySet.training(run.data)
+        cache = cache_of(values, training_set, ["pgd_hide"] * 2)
+        batches = TwoViewBatches(run, training_set, cache, lambda step: None)
+        shown = set()
+        for step in range(20):
+            seen, _, answers = batches(step)
+            assert set(answers.tolist()) == {answer}
+            shown |= {image.tobytes() for image in (seen * 255).round().byte().numpy()}
+        if answer == UNATTACKED:
+            assert len(shown) > len(cache)
+
+
 def test_harmless_changes_are_no_attack(workspace):
     _, _, values = workspace
     detect = {"steps": 2, "crop": 48, "batch_size": 8, "original_share": 1.0}
