@@ -286,5 +286,7 @@ def test_of_many_images_the_fastest_engine_is_found_by_trying(
     many = run("--batch", folder, "-o", tmp_path / "many", "--weights", weights, "--json")
     assert tried == [["eager", "compile"]] and json.loads(many.stdout)["engine"] == "eager"
     assert "engine eager; megapixels/s of a short trial: eager 2.0, compile 1.0" in many.stderr
+    again = run("--batch", folder, "-o", tmp_path / "many", "--weights", weights)
+    assert "2 already done" in again.stdout and len(tried) == 1
     named = ("-o", tmp_path / "named", "--weights", weights, "--engine", "eager")
     assert run("--batch", folder, *named).exit_code == 0 and len(tried) == 1
