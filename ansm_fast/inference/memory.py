@@ -16,6 +16,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _KEPT = 64 << 20
 # A network has some thirty convolutions for every shape: what a few shapes need.
 _PRIMITIVES = "96"
+# What PyTorch keeps of each convolution of each shape beside them, by default the last thousand.
+_CONVOLUTIONS = "32"
 # What a network works in for every pixel, and what may lie between what is in use.
 _BYTES_PER_PIXEL, _SLACK = 400, 64 << 20
 
@@ -25,13 +27,15 @@ _glibc: ctypes.CDLL | None = None
 def keep_flat() -> bool:
     """Choose how this process allocates; for a program, before its first convolution.
 
-    Freed memory is kept up to a bound, in one arena for all threads, and oneDNN keeps the kernels
-    of the last few shapes instead of the last thousand. What the environment says of them stays.
+    Freed memory is kept up to a bound, in one arena for all threads, and oneDNN and PyTorch's
+    interface to it keep the kernels of the last few shapes instead of the last thousand. What the
+    environment says of them stays.
 
     Returns:
         Whether the allocator took it; others than glibc's stay as they are.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVES)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", _CONVOLUTIONS)
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ:
         return False
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
