@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,19 @@ def prepare(run: ANSMRun, localizer: nn.Module) -> tuple[tuple[str, ...], Networ
     return taps, make_network(run, localizer)
 
 
+def _of_other_localizers(run: ANSMRun) -> list[ANSMRun]:
+    """The run as it would be for each of the other localizers that detection learns from."""
+    return [
+        run.model_copy(update={name: getattr(other, name) for name in type(other).model_fields})
+        for other in run.detect.other_localizers
+    ]
+
+
+def _load(run: ANSMRun, device: torch.device) -> nn.Module:
+    localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return localizer.to(device)  # type: ignore[no-any-return]
+
+
 def _prepare_cache(
     run: ANSMRun,
     localizer: nn.Module,
@@ -116,8 +129,10 @@ def make_task(
     validate: Callable[..., Mapping[str, float]],
     renewed: Path,
     device: torch.device,
+    others: Sequence[AttackCache] = (),
 ) -> Task:
-    """Put together what the loop runs; ``renewed``: folder of what is attacked anew."""
+    """Put together what the loop runs; ``renewed``: folder of what is attacked anew, ``others``:
+    attack caches of other localizers."""
     ansm, head = network
     if isinstance(ansm, TwoViewANSM):
         written = TwoViewLoss(run, ansm, localizer, taps)
@@ -125,12 +140,12 @@ def make_task(
         renewal = Renewal(run, cache, training_set, victim, renewed, device)
         return Task(
             ansm,
-            TwoViewBatches(run, training_set, cache, renewal),
+            TwoViewBatches(run, training_set, cache, renewal, others),
             written,
             validate,
             rate=lambda step: stage_rate(run, step),
             score=_score(run),
-            spent=lambda: written.online.spent() | renewal.spent(),
+            spent=lambda: written.spent() | renewal.spent(),
         )
     assert isinstance(ansm, ANSM) and head is not None
     loss = TwoStageLoss(run, ansm, head, localizer, taps)
@@ -164,18 +179,23 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
     check_same_run(out, run.settings())
     torch.manual_seed(run.seed)
     accelerator = make_accelerator(run.accumulate, run.device)
-    localizer = load_localizer(run.localizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    localizer = localizer.to(accelerator.device)
+    localizer = _load(run, accelerator.device)
     taps, network = prepare(run, localizer)
+    others = [(other, _load(other, accelerator.device)) for other in _of_other_localizers(run)]
+    for other, its_localizer in others:
+        check_attack_cache(other.attack_cache, cache_settings(other, its_localizer))
     training_set = MemorySet.training(run.data)
     validation = ANSMValidation(run, localizer, accelerator)
     for line in [*training_set.lines, *validation.lines]:
         accelerator.print(line)
     # Last, since it takes long: what is wrong with the other inputs has shown by now.
-    cache = _prepare_cache(run, localizer, training_set, accelerator)
+    cache, *further = (
+        _prepare_cache(each, attacked, training_set, accelerator)
+        for each, attacked in [(run, localizer), *others]
+    )
     task = make_task(
         run, network, localizer, taps, training_set, cache, validation, out / "renewed",
-        accelerator.device,
+        accelerator.device, further,
     )  # fmt: skip
     loop = Loop(run, task, out, accelerator)
     trained = loop.run()
@@ -188,17 +208,20 @@ def train_ansm(run: ANSMRun, out: str | Path) -> Path:
         "localizer": localizer.fingerprint,
         "seconds": round(loop.seconds),
         "attack_share": round(loop.shares().get("attack", 0.0), 4),
-        "attack_cache_seconds": round(cache.seconds),
+        "attack_cache_seconds": round(sum(each.seconds for each in (cache, *further))),
     }
+    if others:
+        provenance["other_localizers"] = [str(each.fingerprint) for _, each in others]
     if loop.best_step >= 0:
         provenance["best_step"] = loop.best_step
         provenance["attack_threshold"] = loop.best_figures.get("attack_threshold", 0.5)
     if run.initial is not None:
         provenance["initial"] = lineage(initial_path(run), "ansm")
     if accelerator.is_main_process:
+        cached = provenance["attack_cache_seconds"]
         accelerator.print(
             f"attacks took {100 * loop.shares().get('attack', 0.0):.1f} % of {loop.seconds:.0f} s "
-            f"of training, and {cache.seconds:.0f} s before it for the attack cache"
+            f"of training, and {cached} s before it for the attack cache"
         )
         with disk_errors(path, f"the finished run's state in {out} is intact"):
             save_ansm(path, trained, provenance)

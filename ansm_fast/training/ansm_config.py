@@ -54,6 +54,8 @@ FIELDS_OF = {
         "detect.first_view_weight",
         "detect.attacked_weight",
         "detect.harmless",
+        "detect.other_localizers",
+        "detect.adversarial",
         "mgr.detected_share",
         "mgr.strength_weight",
     ),
@@ -216,6 +218,8 @@ class ANSMRun(Run):
             raise ValueError("renew_every attacks in the process that trains: give workers 0")
         if any(attack.adaptive for attack in self.online.attacks):
             raise ValueError("adaptive online attacks are for architecture single_view")
+        if any(attack.adaptive for attack in self.detect.adversarial.attacks):
+            raise ValueError("detect.adversarial attacks the detector alone: leave out `adaptive`")
         return self
 
     @model_validator(mode="after")

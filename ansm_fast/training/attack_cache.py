@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +56,24 @@ class AttackCache:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def extended(self, others: Sequence[AttackCache]) -> AttackCache:
+        """Return this cache followed by ``others``; what is replaced in this one later, is replaced
+        in that too."""
+        whole = [self, *others]
+        result = AttackCache(
+            np.concatenate([cache.attacked for cache in whole]),
+            np.concatenate([cache.indices for cache in whole]),
+            np.concatenate([cache.eps for cache in whole]),
+            np.concatenate([cache.attacks for cache in whole]),
+            sum(cache.seconds for cache in whole),
+        )
+        own = slice(0, len(self))
+        self.attacked, self.indices, self.eps = (
+            result.attacked[own], result.indices[own], result.eps[own],
+        )  # fmt: skip
+        self.attacks, self.names = result.attacks[own], result.names[own]
+        return result
 
 
 def attack_of(share: AttackShare, levels: float, seed: int) -> Attack:

@@ -90,7 +90,9 @@ class Estimator:
         weights = np.array([share.weight for share in run.attacks])
         costs = [attack_kind(share.name).cost(share.steps) for share in run.attacks]
         cost = float(np.average(costs, weights=weights))
-        cached = math.ceil(run.attack_cache_size / BATCH) * BATCH
+        sizes = [run.attack_cache_size]
+        sizes += [other.attack_cache_size for other in run.detect.other_localizers]
+        cached = sum(math.ceil(size / BATCH) * BATCH for size in sizes)
         renewed = BATCH * (run.steps // run.renew_every) if run.renew_every else 0
         validations = math.ceil(run.steps / run.validate_every)
         once, each = 0.0, 1

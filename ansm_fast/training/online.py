@@ -17,6 +17,7 @@ from ansm_fast.training.attack_cache import attack_of
 from ansm_fast.training.attack_config import (
     CompressionConfig,
     OnlineAttack,
+    OnlineConfig,
 )
 from ansm_fast.training.batches import step_rng
 from ansm_fast.training.config import LocalizerRun
@@ -37,6 +38,7 @@ class OnlineAttacks:
             noise of a step, together with the step.
         localizer: image to logits. defend: image to defended image, by the ANSM.
         learning: what is trained; in eval mode while an attack runs, and then as it was found.
+        config: attacks that take the place of the run's.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class OnlineAttacks:
         localizer: Callable[[Tensor], Tensor],
         defend: Callable[[Tensor], Tensor],
         learning: nn.Module,
+        config: OnlineConfig | None = None,
     ) -> None:
-        self.run, self.config, self.learning = run, run.online, learning
+        self.run, self.config, self.learning = run, config or run.online, learning
         # Kept over the steps: once a gradient was seen, one of 0 on a few images is no error.
         self._alone = CountedLocalizer(localizer)
         self._behind = CountedLocalizer(lambda image: localizer(defend(image)))

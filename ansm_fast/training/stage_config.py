@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from ansm_fast.training.attack_config import OnlineConfig
 from ansm_fast.training.fields import Positive, Share, Strict, Weight
 from ansm_fast.training.run_config import AugmentationConfig
+
+
+class OtherLocalizer(Strict):
+    """A localizer whose noise the detection learns under too, made once by the run's `attacks`."""
+
+    localizer: Path = Field(description="`robust`, `builtin`, a checkpoint or module:function")
+    attack_cache: Path = Field(description="folder of its attacked images; made if it isn't there")
+    attack_cache_size: Positive = Field(default=800, description="attacked images in that cache")
 
 
 class DetectConfig(Strict):
@@ -41,6 +51,17 @@ class DetectConfig(Strict):
     harmless: AugmentationConfig = Field(
         default=AugmentationConfig(noise_share=0.0),
         description="two views: what happens to images that are shown unattacked, and is no attack",
+    )
+    adversarial: OnlineConfig = Field(
+        default=OnlineConfig(),
+        description="two views: attacks on the mask that the detector itself finds, made in the "
+        "step in the place of `share` of the unattacked images; normalization by the running "
+        "statistics then, as in the finished ANSM",
+    )
+    other_localizers: tuple[OtherLocalizer, ...] = Field(
+        default=(),
+        description="two views: localizers whose noise is learned under as well, each as often as "
+        "its cache is large",
     )
 
 

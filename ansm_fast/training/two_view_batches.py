@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class TwoViewBatches:
 
     Args:
         renew: called with the step before its batch is made; see ``Renewal``.
+        others: attack caches of other localizers, which detection alone learns from.
     """
 
     def __init__(
@@ -37,27 +38,32 @@ class TwoViewBatches:
         training_set: MemorySet,
         cache: AttackCache,
         renew: Callable[[int], None],
+        others: Sequence[AttackCache] = (),
     ) -> None:
-        self.run, self.set, self.cache, self.renew = run, training_set, cache, renew
-        self.sampler = AttackSampler(
-            run.seed,
-            cache.eps,
-            training_set.forged[cache.indices],
-            run.pristine_share,
-            run.curriculum,
-            run.steps,
-        )
+        self.run, self.set, self.renew = run, training_set, renew
+        self.to_detect = cache.extended(others) if others else cache
+        self.cache = cache
+        self.samplers = {
+            id(each): AttackSampler(
+                run.seed,
+                each.eps,
+                training_set.forged[each.indices],
+                run.pristine_share,
+                run.curriculum,
+                run.steps,
+            )
+            for each in (self.to_detect, self.cache)
+        }
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
         """Detection: what is seen, mask, whether it was attacked. Else attacked and original
         images, mask, wrong mask (another image's), numbers for random starts, and which images are
         attacked online."""
         self.renew(step)
-        self.sampler.forged = self.set.forged[self.cache.indices]
         if step < self.run.detect.steps:
             return self._to_detect(step)
         size = self.run.batch_size
-        attacked, original, mask, _ = self._crops(step, size, self.run.crop)[1]
+        attacked, original, mask, _ = self._crops(self.cache, step, size, self.run.crop)[1]
         return (
             to_tensor(attacked),
             to_tensor(original),
@@ -68,28 +74,30 @@ class TwoViewBatches:
         )
 
     def _crops(
-        self, step: int, size: int, crop: int
+        self, cache: AttackCache, step: int, size: int, crop: int
     ) -> tuple[NDArray[np.int64], tuple[Image, Image, NDArray[np.bool_], NDArray[np.bool_]]]:
         """Entries of the cache, and what ``cached_crops`` makes of them."""
-        chosen = self.sampler(step, size)
-        return chosen, cached_crops(self.run, self.set, self.cache, chosen, step, crop)
+        sampler = self.samplers[id(cache)]
+        sampler.forged = self.set.forged[cache.indices]
+        chosen = sampler(step, size)
+        return chosen, cached_crops(self.run, self.set, cache, chosen, step, crop)
 
     def _to_detect(self, step: int) -> tuple[Tensor, ...]:
-        detect = self.run.detect
+        detect, cache = self.run.detect, self.to_detect
         chosen, (attacked, original, mask, moved) = self._crops(
-            step, detect.batch_size, detect.crop
+            cache, step, detect.batch_size, detect.crop
         )
         rng = step_rng(self.run.seed, step, purpose=3)
         unattacked = rng.random(len(original)) < detect.original_share
         seen, mask = np.array(attacked), np.array(mask)
         answers = np.full(len(seen), ATTACKED, np.float32)
         # What was made for another image, or for none, attacks nothing.
-        answers[moved | np.isin(self.cache.names[chosen], _HARMLESS_ATTACKS)] = UNDECIDED
+        answers[moved | np.isin(cache.names[chosen], _HARMLESS_ATTACKS)] = UNDECIDED
         # Less than a level and a half is nothing to be sure of.
-        answers[self.cache.eps[chosen] < 1.5] = UNDECIDED
+        answers[cache.eps[chosen] < 1.5] = UNDECIDED
         for index in np.flatnonzero(unattacked):
             # Any image of the set, of which the cache holds a part.
-            drawn = self.set.draw_like(rng, int(self.cache.indices[chosen[index]]))
+            drawn = self.set.draw_like(rng, int(cache.indices[chosen[index]]))
             image, truth = augmented_crop(
                 rng, self.set.images[drawn], self.set.masks[drawn], seen.shape[1], detect.harmless
             )

@@ -12,9 +12,9 @@ from ansm_fast.models.detector import Views, upsampled
 from ansm_fast.ops import bce_dice_loss, clamp_project, dual_mask_loss
 from ansm_fast.training.ansm_config import ANSMRun
 from ansm_fast.training.loop import Losses
-from ansm_fast.training.online import OnlineAttacks
+from ansm_fast.training.online import OnlineAttacks, spread
 from ansm_fast.training.processes import network_autocast
-from ansm_fast.training.stages import FrozenLocalizer, align_taps
+from ansm_fast.training.stages import FrozenLocalizer, align_taps, hold_statistics
 
 # What a batch says of each image.
 ATTACKED, UNATTACKED, UNDECIDED = 1.0, 0.0, -1.0
@@ -34,7 +34,8 @@ def attacked_loss(logits: Tensor, attacked: Tensor) -> Tensor:
 class TwoViewLoss:
     """Losses of one step.
 
-    Detection, without the localizer: ``BCE + Dice`` of the mask that the detector finds with the
+    Detection, without the localizer, and with ``detect.adversarial`` under attacks on the detector
+    itself: ``BCE + Dice`` of the mask that the detector finds with the
     truth, plus ``detect.first_view_weight`` times that of the mask that the first view finds alone,
     plus ``detect.attacked_weight`` times the binary cross-entropy of the map of what was attacked.
     Then the detector stays as it is and the writer learns:
@@ -56,12 +57,24 @@ class TwoViewLoss:
         self.run, self.ansm, self.taps = run, ansm, taps
         self.localizer = FrozenLocalizer(localizer, run.precision)
         self.online = OnlineAttacks(run, self.localizer, ansm.defend, ansm)
+        adversarial = run.detect.adversarial
+        self.on_itself = OnlineAttacks(run, self._found, ansm.defend, ansm, adversarial)
 
     def __call__(self, step: int, *batch: Tensor) -> Losses:
         """Losses of what ``TwoViewBatches`` gives for the step."""
         if step < self.run.detect.steps:
-            return self._detect(*batch)
+            return self._detect(step, *batch)
         return self._write(step, *batch)
+
+    def spent(self) -> dict[str, float]:
+        """Seconds that the steps' attacks have taken, as "attack"; nothing where none are made."""
+        both = [part.spent().get("attack") for part in (self.online, self.on_itself)]
+        known = [seconds for seconds in both if seconds is not None]
+        return {"attack": sum(known)} if known else {}
+
+    def _found(self, image: Tensor) -> Tensor:
+        """Logits of the mask that the detector finds."""
+        return self.ansm.detected(self._look(image), (image.shape[2], image.shape[3]))
 
     def _look(self, image: Tensor) -> Views:
         with network_autocast(self.run.precision, image.device):
@@ -75,7 +88,29 @@ class TwoViewLoss:
             change,
         )
 
-    def _detect(self, seen: Tensor, mask: Tensor, attacked: Tensor) -> Losses:
+    def _attack_itself(
+        self, step: int, seen: Tensor, mask: Tensor, attacked: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Attack some of the unattacked images: what is seen then, and the answers."""
+        unattacked = (attacked == UNATTACKED).nonzero()[:, 0]
+        flags = spread(self.run.detect.adversarial.share, len(unattacked))
+        chosen = unattacked[torch.from_numpy(flags).to(unattacked.device)]
+        if not len(chosen):
+            return seen, attacked
+        ids = step * len(seen) + chosen.cpu()
+        made = self.on_itself(step, seen[chosen], mask[chosen], mask.roll(1, 0)[chosen], ids)
+        noise = (made - seen[chosen]).abs().amax((1, 2, 3))
+        seen, attacked = seen.clone(), attacked.clone()
+        # As with the cache's attacks, less than a level and a half is nothing to be sure of.
+        answers = torch.where(noise * 255 < 1.5, UNDECIDED, ATTACKED)
+        seen[chosen], attacked[chosen] = made, answers.to(attacked.dtype)
+        return seen, attacked
+
+    def _detect(self, step: int, seen: Tensor, mask: Tensor, attacked: Tensor) -> Losses:
+        if self.run.detect.adversarial.share:
+            # An attack made through batch statistics wins there and against nothing else.
+            hold_statistics(self.ansm.detector)
+            seen, attacked = self._attack_itself(step, seen, mask, attacked)
         if not self.run.detect.second_view:
             self.ansm.detector.hold_second_view()
         found = self._look(seen)

@@ -13,6 +13,7 @@ from torch import nn
 from ansm_fast.errors import InputError
 from ansm_fast.localizers import load_localizer
 from ansm_fast.models import TwoViewANSM, TwoViewConfig, load_ansm, save_ansm
+from ansm_fast.models.checkpoint import lineage
 from ansm_fast.ops import bce_dice_loss
 from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache
@@ -105,6 +106,35 @@ def test_detection_asks_nothing_of_the_writer_and_of_a_held_view(workspace):
     assert all(p.grad is not None for p in loss.ansm.detector.body.parameters())
     after = states(loss.ansm.detector.compressed_body)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_detection_under_attacks_on_the_detector_itself(workspace):
+    _, path, values = workspace
+    attack = {"name": "pgd", "objective": "hide", "steps": 2, "eps": [4, 4]}
+    adversarial = {"share": 0.5, "attacks": [attack]}
+    detect = TWO_VIEW["detect"] | {"second_view": False, "adversarial": adversarial}
+    loss, (image, mask) = make_loss(path, values, detect=detect)
+    answers, before = torch.tensor([0.0, 1.0, 0.0, -1.0]), states(loss.ansm)
+    seen, told = loss._attack_itself(0, image, mask, answers)
+    changed = (seen - image).abs().amax((1, 2, 3)) * 255
+    # Of the two unattacked images the second, by no more than the budget.
+    assert changed.tolist() == pytest.approx([0, 0, 4, 0], abs=0.01)
+    assert told.tolist() == [0, 1, 1, -1]
+    losses = loss(0, image, mask, answers)
+    losses["loss"].backward()
+    assert all(p.grad is not None for p in loss.ansm.detector.body.parameters())
+    assert all(torch.equal(before[name], value) for name, value in states(loss.ansm).items())
+    assert loss.ansm.training and loss.spent()["attack"] > 0
+
+    with torch.no_grad():
+
+        def found(image: torch.Tensor) -> float:
+            return float(torch.sigmoid(loss._found(image)).mean())
+
+        assert found(seen[2:3]) < found(image[2:3])  # which is what hiding asks for
+    wrong = detect | {"adversarial": {"share": 0.5, "attacks": [attack | {"adaptive": True}]}}
+    with pytest.raises(InputError, match=r"detect\.adversarial .* leave out `adaptive`"):
+        parse_run(values | TWO_VIEW | {"detect": wrong}, "test")
 
 
 def test_the_first_view_learns_to_find_by_itself(workspace):
@@ -220,6 +250,43 @@ def test_moved_noise_is_neither_kind_and_unattacked_images_are_any(workspace):
             shown |= {image.tobytes() for image in (seen * 255).round().byte().numpy()}
         if answer == UNATTACKED:
             assert len(shown) > len(cache)
+
+
+def test_detection_alone_sees_the_noise_of_other_localizers(workspace):
+    _, _, values = workspace
+    detect = {"steps": 2, "crop": 64, "batch_size": 8, "original_share": 0.0}
+    changes = {"detect": detect, "mirror": False, "crop": 64, "batch_size": 4}
+    run = parse_run(values | TWO_VIEW | changes, "test")
+    training_set = MemorySet.training(run.data)
+    own = cache_of(values, training_set, ["pgd_hide"] * 4)
+    own.attacked[:], other = 0, cache_of(values, training_set, ["pgd_hide"] * 4)
+    other.attacked[:] = 255
+
+    def renew(step: int) -> None:
+        own.attacked[:] = 128
+
+    batches = TwoViewBatches(run, training_set, own, renew, [other])
+    seen, _, answers = batches(0)
+    # Every entry of both once an epoch, and of its own what was renewed.
+    levels = (seen * 255).round().mean((1, 2, 3)).tolist()
+    assert sorted(levels) == [128.0] * 4 + [255.0] * 4
+    assert answers.tolist() == [ATTACKED] * 8
+    attacked = batches(2)[0]
+    assert (attacked * 255).round().unique().tolist() == [128.0]
+
+
+def test_a_run_makes_the_attacks_of_other_localizers_and_names_them(workspace, tmp_path):
+    _, _, values = workspace
+    other = {"localizer": "builtin", "attack_cache": str(tmp_path / "o"), "attack_cache_size": 8}
+    values = values | TWO_VIEW | {"attack_cache": str(tmp_path / "own"), "steps": 4}
+    values["detect"] = TWO_VIEW["detect"] | {"other_localizers": [other]}
+    path = train_ansm(parse_run(values, "test"), tmp_path / "run")
+    card = json.loads((tmp_path / "o" / "attack_cache.json").read_text())
+    assert card["victim"] == load_localizer("builtin").fingerprint
+    assert lineage(path, "ansm")["other_localizers"] == [card["victim"]]
+    (tmp_path / "o" / "attack_cache.json").write_text(json.dumps(card | {"victim": "?"}))
+    with pytest.raises(InputError, match="attacks made with other settings"):
+        train_ansm(parse_run(values, "test"), tmp_path / "another")
 
 
 def test_harmless_changes_are_no_attack(workspace):
