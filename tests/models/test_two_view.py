@@ -55,6 +55,27 @@ def test_what_was_not_attacked_stays_as_it_is() -> None:
         assert (without.defend(image) - image).abs().max() > 0.5 * without.eps_d
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_the_writer_rests_where_nothing_of_it_is_let_through() -> None:
+    image, calls = torch.rand(2, 3, 40, 48), []
+    for attacked, most in ((-10.0, 0), (10.0, 1)):
+        ansm = made(attacked=attacked)
+        hook = ansm.writer.register_forward_hook(lambda *_: calls.append(1))
+        with torch.no_grad():
+            found = ansm(image)
+        assert len(calls) == most and found.shape == image.shape
+        calls.clear()
+        # The same values as with it, which a gradient asks for.
+        assert torch.equal(found, ansm(image).detach()) and len(calls) == 1
+        calls.clear()
+        hook.remove()
+        with torch.no_grad():
+            # A graph takes no decision, whatever the example was.
+            traced, other = torch.jit.trace(ansm, (image,)), torch.rand(1, 3, 64, 32)
+            assert "writer" in str(traced.inlined_graph)
+            assert torch.equal(traced(other), ansm(other))
+
+
 def test_an_untrained_writer_is_neither_silent_nor_saturated() -> None:
     torch.manual_seed(0)
     ansm = TwoViewANSM(TwoViewConfig(variant="base")).eval()
