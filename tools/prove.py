@@ -1,6 +1,6 @@
 """Proves the GPU kernels without a GPU, and prints what is proved as a table.
 
-    python -m tools.prove [--ops NAME ...] [--quick] [--update]
+    python -m tools.prove [--ops NAME ...] [--quick] [--changed] [--update]
 
 A row for each op and kind of kernel. What the columns hold:
 
@@ -16,7 +16,9 @@ registers        of a thread, over sm_80, sm_90, sm_100 and all instances
 spills           kernels that spill or have a stack frame
 
 With --quick two dtypes and fewer calls, and of Triton what is compiled: the same calls in its
-interpreter are tests (pytest -m slow tests/triton).
+interpreter are tests (pytest -m slow tests/triton). With --changed those ops alone that are not
+what they were when they were last proved, by their own files, those that ops share, the tools and
+the compilers; what is right then is recorded in results/proof.json, to be committed.
 
 Exits with 1 and says what is wrong where a cell is not as it must be. Needs g++, nvcc and Triton.
 """
@@ -37,7 +39,7 @@ from build_backend import cuda_library
 from tools import commands, compile_report
 from tools.cases import described, operators
 from tools.ops import KERNELS, ROOT
-from tools.proof import summary
+from tools.proof import record, summary
 from tools.simt import build, harness
 
 Rows = list[dict[str, Any]]
@@ -59,14 +61,18 @@ def tool(*command: str, environment: dict[str, str] | None = None) -> Rows:
     return rows
 
 
+def toolkit() -> cuda_library.Toolkit:
+    try:
+        return cuda_library.find_toolkit()
+    except cuda_library.CannotBuild as error:
+        sys.exit(f"prove: {error}")
+
+
 def compiled_ops(chosen: list[str]) -> tuple[dict[str, Rows], list[str]]:
     """The ops' kernels, and what is worse than in the committed table."""
     started = time.monotonic()
-    try:
-        toolkit = cuda_library.find_toolkit()
-    except cuda_library.CannotBuild as error:
-        sys.exit(f"prove: {error}")
-    results = compile_report.compiled(chosen, toolkit)
+    compiler = toolkit()
+    results = compile_report.compiled(chosen, compiler)
     print(f"compiled {', '.join(chosen)}: {time.monotonic() - started:.0f} s", flush=True)
     ops: dict[str, Rows] = {
         op: [
@@ -79,7 +85,7 @@ def compiled_ops(chosen: list[str]) -> tuple[dict[str, Rows], list[str]]:
         ]
         for op, kernels in results.items()
     }
-    return ops, compile_report.worse_than_committed(results, toolkit.version)
+    return ops, compile_report.worse_than_committed(results, compiler.version)
 
 
 def launched(rows: Rows, op: str, kernels: Rows) -> Rows:
@@ -141,12 +147,21 @@ def show(table: dict[tuple[str, str], summary.Cells]) -> None:
 def main() -> None:
     parser = commands.parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer calls, no interpreter")
+    parser.add_argument("--changed", action="store_true", help="what was not proved as it stands")
     parser.add_argument("--update", action="store_true", help="write kernels/<op>/proof.md")
     commands.add_ops(parser)
     options = parser.parse_args()
     if options.quick and options.update:
         parser.error("--update writes what all of the proof shows: leave out --quick")
-    table, worse = proved(commands.chosen_ops(parser, options.ops), options.quick)
+    ops = commands.chosen_ops(parser, options.ops)
+    compilers = ""
+    if options.changed:
+        compilers = record.compilers(toolkit().version)
+        ops = record.changed(ops, compilers)
+        print(f"changed since they were proved: {', '.join(ops) or 'none'}", flush=True)
+        if not ops:
+            return
+    table, worse = proved(ops, options.quick)
     show(table)
     if options.update:
         for op, text in summary.pages(table, operators()).items():
@@ -158,6 +173,8 @@ def main() -> None:
     empty = [key for key, cells in table.items() if not all(cells.get(c) for c in summary.COLUMNS)]
     if wrong or empty:
         sys.exit(f"prove: {len(wrong)} findings, {len(empty)} rows with empty cells")
+    if options.changed:
+        record.remember(ops, compilers)
 
 
 if __name__ == "__main__":
