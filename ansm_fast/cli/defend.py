@@ -118,6 +118,14 @@ if TYPE_CHECKING:
     "eager, and for 5,000 images or more that are not done yet the fastest that is installed.",
 )
 @click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="NAME",
+    help="What the network's convolutions compute in: `fp32`, or `bf16` or `fp16`, which GPUs and "
+    "a few CPUs have instructions for and which change results slightly.",
+)
+@click.option(
     "--max-pixels",
     default=200_000_000,
     show_default=True,
@@ -177,6 +185,7 @@ def command(
     threads: int | None,
     device: str,
     engine: str,
+    precision: str,
     max_pixels: int,
     attacked_threshold: float | None,
     follow_links: bool,
@@ -235,7 +244,7 @@ def command(
     memory.keep_flat()
 
     from ansm_fast.inference import DefendOptions, Engine, defend_files
-    from ansm_fast.inference.engines import chosen_engine, fastest
+    from ansm_fast.inference.engines import check_precision, chosen_engine, fastest
     from ansm_fast.inference.form import Form
     from ansm_fast.inference.messages import Messages
     from ansm_fast.inference.shard_run import ShardOptions, defend_shards
@@ -244,8 +253,9 @@ def command(
 
     # On a cluster it is the workers' machines that need it.
     device = device if ray not in (None, "local") and device != "auto" else chosen_device(device)
-    may_measure = engine == "auto" and device == "cpu" and ray is None
+    may_measure = engine == "auto" and device == "cpu" and ray is None and precision == "fp32"
     engine = chosen_engine(engine, device)
+    check_precision(precision, engine)
     on_cpu = device == "cpu"
     streams = (threads or available_cores()) if on_cpu else 1
     ansm = load_ansm(ansm_path(weights, localizer))
@@ -276,6 +286,7 @@ def command(
         mask_store.prepare("--masks")
     # Those far away are waited for, by many at once.
     far = not (is_local(store) and all(is_local(source) for source in sources[:1]))
+    make = partial(Engine, ansm, network, device=device, network=engine, precision=precision)
     with Report(as_json) as report, Messages(report.say) as messages:
         defend: Callable[..., Summary]
         if ray is not None:
@@ -285,20 +296,21 @@ def command(
                 ray_workers,
                 sources,
                 store,
-                partial(Engine, ansm, network, device=device, network=engine),
+                make,
                 gpus=0.0 if on_cpu else 1.0,
                 engine=engine,
                 masks=mask_store,
             )
         else:
-            runner = Engine(ansm, network, device=device, network=engine, streams=streams)
+            runner = make(streams=streams)
             if shards:
                 chosen = ShardOptions(members, masks=with_masks)
                 defend = partial(defend_shards, shards, store, runner, shard_options=chosen)
             else:
                 defend = partial(defend_files, sources, store, runner, masks=mask_store)
         summary = defend(
-            fingerprint=ansm.fingerprint,
+            # What another precision made is not what this one would make.
+            fingerprint=ansm.fingerprint + ("" if precision == "fp32" else f"-{precision}"),
             localizer_fingerprint=network.fingerprint if network is not None else "",
             attacked_threshold=threshold,
             form=Form(kind, effort, threshold if only_attacked else None),

@@ -62,6 +62,7 @@ class Engine:
         tile: larger images (by area than ``tile`` squared) are cut into cores of this side; a
             multiple of ``ansm.stride``.
         network: what computes the ANSM, "auto" or one of ``engines.ENGINES``.
+        precision: what the network computes in, one of ``engines.PRECISIONS``.
         streams: how many threads defend at once. Those that have nothing to do take tiles of an
             image that another one defends.
 
@@ -79,6 +80,7 @@ class Engine:
         device: str | torch.device = "cpu",
         tile: int = 1600,
         network: str = "auto",
+        precision: str = "fp32",
         streams: int = 1,
     ) -> None:
         if not isinstance(ansm, BaseANSM):
@@ -89,7 +91,7 @@ class Engine:
         self.streams = streams
         self._idle = threading.Semaphore(streams)
         self.network = chosen_engine(network, self.device)
-        self._network = make_network(ansm, self.network, self.device, streams)
+        self._network = make_network(ansm, self.network, self.device, streams, precision)
         self._gives_logits = False
         self._localizer = for_inference(localizer).to(self.device) if localizer else None
 

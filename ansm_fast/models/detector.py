@@ -65,6 +65,17 @@ class Views:
     pixels: Tensor
     change: Tensor | None
 
+    def float(self) -> Views:
+        """The same in float32, as autocast left them."""
+        change = None if self.change is None else self.change.float()
+        return Views(
+            self.mask.float(),
+            self.first_mask.float(),
+            self.attacked.float(),
+            self.pixels.float(),
+            change,
+        )
+
 
 class TwoViewDetector(nn.Module):
     """Two U-shaped bodies, one for the image and one for the image as compression leaves it.

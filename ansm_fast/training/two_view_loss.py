@@ -78,15 +78,7 @@ class TwoViewLoss:
 
     def _look(self, image: Tensor) -> Views:
         with network_autocast(self.run.precision, image.device):
-            found = self.ansm.features(image)
-        change = None if found.change is None else found.change.float()
-        return Views(
-            found.mask.float(),
-            found.first_mask.float(),
-            found.attacked.float(),
-            found.pixels.float(),
-            change,
-        )
+            return self.ansm.features(image).float()
 
     def _attack_itself(
         self, step: int, seen: Tensor, mask: Tensor, attacked: Tensor

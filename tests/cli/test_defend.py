@@ -290,3 +290,16 @@ def test_of_many_images_the_fastest_engine_is_found_by_trying(
     assert "2 already done" in again.stdout and len(tried) == 1
     named = ("-o", tmp_path / "named", "--weights", weights, "--engine", "eager")
     assert run("--batch", folder, *named).exit_code == 0 and len(tried) == 1
+
+
+def test_what_another_precision_made_is_made_again(
+    tmp_path: Path, folder: Path, weights: Path
+) -> None:
+    arguments = ("--batch", folder, "-o", tmp_path / "out", "--weights", weights)
+    reduced = run(*arguments, "--precision", "bf16")
+    assert reduced.exit_code == 0 and "2 defended" in reduced.stdout
+    assert "2 already done" in run(*arguments, "--precision", "bf16").stdout
+    assert "2 defended" in run(*arguments).stdout
+    wrong = run(*arguments, "--precision", "fp8")
+    assert isinstance(wrong.exception, InputError)
+    assert "precision must be one of fp32, bf16, fp16" in str(wrong.exception)

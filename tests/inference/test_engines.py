@@ -11,7 +11,13 @@ from ansm_fast.errors import InputError
 from ansm_fast.images.photograph import Photograph
 from ansm_fast.inference import engines
 from ansm_fast.inference.engine import Engine
-from ansm_fast.inference.engines import ENGINES, chosen_engine, make_network, missing
+from ansm_fast.inference.engines import (
+    ENGINES,
+    check_precision,
+    chosen_engine,
+    make_network,
+    missing,
+)
 from ansm_fast.models import ANSM, BaseANSM, load_ansm
 
 CPU = torch.device("cpu")
@@ -63,6 +69,32 @@ def test_bundled_networks(engine: str, name: str, rng: np.random.Generator) -> N
     if lacking := missing(engine):
         pytest.skip(f"{lacking[0]} is not installed")
     check(load_ansm(name), engine, rng)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["robust", "tiny", "two_view"])
+def test_reduced_precision(name: str, precision: str, rng: np.random.Generator) -> None:
+    """Most pixels as in float32, and the answer whether it was attacked nearly the same."""
+    ansm, image = load_ansm(name), scene(rng, 96, 208)
+    network = make_network(ansm, "eager", CPU, streams=1, precision=precision)
+    with torch.inference_mode():
+        expected, expected_map = ansm.perturbation_and_map(image)
+        found, found_map = network(image)
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    apart = (levels(image, found) - levels(image, expected)).abs()
+    assert apart.mean() < 0.5 and (apart > 2).float().mean() < 0.02
+    if expected_map is not None:
+        assert (found_map - expected_map).abs().mean() < 0.02
+
+
+def test_a_precision_that_an_engine_does_not_have() -> None:
+    check_precision("fp16", "openvino")
+    for precision, engine, message in (
+        ("fp8", "eager", "precision must be one of fp32, bf16, fp16, got 'fp8'"),
+        ("bf16", "onnxruntime", "engine onnxruntime computes in fp32 on a CPU, not in bf16"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_precision(precision, engine)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

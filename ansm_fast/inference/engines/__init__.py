@@ -29,6 +29,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 ENGINES = tuple(NEEDS)
+PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
+    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 
 
 def missing(engine: str) -> list[str]:
@@ -57,24 +60,41 @@ def chosen_engine(engine: str, device: torch.device | str) -> str:
     return engine
 
 
-def make_network(ansm: BaseANSM, engine: str, device: torch.device, streams: int) -> Network:
+def check_precision(precision: str, engine: str) -> None:
+    """Raise InputError unless ``engine``, as ``chosen_engine`` gives it, computes in
+    ``precision``."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision != "fp32" and engine == "onnxruntime":
+        raise InputError(
+            f"engine onnxruntime computes in fp32 on a CPU, not in {precision}; leave --precision "
+            "out, or take another engine"
+        )
+
+
+def make_network(
+    ansm: BaseANSM, engine: str, device: torch.device, streams: int, precision: str = "fp32"
+) -> Network:
     """``ansm`` on ``device``; it stays as it is.
 
     Args:
         streams: how many threads will call at once.
+        precision: one of ``PRECISIONS``, of the convolutions; what they give is float32 again.
 
     Raises:
-        InputError: as ``chosen_engine``.
+        InputError: as ``chosen_engine`` and ``check_precision``.
     """
     engine = chosen_engine(engine, device)
+    check_precision(precision, engine)
     if engine == "openvino":
         from ansm_fast.inference.engines.openvino import OpenVINONetwork
 
-        return OpenVINONetwork(ansm, streams)
+        return OpenVINONetwork(ansm, streams, precision)
     if engine == "onnxruntime":
         from ansm_fast.inference.engines.onnxruntime import ONNXRuntimeNetwork
 
         return ONNXRuntimeNetwork(ansm, streams)
     from ansm_fast.inference.engines.eager import compiled_network, eager_network
 
-    return (compiled_network if engine == "compile" else eager_network)(ansm, device)
+    make = compiled_network if engine == "compile" else eager_network
+    return make(ansm, device, PRECISIONS[precision])

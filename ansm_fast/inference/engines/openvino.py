@@ -17,6 +17,7 @@ from ansm_fast.models import BaseANSM
 # several images.
 _OFTEN = 24
 _KEPT = 3
+_NAMES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class OpenVINONetwork:
@@ -24,16 +25,18 @@ class OpenVINONetwork:
 
     Args:
         streams: cores to use, one for each thread that calls at once.
+        precision: what OpenVINO is asked for; where the processor has no instructions for it, it
+            computes in fp32.
     """
 
-    def __init__(self, ansm: BaseANSM, streams: int) -> None:
+    def __init__(self, ansm: BaseANSM, streams: int, precision: str = "fp32") -> None:
         import openvino
 
         self._core = openvino.Core()
         self._settings = {
             "INFERENCE_NUM_THREADS": streams,
             "NUM_STREAMS": streams,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": _NAMES[precision],
             "CPU_RUNTIME_CACHE_CAPACITY": 96,
         }
         with warnings.catch_warnings(), torch.no_grad():
