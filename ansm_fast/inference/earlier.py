@@ -14,9 +14,14 @@ from ansm_fast.json_lines import parse
 OUTPUT, MASK = "an output of an earlier run", "a mask of an earlier run"
 
 
-def of_earlier_runs(manifests: Iterable[Path], sources: Iterable[FileSource]) -> dict[Path, str]:
+def of_earlier_runs(
+    manifests: Iterable[tuple[Path, Path | None]], sources: Iterable[FileSource]
+) -> dict[Path, str]:
     """Find those of ``sources`` that a manifest says are made of others of them: what they are, by
     path. A file of another size than was recorded is none.
+
+    Args:
+        manifests: each with the folder of its masks where that is known; else its records say.
 
     Outputs whose originals are not there are images like any other, as where a folder of outputs is
     itself what somebody defends.
@@ -24,7 +29,7 @@ def of_earlier_runs(manifests: Iterable[Path], sources: Iterable[FileSource]) ->
     by_key = {source.key: source for source in sources}
     by_place = {str(source.relative): source for source in by_key.values()}
     found: dict[Path, str] = {}
-    for manifest in manifests:
+    for manifest, folder_of_masks in manifests:
         try:
             text = read_regular(manifest).decode("utf-8", errors="surrogateescape")
         except OSError:
@@ -39,7 +44,8 @@ def of_earlier_runs(manifests: Iterable[Path], sources: Iterable[FileSource]) ->
             )
             paths = [os.path.join(folder, name)]
             if isinstance(masks := record.get("masks"), str):
-                paths += [os.path.join(folder, masks, mask) for mask in mask_names(name)]
+                place = os.path.realpath(folder_of_masks or os.path.join(folder, masks))
+                paths += [os.path.join(place, mask) for mask in mask_names(name)]
             for part, path in zip(PARTS, paths, strict=False):
                 one = by_key.get(os.path.normpath(path))
                 if one is None or original is None or one.key == original.key:

@@ -14,6 +14,7 @@ from ansm_fast.images.regular_files import NotAFile, check_regular
 from ansm_fast.inference.files import Source, safe_output_name, targets
 from ansm_fast.inference.form import Form, asked_of
 from ansm_fast.inference.journal import Journal
+from ansm_fast.inference.mask_pointer import leave_pointer
 from ansm_fast.inference.stores import MANIFEST, LocalStore, Place, Store, as_store
 from ansm_fast.json_lines import Appender, Record, parse
 
@@ -156,6 +157,7 @@ class Manifest:
             self._hold()
             self._read()
             self.journal = Journal(self._output, self._masks, sync=sync)
+            self._point_from_masks()
         except NotAFile as error:
             raise InputError(
                 f"cannot use {self.path}: it is {error}; give another folder to -o"
@@ -171,6 +173,10 @@ class Manifest:
             known = self.records.get(record["input"], {})
             if known.get("written_at", 0.0) < record.get("written_at", 0.0):
                 self.add(record)
+
+    def _point_from_masks(self) -> None:
+        if isinstance(self._output, LocalStore) and isinstance(self._masks, LocalStore):
+            leave_pointer(self._masks.state, self.path)
 
     def _hold(self) -> None:
         """See that no other run writes to this folder; the system lets go when this one ends."""
@@ -328,5 +334,6 @@ class Manifest:
     def close(self, *, failed: bool = False) -> None:
         """``failed``: a line may be missing of what was written; the next run asks the journal."""
         self._file.close()
+        self._point_from_masks()  # whose folder the first of them may have made
         self.journal.close(keep=failed)
         self._output.end()

@@ -11,6 +11,7 @@ from ansm_fast.images.formats import file_format
 from ansm_fast.images.walk import LeftOut, walk
 from ansm_fast.inference.earlier import of_earlier_runs
 from ansm_fast.inference.files import READABLE, UNREADABLE, FileSource
+from ansm_fast.inference.mask_pointer import find_pointers
 from ansm_fast.inference.stores import MANIFEST
 
 OWN_FOLDER = "the folder of the outputs"
@@ -55,17 +56,19 @@ def from_folder(
 
     found: list[FileSource] = []
     above = Path(os.path.realpath(folder)).parents  # a run may have written into its input
-    manifests = [place / MANIFEST for place in (*above, *([] if output is None else [output]))]
+    around = (*above, *([] if output is None else [output]))
+    manifests: list[tuple[Path, Path | None]] = [(place / MANIFEST, None) for place in around]
     for path, relative in walk(
         folder, left_out, follow_links=follow_links, skip=skip, tell=is_named_image
     ):
         if is_named_image(path):
             found.append(FileSource(path, relative))
         elif path.name == MANIFEST:
-            manifests.append(path)
+            manifests.append((path, None))
         elif _is_image(path):
             left_out.add(OTHER_NAME, path)
-    made = of_earlier_runs(manifests, found)
+    folders = {place for source in found for place in source.path.parents}
+    made = of_earlier_runs([*manifests, *find_pointers(sorted(folders))], found)
     for path, reason in made.items():
         left_out.add(reason, path)
     found = [source for source in found if source.path not in made]

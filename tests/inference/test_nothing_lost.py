@@ -19,6 +19,7 @@ from ansm_fast.inference import Engine, Summary, defend_files, pipeline
 from ansm_fast.inference.files import from_files
 from ansm_fast.inference.journal import Journal
 from ansm_fast.inference.manifest import Manifest
+from ansm_fast.inference.mask_pointer import POINTER
 from ansm_fast.inference.search import from_folder
 from ansm_fast.inference.stores import LocalPlace
 from ansm_fast.localizers import BuiltinLocalizer
@@ -76,7 +77,8 @@ def test_masks_write_over_nothing(tmp_path: Path, masking: Engine, suffix: str) 
     options = {"masks": tmp_path / "masks", "localizer_fingerprint": "l"}
     assert defend([photo], tmp_path / "out", masking, **options).defended == 1
     assert mine.read_bytes() == b"mine"
-    assert files(tmp_path / "masks") == {mine.name, "a.jpg.before.png", "a.jpg.after.png"}
+    made = {"a.jpg.before.png", "a.jpg.after.png", POINTER}
+    assert files(tmp_path / "masks") == {mine.name} | made
 
 
 def test_an_output_that_the_user_changed_stays(tmp_path: Path, engine: Engine) -> None:
@@ -304,7 +306,7 @@ def test_a_killed_run_knows_its_files(
     assert defend([photo], out, used, **options).defended == 1
     assert files(out) == {"manifest.jsonl", "a.png"}
     if with_masks:
-        assert files(tmp_path / "masks") == {"a.before.png", "a.after.png"}
+        assert files(tmp_path / "masks") == {"a.before.png", "a.after.png", POINTER}
 
 
 def test_a_failure_takes_its_masks_along(
@@ -321,7 +323,7 @@ def test_a_failure_takes_its_masks_along(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         assert defend([photo], out, masking, masks=masks).failed == 1
-    assert files(masks) == set() and files(out) == {"manifest.jsonl"}
+    assert files(masks) == {POINTER} and files(out) == {"manifest.jsonl"}
     assert defend([photo], out, masking, masks=masks).defended == 1
 
 

@@ -37,7 +37,7 @@ def test_names_at_the_limit(tmp_path: Path, ansm: ANSM) -> None:
         out.mkdir(exist_ok=True)
         summary = defend_files(from_folder(photos, out), out, engine, fingerprint="f", masks=masks)
         assert (summary.defended, summary.skipped, summary.failed) == (*expected, 0)
-    assert len(list(out.glob("*.png"))) == 5 and len(list(masks.iterdir())) == 10
+    assert len(list(out.glob("*.png"))) == 5 and len(list(masks.glob("*.png"))) == 10
 
 
 def test_an_image_of_a_side_that_few_programs_read(tmp_path: Path, ansm: ANSM) -> None:

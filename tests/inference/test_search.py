@@ -17,6 +17,7 @@ from ansm_fast.images import walk
 from ansm_fast.images.find import find_images, left_out_lines
 from ansm_fast.images.walk import LeftOut
 from ansm_fast.inference import Engine, Summary, defend_files
+from ansm_fast.inference.mask_pointer import POINTER
 from ansm_fast.inference.search import from_folder
 from ansm_fast.localizers import BuiltinLocalizer
 from ansm_fast.models import ANSM
@@ -135,12 +136,26 @@ def test_no_run_takes_results_for_photographs(
     for _ in range(2):
         again = defend(photos, tmp_path / out, engine, **options)
         assert (again.total, again.skipped) == (2, 2)
-    if masks and out not in ("photos", "photos/jpg/out"):
-        return  # nobody would look there for what it says of these masks
     assert defend(photos, tmp_path / "next", Engine(ansm)).total == 2
     moved = tmp_path / "moved"
     os.rename(tmp_path / "photos", moved)
     assert defend(moved / "jpg", tmp_path / "third", engine).total == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"a\0manifest.jsonl\n", b"/dev/zero\n", b"\xff" * 99]
+)
+def test_a_file_with_the_name_of_a_pointer_is_left_alone(
+    tmp_path: Path, ansm: ANSM, content: bytes
+) -> None:
+    picture(tmp_path / "in" / "a.png")
+    masks = tmp_path / "in" / "masks"
+    masks.mkdir()
+    (masks / POINTER).write_bytes(content)
+    engine = Engine(ansm, BuiltinLocalizer())
+    assert defend(tmp_path / "in", tmp_path / "out", engine, masks=masks).defended == 1
+    assert (masks / POINTER).read_bytes() == content
+    assert "a.png" in search(tmp_path / "in", tmp_path / "new")[0]
 
 
 def test_outputs_are_images_where_their_originals_are_not(tmp_path: Path, ansm: ANSM) -> None:
