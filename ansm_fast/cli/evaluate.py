@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -223,6 +224,9 @@ def command(
         adaptive_through=adaptive_through,
         device=device,
     )
+    if surrogate is not None:
+        made_on = fingerprint(systems.surrogate)
+        trained = {name: replace(one, surrogate=made_on) for name, one in trained.items()}
     for name, dataset in datasets.items():
         contents = dataset.check(len(dataset) if limit is None else min(limit, len(dataset)))
         for line in [*contents.lines(), *left_out_lines(dataset.left_out)]:

@@ -23,11 +23,15 @@ class Training:
             steps; None if there is no record.
         adaptive: objectives of attacks in training that went through the ANSM.
         localizer: fingerprint of the localizer that it was trained for; None if not recorded.
+        attacked: fingerprints of all localizers whose noise its training saw.
+        surrogate: fingerprint of the localizer on which transferred attacks are made.
     """
 
     attacks: frozenset[tuple[str, str, str]] | None = None
     adaptive: frozenset[str] = frozenset()
     localizer: str | None = None
+    attacked: frozenset[str] = frozenset()
+    surrogate: str | None = None
 
     def saw(self, entry: Entry) -> bool | None:
         """Tell whether training saw such an attack; None without a record or without an attack."""
@@ -35,8 +39,9 @@ class Training:
             return None
         if entry.worst_of:
             return all(self.saw(CATALOGUE[one]) for one in entry.worst_of)
-        if entry.made_on == "victim":
-            return (entry.attack, entry.objective, entry.norm) in self.attacks
+        if entry.made_on in ("victim", "surrogate"):
+            made_there = entry.made_on == "victim" or self.surrogate in self.attacked
+            return made_there and (entry.attack, entry.objective, entry.norm) in self.attacks
         return entry.made_on == "defence" and entry.objective in self.adaptive
 
     def document(self) -> dict[str, Any]:
@@ -46,6 +51,7 @@ class Training:
             "trained_for": self.localizer,
             "attacks_in_training": attacks,
             "adaptive_in_training": sorted(self.adaptive),
+            "localizers_in_training": sorted(self.attacked),
         }
 
 
@@ -64,9 +70,11 @@ def training(provenance: Record) -> Training:
     """
     attacks: set[tuple[str, str, str]] = set()
     adaptive: set[str] = set()
+    attacked: set[str] = set()
     known, localizer = False, None
     for run in _runs(provenance):
         localizer = localizer or run.get("localizer")
+        attacked.update(filter(None, (run.get("localizer"), *run.get("other_localizers", ()))))
         config = run.get("config", {})
         online = config.get("online", {})
         known = known or "attacks" in config
@@ -81,7 +89,9 @@ def training(provenance: Record) -> Training:
                 adaptive.add(objective)
             else:
                 attacks.add((one["name"], objective, one.get("norm", "linf")))
-    return Training(frozenset(attacks) if known else None, frozenset(adaptive), localizer)
+    return Training(
+        frozenset(attacks) if known else None, frozenset(adaptive), localizer, frozenset(attacked)
+    )
 
 
 def read_training(path: str | Path | None = None) -> Training:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_what_training_saw_runs_through_all_earlier_runs(checkpoints) -> None:
     assert read_training(checkpoints["ansm"]).saw(CATALOGUE["pgd"]) is True
     assert read_training().saw(CATALOGUE["hide"]) is True  # the bundled one's record
     json.dumps(seen.document())
+
+
+def test_a_transferred_attack_was_seen_if_its_localizers_noise_was() -> None:
+    record = {
+        "config": {"attacks": [{"name": "pgd", "objective": "hide"}]},
+        "localizer": "mine",
+        "other_localizers": ["theirs"],
+        "initial": {"config": {}, "localizer": "an earlier one"},
+    }
+    seen = training(record)
+    assert seen.document()["localizers_in_training"] == ["an earlier one", "mine", "theirs"]
+    for surrogate in ("theirs", "an earlier one", "another", None):
+        known = replace(seen, surrogate=surrogate)
+        assert known.saw(CATALOGUE["transfer-hide"]) is (surrogate in seen.attacked)
+        assert known.saw(CATALOGUE["transfer"]) is False  # no such attack on the true mask
+        assert known.saw(CATALOGUE["hide"]) is True
 
 
 def test_judged_figures_come_back_and_a_torn_line_does_not(tmp_path) -> None:
