@@ -136,6 +136,12 @@ class TwoViewDetector(nn.Module):
             for part in (self.compressed_body, self.compressed_classifier):
                 part.eval().requires_grad_(False)
 
+    @torch.no_grad()
+    def shift_attacked(self, by: float) -> None:
+        """Add ``by`` to the logits of the map of what was attacked."""
+        assert self.attacked.bias is not None
+        self.attacked.bias.add_(by / _ATTACKED_GAIN)
+
     def compressed(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The second view, and the change that leads to it."""
         change = self.jpeg(image).clamp(-COMPRESSION_LIMIT, COMPRESSION_LIMIT)

@@ -14,7 +14,7 @@ from ansm_fast.training.attack_config import (
     OnlineConfig,
     ValidationAttack,
 )
-from ansm_fast.training.fields import Positive, Share
+from ansm_fast.training.fields import Positive, Share, Weight
 from ansm_fast.training.run_config import Run
 from ansm_fast.training.stage_config import DetectConfig, FFAConfig, MgRConfig
 
@@ -49,6 +49,7 @@ FIELDS_OF = {
     "two_view": (
         "attacked_map",
         "shut_below",
+        "attacked_shift",
         "renew_every",
         "detect.second_view",
         "detect.first_view_weight",
@@ -107,6 +108,11 @@ class ANSMRun(Run):
     shut_below: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         default=0.25,
         description="two views: probability of an attack up to which an image is left as it is",
+    )
+    attacked_shift: Weight = Field(
+        default=0.0,
+        description="two views: what is taken off the logits of the map of what was attacked as "
+        "`initial` gives it, so that doubtful regions count as unattacked",
     )
     warm_start: bool = Field(
         default=True,
@@ -232,6 +238,8 @@ class ANSMRun(Run):
 
     @model_validator(mode="after")
     def _has_statistics(self) -> ANSMRun:
+        if self.attacked_shift and self.initial is None:
+            raise ValueError("attacked_shift is for the map of a trained ANSM: give initial")
         if self.frozen_statistics and self.initial is None:
             raise ValueError("frozen_statistics keeps those of a trained ANSM: give initial")
         return self

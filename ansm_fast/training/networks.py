@@ -49,6 +49,8 @@ def make_network(run: ANSMRun, localizer: nn.Module) -> Network:
             warm_start(ansm, head, localizer)
     if run.initial is not None:
         begin_from(ansm, initial_path(run), str(localizer.fingerprint))
+        if isinstance(ansm, TwoViewANSM):
+            ansm.detector.shift_attacked(-run.attacked_shift)
     return ansm.to(memory_format=torch.channels_last), head  # type: ignore[call-overload]
 
 

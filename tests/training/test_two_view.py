@@ -19,7 +19,7 @@ from ansm_fast.training.ansm import train_ansm
 from ansm_fast.training.attack_cache import AttackCache
 from ansm_fast.training.batches import MemorySet
 from ansm_fast.training.config import parse_run
-from ansm_fast.training.networks import begin_from, warm_start_two_views
+from ansm_fast.training.networks import begin_from, make_network, warm_start_two_views
 from ansm_fast.training.renewal import Renewal
 from ansm_fast.training.stages import FrozenLocalizer
 from ansm_fast.training.two_view_batches import TwoViewBatches
@@ -322,6 +322,25 @@ def test_renewed_attacks_come_with_images_of_their_own(workspace, tmp_path):
     again = at(10, tmp_path / "two")
     assert np.array_equal(late.attacked, again.attacked)
     assert np.array_equal(late.indices, again.indices)
+
+
+def test_a_shift_of_the_map_makes_doubtful_regions_unattacked(workspace, tmp_path):
+    _, path, values = workspace
+    torch.manual_seed(0)
+    save_ansm(
+        tmp_path / "a.safetensors",
+        TwoViewANSM(TwoViewConfig("tiny", jpeg_blur=0.0)),
+        {"localizer": "x"},
+    )
+    image, maps = torch.rand(1, 3, 64, 64), []
+    for shift in (0.0, 1.5):
+        changes = {"initial": str(tmp_path / "a.safetensors"), "attacked_shift": shift}
+        run = parse_run(values | TWO_VIEW | changes, "test")
+        ansm = make_network(run, load_localizer(path))[0].eval()
+        maps.append(ansm.features(image).attacked.detach())
+    torch.testing.assert_close(maps[1], maps[0] - 1.5)
+    with pytest.raises(InputError, match="attacked_shift is for the map of a trained ANSM"):
+        parse_run(values | TWO_VIEW | {"attacked_shift": 1.0}, "test")
 
 
 def test_of_another_localizers_ansm_the_detector_alone_is_taken(tmp_path):
