@@ -13,6 +13,7 @@ from ansm_fast.images.regular_files import read_regular
 from ansm_fast.inference.stores import MANIFEST
 
 POINTER = ".ansm-fast-manifest"
+_LONGEST = 1 << 16
 
 
 def leave_pointer(masks: Path, manifest: Path) -> None:
@@ -37,6 +38,8 @@ def find_pointers(folders: Iterable[Path]) -> list[tuple[Path, Path]]:
 def _read(path: Path) -> str:
     """What a pointer says; "" of a file that is none."""
     try:
+        if os.stat(path).st_size > _LONGEST:  # whatever that is, it is not read
+            return ""
         text = read_regular(path).decode("utf-8", errors="surrogateescape")
     except OSError:
         return ""

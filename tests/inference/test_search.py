@@ -158,6 +158,14 @@ def test_a_file_with_the_name_of_a_pointer_is_left_alone(
     assert "a.png" in search(tmp_path / "in", tmp_path / "new")[0]
 
 
+def test_a_huge_file_with_the_name_of_a_pointer_is_not_read(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png")
+    huge = tmp_path / "in" / POINTER
+    huge.touch()
+    os.truncate(huge, 1 << 40)  # sparse: to read it would take all memory
+    assert search(tmp_path / "in", tmp_path / "new")[0] == ["a.png"]
+
+
 def test_outputs_are_images_where_their_originals_are_not(tmp_path: Path, ansm: ANSM) -> None:
     engine = Engine(ansm)
     picture(tmp_path / "in" / "a.png")
